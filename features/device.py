@@ -1,0 +1,75 @@
+"""Choosing a device and a precision by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from features.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device called `name`; `auto` is CUDA, then Apple's MPS, then the CPU.
+
+    Raises UserError if this machine does not have it.
+    """
+    import torch
+
+    if name == "auto":
+        best = "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.device("cuda" if torch.cuda.is_available() else best)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"'{name}' is not a device: use auto, cpu, cuda, cuda:1 or mps") from error
+    if device.type == "cuda":
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= found:
+            raise UserError(
+                f"device {name} was asked for but torch {torch.__version__} sees {found} CUDA "
+                "devices: pass --device cpu, or install a CUDA build of torch"
+            )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device mps was asked for but this machine has none: pass --device cpu")
+    return device
+
+
+def resolve_precision(name: str) -> torch.dtype:
+    """The torch dtype called fp32, bf16 or fp16. Raises UserError for another name."""
+    import torch
+
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if name not in dtypes:
+        raise UserError(f"'{name}' is not a precision: use one of {', '.join(PRECISIONS)}")
+    return dtypes[name]
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use `count` CPU threads inside the block.
+
+    Threads that outnumber the cores left to them wait for each other at every kernel:
+    beside one busy worker on two cores, two threads are several times slower than one.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, count))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

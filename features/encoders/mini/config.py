@@ -1,0 +1,39 @@
+"""What a mini encoder is made of; stored as JSON in its weights file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from features.space import Modality, Space
+
+
+@dataclass(frozen=True)
+class MiniConfig:
+    """Sizes of a mini encoder. Everything that changes an embedding is here or a weight."""
+
+    name: str  # the space's name
+    modalities: tuple[Modality, ...]
+    dimension: int = 128  # of the embeddings
+    width: int = 64  # of the tokens
+    layers: int = 2
+    heads: int = 4
+    image_height: int = 32  # pixels; a multiple of 8
+    image_width: int = 64
+    sample_rate: int = 8000  # hertz
+    seconds: float = 1.0  # of sound; longer sounds are cut at both ends, shorter ones padded
+    mel_bands: int = 64
+    points: int = 256  # of a cloud, chosen evenly along the file
+    point_groups: int = 32
+    group_points: int = 16
+    words: int = 16  # longer sentences are cut
+    vocabulary: int = 512  # hash buckets
+
+    @property
+    def space(self) -> Space:
+        """The space that these encoders embed into."""
+        return Space(self.name, self.dimension, self.modalities)
+
+    @property
+    def samples(self) -> int:
+        """Length of the sound window in samples."""
+        return round(self.seconds * self.sample_rate)

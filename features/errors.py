@@ -1,0 +1,16 @@
+"""The two errors of this project: one for the user, one for a single bad item."""
+
+
+class UserError(Exception):
+    """Something the user can put right.
+
+    The message is one sentence with the fact, both values where two disagree, and the
+    remedy. It is caught once, in `cli/main.py`, and printed without a traceback.
+    """
+
+
+class ItemError(Exception):
+    """One item of a source cannot be embedded; the message is the reason, without the item.
+
+    `features.extract` records it in the failures list and goes on with the other items.
+    """

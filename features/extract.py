@@ -1,0 +1,246 @@
+"""Extraction: a source through an encoder into a memory, without losing anything.
+
+Items go in batches of fixed composition, so that an extraction that was stopped and
+continued embeds every item in the same company and ends with the same bytes as one that
+was not. See `features.partial` for what survives a kill.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xxhash
+
+from features.decoding import decode_batches
+from features.device import cpu_count, torch_threads
+from features.errors import ItemError, UserError
+from features.files import replacing
+from features.memory import Memory, MemoryHeader, Rows, StoredDtype, bad_rows, write_memory
+from features.partial import Failure, Partial, continues, discard
+from features.progress import SILENT, Progress
+from features.sources import Item, Source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from features.encoders import Encoder
+    from features.space import Modality
+
+FEW_ITEMS = 200  # decoded in this process: workers would take longer to start
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What an extraction made: the memory, and the items that could not be embedded."""
+
+    memory: Memory
+    failures: Sequence[Failure]
+    failures_path: Path
+    resumed_from: int  # items that an earlier run had finished
+
+
+def extract(
+    source: Source,
+    encoder: Encoder,
+    modality: Modality,
+    out: str | Path,
+    *,
+    batch_size: int = 256,
+    dtype: StoredDtype = "float16",
+    workers: int | None = None,
+    max_failures: int | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Progress = SILENT,
+) -> Extraction:
+    """Embed every item of `source` into the memory `out`.
+
+    workers: decoding processes; None chooses by the cores and the kind of items.
+    max_failures: stop, keeping what is done, once more items than this have failed.
+    resume: accept a finished output of the same extraction instead of refusing it. One that
+    is unfinished is always continued.
+    Raises UserError if the output exists, no item can be embedded, or too many fail.
+    """
+    encoder.space.require(modality)
+    job = _Job(source, encoder, modality, Path(out), batch_size, dtype)
+    if job.out.exists() and not overwrite:
+        return _finished(job, resume=resume)
+    if overwrite and job.partial_folder.exists() and not continues(job.partial_folder, job.plan):
+        discard(job.partial_folder)
+    partial = Partial(job.partial_folder, job.plan, encoder.space.dimension * job.item_bytes)
+    done = min(partial.batches * batch_size, len(source.items))
+    try:
+        with progress.task(f"extract {job.out.name}", len(source.items), done=done) as advance:
+            _embed_rest(job, partial, workers, max_failures, advance)
+        memory = _finish(job, partial)
+    finally:
+        partial.close()
+    partial.remove()
+    return Extraction(memory, partial.failures, job.failures_path, done)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What decides the output's bytes, and where they go."""
+
+    source: Source
+    encoder: Encoder
+    modality: Modality
+    out: Path
+    batch_size: int
+    dtype: StoredDtype
+
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        digest = xxhash.xxh3_128()
+        for item in self.source.items:
+            digest.update(json.dumps(asdict(item), sort_keys=True).encode())
+        return {
+            "encoder": self.encoder.description.as_dict(),
+            "modality": self.modality,
+            "batch_size": self.batch_size,
+            "dtype": self.dtype,
+            "root": None if self.source.root is None else str(self.source.root),
+            "items": len(self.source.items),
+            "source": digest.hexdigest(),
+        }
+
+    @property
+    def plan_digest(self) -> str:
+        return xxhash.xxh3_128_hexdigest(json.dumps(self.plan, sort_keys=True).encode())
+
+    @property
+    def item_bytes(self) -> int:
+        return np.dtype(self.dtype).itemsize
+
+    @property
+    def partial_folder(self) -> Path:
+        return self.out.with_name(f"{self.out.name}.partial")
+
+    @property
+    def failures_path(self) -> Path:
+        return self.out.with_suffix(".failures.jsonl")
+
+
+def _embed_rest(
+    job: _Job,
+    partial: Partial,
+    workers: int | None,
+    max_failures: int | None,
+    advance: Callable[[int], None],
+) -> None:
+    items, size = job.source.items, job.batch_size
+    batches = [items[i : i + size] for i in range(partial.batches * size, len(items), size)]
+    arguments = [[job.source.load_argument(item) for item in batch] for batch in batches]
+    if workers is None:
+        workers = _choose_workers(job.modality, sum(map(len, batches)))
+    decoded_batches = decode_batches(job.encoder.input(job.modality), arguments, workers=workers)
+    with closing(decoded_batches), torch_threads(cpu_count() - workers):
+        for batch, decoded in zip(batches, decoded_batches, strict=True):
+            rows, failures = _embed(job, batch, decoded)
+            partial.commit(rows.astype(job.dtype), failures)
+            advance(len(batch))
+            if max_failures is not None and len(partial.failures) > max_failures:
+                last = partial.failures[-1]
+                raise UserError(
+                    f"{len(partial.failures)} items failed, more than --max-failures "
+                    f"{max_failures}; the last is {last.item}: {last.reason}. Mend them, or run "
+                    "the same command with a higher limit to continue"
+                )
+
+
+def _choose_workers(modality: Modality, items: int) -> int:
+    if modality == "text" or items <= FEW_ITEMS:
+        return 0
+    return max(1, min(16, cpu_count() // 2))
+
+
+def _embed(
+    job: _Job, batch: Sequence[Item], decoded: Sequence[NDArray[Any] | ItemError]
+) -> tuple[NDArray[np.float32], list[Failure]]:
+    """Embeddings of the batch's good items, and the bad ones with their reasons."""
+    width = job.encoder.space.dimension
+    reasons = {i: str(one) for i, one in enumerate(decoded) if isinstance(one, ItemError)}
+    arrays = [one for one in decoded if not isinstance(one, ItemError)]
+    kept = [i for i in range(len(batch)) if i not in reasons]
+    rows = np.zeros((0, width), dtype=np.float32)
+    if arrays:
+        rows = job.encoder.encode(arrays, job.modality).cpu().numpy()
+    if rows.shape != (len(kept), width):
+        raise UserError(
+            f"the encoder {job.encoder.description.name} returned an array {rows.shape} for "
+            f"{len(kept)} items of dimension {width}: mend the encoder"
+        )
+    bad = bad_rows(rows)
+    reasons |= {kept[row]: reason for row, reason in bad.items()}
+    failures = [Failure(batch[i].id, batch[i].value, reasons[i]) for i in sorted(reasons)]
+    return np.delete(rows, list(bad), axis=0), failures
+
+
+def _finish(job: _Job, partial: Partial) -> Memory:
+    failed = {failure.id for failure in partial.failures}
+    kept = [item for item in job.source.items if item.id not in failed]
+    _write_failures(job.failures_path, partial.failures)
+    if not kept:
+        partial.remove()
+        first = partial.failures[0]
+        raise UserError(
+            f"none of the {len(partial.failures)} items could be embedded; the first, "
+            f"{first.item}: {first.reason}. Check the source and --modality"
+        )
+    space, root = job.encoder.space, job.source.root
+    header = MemoryHeader(
+        space=space.name,
+        modality=job.modality,
+        dimension=space.dimension,
+        dtype=job.dtype,
+        encoder=job.encoder.description.as_dict(),
+        root=None if root is None else str(root),
+        extra={"plan": job.plan_digest},
+    )
+    renamed = any(item.id != item.value for item in kept)
+    labels = [item.label for item in kept if item.label is not None]
+    columns = Rows(
+        ids=[item.id for item in kept],
+        items=[item.value for item in kept] if renamed else None,
+        labels=labels if len(labels) == len(kept) else None,
+    )
+    rows = partial.embeddings(job.dtype, space.dimension)
+    return write_memory(job.out, header, columns, rows, overwrite=True)
+
+
+def _finished(job: _Job, *, resume: bool) -> Extraction:
+    """An output that is there already: the end of this extraction, or somebody else's."""
+    # A run that was killed after writing the memory leaves its folder: the work is done.
+    leftover = continues(job.partial_folder, job.plan)
+    if not (resume or leftover):
+        raise UserError(
+            f"{job.out} exists: pass --overwrite to make it again, --resume to keep it if it is "
+            "the result of this command, or choose another output"
+        )
+    memory = Memory(job.out)
+    if memory.header.extra.get("plan") != job.plan_digest:
+        raise UserError(
+            f"{job.out} was made from another source, encoder or setting than this command's: "
+            "pass --overwrite to replace it, or choose another output"
+        )
+    if leftover:
+        discard(job.partial_folder)
+    lines = job.failures_path.read_text().splitlines() if job.failures_path.exists() else []
+    failures = [Failure(**json.loads(line)) for line in lines]
+    return Extraction(memory, failures, job.failures_path, len(memory) + len(failures))
+
+
+def _write_failures(path: Path, failures: Sequence[Failure]) -> None:
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    with replacing(path) as temporary:
+        temporary.write_text("".join(json.dumps(asdict(one)) + "\n" for one in failures))

@@ -1,0 +1,73 @@
+"""Writing files so that a reader never sees half of one, and saying why when it fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from features.errors import UserError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well.
+
+    Raises UserError if the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the operating system's reasons for not writing `path` into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        # HDF5 reports the errno of a failed write in its message only.
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            free = shutil.disk_usage(_existing(path)).free
+            raise UserError(
+                f"the disk is full: {path} could not be written with {free / 1e6:.1f} MB free; "
+                "make room and run the same command again"
+            ) from error
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            raise UserError(
+                f"{path} may not be written ({error.strerror}): choose another output"
+            ) from error
+        if isinstance(error, NotADirectoryError | FileExistsError):
+            raise UserError(
+                f"{path} cannot be made because a part of its path is a file: choose another output"
+            ) from error
+        raise
+
+
+def refuse_existing(path: Path, *, overwrite: bool, remedy: str = "--overwrite") -> None:
+    """Raise UserError if `path` exists and may not be replaced."""
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists: pass {remedy} or choose another output")
+
+
+def require_file(path: Path, what: str) -> Path:
+    """`path` if it is a file. Raises UserError that says what was expected there."""
+    if not path.exists():
+        raise UserError(f"{what} {path} does not exist: check the path")
+    if not path.is_file():
+        raise UserError(f"{what} {path} is a folder, not a file: check the path")
+    return path
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in [path, *path.absolute().parents] if folder.exists())

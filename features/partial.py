@@ -1,0 +1,182 @@
+"""The unfinished output of an extraction: an append-only file of rows and a journal.
+
+A batch is committed by appending its rows and then one line to the journal; a line that
+was cut off, or whose rows do not match its checksum, does not count. So a process may be
+killed at any moment: what was committed before stays, and the next run goes on from there.
+
+    NAME.h5.partial/plan.json      what is being made; another plan cannot continue it
+    NAME.h5.partial/rows.bin       committed embeddings, one after another
+    NAME.h5.partial/journal.jsonl  one line a batch: rows, checksum, failures
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+import xxhash
+
+from features.errors import UserError
+from features.files import explained, replacing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SYNC_SECONDS = 2.0  # at most this much is lost when the machine, not the process, stops
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An item that could not be embedded, and why."""
+
+    id: str
+    item: str
+    reason: str
+
+
+class Partial:
+    """An unfinished output, open for appending by this process alone."""
+
+    def __init__(self, folder: Path, plan: Mapping[str, Any], row_bytes: int) -> None:
+        """Start the output in `folder`, or continue it if it was started with the same plan.
+
+        Raises UserError if another process is writing it or it was started otherwise.
+        """
+        self.folder = folder
+        self.row_bytes = row_bytes
+        self.batches = 0
+        self.rows = 0
+        self.failures: list[Failure] = []
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(folder)
+            self._agree_on(plan)
+            self._journal = (folder / "journal.jsonl").open("ab+")
+            self._data = (folder / "rows.bin").open("ab+")
+            self._recover()
+        self._synced = time.monotonic()
+
+    def commit(self, rows: NDArray[Any], failures: Sequence[Failure]) -> None:
+        """Append one batch; it survives from the moment this returns."""
+        content = np.ascontiguousarray(rows).tobytes()
+        line = {
+            "batch": self.batches,
+            "rows": len(rows),
+            "checksum": xxhash.xxh3_64_hexdigest(content),
+            "failures": [asdict(failure) for failure in failures],
+        }
+        with explained(self.folder):
+            self._data.write(content)
+            self._data.flush()
+            self._journal.write(json.dumps(line).encode() + b"\n")
+            self._journal.flush()
+            if time.monotonic() - self._synced > SYNC_SECONDS:
+                self._sync()
+        self.batches += 1
+        self.rows += len(rows)
+        self.failures += failures
+
+    def embeddings(self, dtype: str, dimension: int, *, chunk: int = 65_536) -> Iterator[Any]:
+        """All committed rows in order, as arrays of at most `chunk` rows."""
+        with explained(self.folder):
+            self._sync()
+        if not self.rows:
+            return
+        stored = np.memmap(
+            self.folder / "rows.bin", dtype=dtype, mode="r", shape=(self.rows, dimension)
+        )
+        for start in range(0, self.rows, chunk):
+            yield stored[start : start + chunk]
+
+    def close(self) -> None:
+        """Write everything to disk and let other processes continue."""
+        for file in (self._data, self._journal, self._lock):
+            file.close()
+
+    def remove(self) -> None:
+        """Close and delete the folder, once its content lives elsewhere."""
+        self.close()
+        shutil.rmtree(self.folder)
+
+    def _agree_on(self, plan: Mapping[str, Any]) -> None:
+        path = self.folder / "plan.json"
+        if not path.exists():
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps(plan, indent=1, sort_keys=True))
+            return
+        started = json.loads(path.read_text())
+        wanted = json.loads(json.dumps(plan))
+        if started == wanted:
+            return
+        name = next(k for k in sorted({*started, *wanted}) if started.get(k) != wanted.get(k))
+        raise UserError(
+            f"{self.folder} was started with other settings ({name}: {started.get(name)} then, "
+            f"{wanted.get(name)} now): use the same settings to continue, or --overwrite"
+        )
+
+    def _recover(self) -> None:
+        """Keep the longest run of whole batches; cut off what follows them."""
+        journal_bytes = 0
+        self._journal.seek(0)
+        self._data.seek(0)
+        for line in self._journal:
+            entry = _parse(line)
+            if entry is None or entry["batch"] != self.batches:
+                break
+            content = self._data.read(entry["rows"] * self.row_bytes)
+            if xxhash.xxh3_64_hexdigest(content) != entry["checksum"]:
+                break
+            journal_bytes += len(line)
+            self.batches += 1
+            self.rows += entry["rows"]
+            self.failures += [Failure(**failure) for failure in entry["failures"]]
+        self._journal.truncate(journal_bytes)
+        self._data.truncate(self.rows * self.row_bytes)
+
+    def _sync(self) -> None:
+        for file in (self._data, self._journal):
+            file.flush()
+            os.fsync(file.fileno())
+        self._synced = time.monotonic()
+
+
+def continues(folder: Path, plan: Mapping[str, Any]) -> bool:
+    """Whether `folder` is an unfinished output of this plan."""
+    path = folder / "plan.json"
+    return path.exists() and json.loads(path.read_text()) == json.loads(json.dumps(plan))
+
+
+def discard(folder: Path) -> None:
+    """Delete an unfinished output. Raises UserError if another process is writing it."""
+    with _locked(folder):
+        shutil.rmtree(folder)
+
+
+def _locked(folder: Path) -> IO[str]:
+    lock = (folder / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise UserError(
+            f"another process is writing {folder}: wait for it or choose another output"
+        ) from error
+    return lock
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        entry: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return entry

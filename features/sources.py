@@ -1,0 +1,268 @@
+"""Sources: where items come from, each with a stable id.
+
+A source is a folder, a glob, a text file with one item a line, or a table (CSV, TSV, JSONL,
+Parquet) with a named column. The id of a file is its path relative to the root, the id of a
+text the text itself, and the value of the id column where one is named.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from features.decode import SUFFIXES
+from features.errors import UserError
+from features.files import require_file
+from features.space import Modality
+
+_GLOB = frozenset("*?[")
+_LIKELY_COLUMNS = {
+    "text": ("text", "caption", "sentence"),
+    "image": ("path", "image", "file", "filename"),
+    "audio": ("path", "audio", "file", "filename"),
+    "points": ("path", "points", "file", "filename"),
+}
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to embed; `value` is a sentence, or a path relative to the source's root."""
+
+    id: str
+    value: str
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Items in their order, each id once.
+
+    root: folder of the items' paths, None where the items are sentences.
+    notes: what was left out or merged, one sentence each, to be shown to the user.
+    """
+
+    items: Sequence[Item]
+    root: Path | None
+    notes: Sequence[str] = field(default=())
+
+    def load_argument(self, item: Item) -> str | Path:
+        """What an encoder's input function takes for `item`."""
+        return item.value if self.root is None else self.root / item.value
+
+
+def read_source(
+    location: str,
+    modality: Modality,
+    *,
+    column: str | None = None,
+    id_column: str | None = None,
+    label_column: str | None = None,
+    where: Mapping[str, str] | None = None,
+) -> Source:
+    """Read a source of `modality` items.
+
+    where: keep the table's rows whose columns have these values.
+    Raises UserError if it is missing or empty, a column is not there, or an id repeats with
+    another value.
+    """
+    path = Path(location)
+    table_options = {
+        "column": column, "id-column": id_column, "label-column": label_column, "where": where
+    }  # fmt: skip
+    if path.suffix.lower() in _TABLES and not path.is_dir():
+        return _read_table(path, modality, column, id_column, label_column, where or {})
+    for option, value in table_options.items():
+        if value:
+            raise UserError(
+                f"--{option} names a column but {location} is not a table: "
+                f"give a {', '.join(_TABLES)} file or leave the option out"
+            )
+    if path.is_dir():
+        return _read_files(path, sorted(p for p in path.rglob("*") if p.is_file()), modality)
+    if not path.exists() and _GLOB & set(location):
+        root, pattern = _split_glob(path)
+        return _read_files(root, sorted(root.glob(pattern)), modality)
+    if require_file(path, "source").suffix.lower() == ".txt":
+        return _read_lines(path, modality)
+    if path.suffix.lower() in SUFFIXES[modality]:
+        return _read_files(path.parent, [path], modality)
+    raise UserError(
+        f"{location} is not a source of {modality}: give a folder, a glob, a .txt file with one "
+        f"item a line, or a table ({', '.join(_TABLES)})"
+    )
+
+
+def _read_files(root: Path, paths: Sequence[Path], modality: Modality) -> Source:
+    root = root.resolve()
+    suffixes = SUFFIXES[modality]
+    kept = [path for path in paths if path.suffix.lower() in suffixes and path.is_file()]
+    if not kept:
+        raise UserError(
+            f"no {modality} files ({', '.join(suffixes)}) among the {len(paths)} files of {root}: "
+            "check the folder and --modality"
+        )
+    other = len(paths) - len(kept)
+    notes = [f"{other} files of other kinds in {root} are not {modality}"] if other else []
+    names = [path.resolve().relative_to(root).as_posix() for path in kept]
+    return Source([Item(name, name) for name in names], root, notes)
+
+
+def _split_glob(path: Path) -> tuple[Path, str]:
+    """The folder before the first wildcard, and the pattern below it."""
+    first = next(i for i, part in enumerate(path.parts) if _GLOB & set(part))
+    return Path(*path.parts[:first]), str(Path(*path.parts[first:]))
+
+
+def _read_lines(path: Path, modality: Modality) -> Source:
+    lines = [line.strip() for line in _text_of(path).splitlines()]
+    values = [line for line in lines if line]
+    if not values:
+        raise UserError(f"{path} has no line that is not empty: give one item a line")
+    root = None if modality == "text" else path.parent.resolve()
+    return _unique([Item(value, value) for value in values], root, path)
+
+
+def _read_table(
+    path: Path,
+    modality: Modality,
+    column: str | None,
+    id_column: str | None,
+    label_column: str | None,
+    where: Mapping[str, str],
+) -> Source:
+    rows = read_table(path, where)
+    columns = list(rows[0])
+    column = column or _likely_column(path, columns, modality)
+    for name in (column, id_column, label_column):
+        if name is not None:
+            require_column(path, name, columns)
+    items = [
+        Item(
+            _cell(path, row, id_column or column, number),
+            _cell(path, row, column, number),
+            None if label_column is None else _cell(path, row, label_column, number),
+        )
+        for number, row in enumerate(rows, start=1)
+    ]
+    return _unique(items, None if modality == "text" else path.parent.resolve(), path)
+
+
+def read_table(path: Path, where: Mapping[str, str] | None = None) -> list[Row]:
+    """The rows of a CSV, TSV, JSONL or Parquet file whose columns have the values of `where`.
+
+    Raises UserError if it cannot be read, a column is not there, or no row is left.
+    """
+    reader = _TABLES.get(require_file(path, "table").suffix.lower())
+    if reader is None:
+        raise UserError(f"{path} is not a table: give a {', '.join(_TABLES)} file")
+    rows = list(reader(path))
+    if not rows:
+        raise UserError(f"{path} has no rows: give a table with a header and at least one row")
+    for name in where or {}:
+        require_column(path, name, list(rows[0]))
+    kept = [row for row in rows if all(str(row.get(k)) == v for k, v in (where or {}).items())]
+    if not kept:
+        conditions = ", ".join(f"{name}={value}" for name, value in (where or {}).items())
+        raise UserError(f"none of the {len(rows)} rows of {path} has {conditions}: check --where")
+    return kept
+
+
+def require_column(path: Path, name: str, columns: Sequence[str]) -> None:
+    """Raise UserError, naming the columns there are, unless `name` is one of them."""
+    if name not in columns:
+        raise UserError(
+            f"{path} has no column '{name}': its columns are {', '.join(map(str, columns))}"
+        )
+
+
+def _likely_column(path: Path, columns: Sequence[str], modality: Modality) -> str:
+    likely = [name for name in _LIKELY_COLUMNS[modality] if name in columns]
+    if likely or len(columns) == 1:
+        return (likely or list(columns))[0]
+    raise UserError(
+        f"which column of {path} holds the {modality}? Name it with --column: "
+        f"its columns are {', '.join(columns)}"
+    )
+
+
+def _cell(path: Path, row: Row, column: str, number: int) -> str:
+    value = row.get(column)
+    text = "" if value is None else str(value).strip()
+    if not text:
+        raise UserError(
+            f"row {number} of {path} has nothing in column '{column}': fill it or remove the row"
+        )
+    return text
+
+
+def _unique(items: Iterable[Item], root: Path | None, path: Path) -> Source:
+    """Merge items that repeat an id with the same value; refuse other repetitions."""
+    first: dict[str, Item] = {}
+    repeated: Counter[str] = Counter()
+    for item in items:
+        known = first.setdefault(item.id, item)
+        if known is item:
+            continue
+        if known != item:
+            raise UserError(
+                f"the id '{item.id}' in {path} stands for '{known.value}' ({known.label}) and for "
+                f"'{item.value}' ({item.label}): name a column of unique ids with --id-column"
+            )
+        repeated[item.id] += 1
+    notes = []
+    if repeated:
+        notes = [f"{sum(repeated.values())} repeated items of {path} are embedded once"]
+    return Source(list(first.values()), root, notes)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return require_file(path, "source").read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text ({error}): convert it first") from error
+
+
+def _csv_rows(path: Path) -> Iterator[Row]:
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    yield from csv.DictReader(io.StringIO(_text_of(path), newline=""), delimiter=separator)
+
+
+def _jsonl_rows(path: Path) -> Iterator[Row]:
+    for number, line in enumerate(_text_of(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"line {number} of {path} is not JSON ({error}): mend it") from error
+        if not isinstance(row, dict):
+            raise UserError(f"line {number} of {path} is not a JSON object: give one a line")
+        yield row
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise UserError(
+            f'reading {path} needs pyarrow: pip install "mcr-bridge[parquet]"'
+        ) from error
+    try:
+        yield from parquet.read_table(path).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise UserError(f"{path} is not a readable Parquet file ({error})") from error
+
+
+_TABLES = {
+    ".csv": _csv_rows,
+    ".tsv": _csv_rows,
+    ".jsonl": _jsonl_rows,
+    ".parquet": _parquet_rows,
+}

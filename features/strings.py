@@ -1,0 +1,77 @@
+"""A column of strings in an HDF5 file that can be memory-mapped.
+
+Laid out as Apache Arrow does: one run of UTF-8 bytes and n + 1 offsets into it. Reading
+one of ten million ids costs a page of memory, and no string is padded or truncated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+class StringColumn(Sequence[str]):
+    """n strings over a buffer of UTF-8 bytes and n + 1 int64 offsets."""
+
+    def __init__(self, utf8: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
+        self.utf8 = utf8
+        self.offsets = offsets
+
+    @classmethod
+    def of(cls, strings: Iterable[str]) -> StringColumn:
+        """The column that holds `strings`."""
+        encoded = [string.encode() for string in strings]
+        offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+        np.cumsum([len(one) for one in encoded], out=offsets[1:])
+        return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        if isinstance(row, slice):
+            return [self[one] for one in range(*row.indices(len(self)))]
+        if not -len(self) <= row < len(self):
+            raise IndexError(row)
+        row %= len(self)
+        return bytes(self.utf8[self.offsets[row] : self.offsets[row + 1]]).decode()
+
+    def __iter__(self) -> Iterator[str]:
+        buffer = bytes(self.utf8)
+        bounds = self.offsets.tolist()
+        for start, stop in pairwise(bounds):
+            yield buffer[start:stop].decode()
+
+
+def write_strings(file: Any, name: str, column: StringColumn) -> None:
+    """Store `column` as the group `name` of an open h5py file."""
+    group = file.create_group(name)
+    group.create_dataset("utf8", data=column.utf8)
+    group.create_dataset("offsets", data=column.offsets)
+
+
+def read_strings(file: Any, name: str, path: Path) -> StringColumn:
+    """The column in the group `name` of an open h5py file at `path`, memory-mapped."""
+    return StringColumn(
+        map_dataset(file[name]["utf8"], path), map_dataset(file[name]["offsets"], path)
+    )
+
+
+def map_dataset(dataset: Any, path: Path) -> NDArray[Any]:
+    """A dataset as a read-only memory map; copied into RAM where its layout forbids mapping."""
+    offset = dataset.id.get_offset()
+    if offset is None or 0 in dataset.shape:
+        return np.asarray(dataset[...])
+    return np.memmap(path, dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
