@@ -164,7 +164,7 @@ def _samples(seconds: float) -> int:
 def _handwriting(digit: str, split: Split, rng: Generator) -> NDArray[np.float64]:
     """An 8 x 8 sample of `digit`, ink from 0 to 16, that only this split shows."""
     pool = _handwriting_pool()[digit, split]
-    return pool[rng.integers(len(pool))]
+    return np.asarray(pool[int(rng.integers(len(pool)))])
 
 
 @cache

@@ -36,11 +36,13 @@ class EncoderDescription:
 
     spec: what `load_encoder` takes to load it again.
     weights: hash of the weights. preprocessing: settings between the file and the network.
+    modalities: what it embeds.
     """
 
     name: str
     spec: str
     weights: str
+    modalities: tuple[Modality, ...]
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "fp32"
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -54,6 +54,7 @@ class MiniEncoder:
             name=config.name,
             spec=spec,
             weights=weights_hash(towers),
+            modalities=config.modalities,
             preprocessing=asdict(config),
             precision=str(dtype).removeprefix("torch."),
             versions={"torch": torch.__version__},

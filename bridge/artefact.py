@@ -1,0 +1,294 @@
+"""The bridge: one projector per space, and everything about how they came to be.
+
+A folder with `bridge.safetensors` (tensors `SPACE/NAME`), `bridge.json`, `metrics.jsonl`
+and a model card. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bridge.config import TrainSettings
+from bridge.projector import Projector
+from features.device import resolve_device
+from features.errors import UserError
+from features.files import replacing
+from features.space import Modality, modality_named
+
+FORMAT = "mcr-bridge bridge"
+VERSION = 1
+WEIGHTS_FILE, ABOUT_FILE, CARD_FILE = "bridge.safetensors", "bridge.json", "README.md"
+
+
+@dataclass(frozen=True)
+class BridgedSpace:
+    """One of the spaces that a bridge joins.
+
+    modalities: those that can be projected: what its encoder embeds, or, if that is not
+    known, what its memories held.
+    """
+
+    name: str
+    dimension: int
+    modalities: tuple[Modality, ...]
+    encoder: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MemoryRecord:
+    """A memory that a bridge was trained on."""
+
+    path: str
+    role: str
+    space: str
+    modality: Modality
+    items: int
+    fingerprint: str
+
+
+class Bridge:
+    """A trained bridge, ready to project embeddings of its spaces into the shared one."""
+
+    def __init__(
+        self,
+        name: str,
+        spaces: Sequence[BridgedSpace],
+        projectors: Mapping[str, Projector],
+        settings: TrainSettings,
+        *,
+        memories: Sequence[MemoryRecord] = (),
+        metrics: Mapping[str, float] | None = None,
+        versions: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.spaces = {space.name: space for space in spaces}
+        self.projectors = {name: projector.eval() for name, projector in projectors.items()}
+        self.settings = settings
+        self.memories = tuple(memories)
+        self.metrics = dict(metrics or {})
+        self.versions = dict(versions or {"torch": torch.__version__})
+
+    @property
+    def dimension(self) -> int:
+        """Width of the shared space."""
+        return self.settings.dimension
+
+    @property
+    def device(self) -> torch.device:
+        """Where the projectors are."""
+        return next(next(iter(self.projectors.values())).parameters()).device
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the projectors' weights; it identifies the shared space."""
+        return _weights_hash(self._tensors())
+
+    def __repr__(self) -> str:
+        return f"Bridge({self.name!r}: {' + '.join(self.spaces)}, {self.dimension}-d)"
+
+    def space_named(self, name: str) -> BridgedSpace:
+        """The joined space called `name`. Raises UserError with those there are."""
+        if name not in self.spaces:
+            raise UserError(
+                f"the bridge {self.name} joins {' and '.join(self.spaces)}, not '{name}': use an "
+                "embedding of one of its spaces"
+            )
+        return self.spaces[name]
+
+    def spaces_of(self, modality: Modality) -> list[BridgedSpace]:
+        """The joined spaces that embed `modality`. Raises UserError if there is none."""
+        found = [space for space in self.spaces.values() if modality in space.modalities]
+        if not found:
+            known = "; ".join(f"{s.name}: {', '.join(s.modalities)}" for s in self.spaces.values())
+            raise UserError(
+                f"the bridge {self.name} does not know {modality} ({known}): use one of these "
+                "modalities or another bridge"
+            )
+        return found
+
+    @torch.inference_mode()
+    def project(self, embeddings: Float[Tensor, "n d"], space: str) -> Float[Tensor, "n e"]:
+        """Unit embeddings of `space` in the shared space, unit rows, on the bridge's device.
+
+        Raises UserError for a space that the bridge does not join, or another width.
+        """
+        wanted = self.space_named(space).dimension
+        if embeddings.ndim != 2 or embeddings.shape[1] != wanted:
+            raise UserError(
+                f"embeddings of {space} are {wanted}-d but these have shape "
+                f"{tuple(embeddings.shape)}: use the encoder that the bridge was trained with"
+            )
+        projector = self.projectors[space]
+        unit = torch.nn.functional.normalize(embeddings.float(), dim=-1)
+        projected: Tensor = projector(unit.to(self.device))
+        return projected
+
+    def to(self, device: str | torch.device) -> Bridge:
+        """Move the projectors to `device`, in place; returns the bridge."""
+        for projector in self.projectors.values():
+            projector.to(device)
+        return self
+
+    def save(self, folder: Path) -> None:
+        """Write the artefact into `folder`, `bridge.json` last: with it, the bridge exists."""
+        tensors = self._tensors()
+        with replacing(folder / WEIGHTS_FILE) as temporary:
+            save_file(tensors, temporary)
+        with replacing(folder / CARD_FILE) as temporary:
+            temporary.write_text(self.card(), encoding="utf-8")
+        with replacing(folder / ABOUT_FILE) as temporary:
+            temporary.write_text(json.dumps(self.about(), indent=2) + "\n", encoding="utf-8")
+
+    def about(self) -> dict[str, Any]:
+        """What `bridge.json` says."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "spaces": [asdict(space) for space in self.spaces.values()],
+            "settings": asdict(self.settings),
+            "memories": [asdict(memory) for memory in self.memories],
+            "metrics": self.metrics,
+            "versions": self.versions,
+        }
+
+    def card(self) -> str:
+        """The model card, Markdown."""
+        joined = "\n".join(
+            f"- **{space.name}**, {space.dimension}-d: {', '.join(space.modalities)}"
+            for space in self.spaces.values()
+        )
+        memories = "\n".join(
+            f"| {m.role} | {m.space} | {m.modality} | {m.items:,} | `{m.fingerprint}` |"
+            for m in self.memories
+        )
+        settings = "\n".join(
+            f"| {name} | {value} |" for name, value in asdict(self.settings).items()
+        )
+        return f"""# {self.name}
+
+A bridge between frozen embedding spaces, made with mcr-bridge by the C-MCR recipe
+(arXiv 2305.14381). It projects into a shared space of {self.dimension} dimensions:
+
+{joined}
+
+```python
+import bridge
+
+b = bridge.load("{self.name}")
+shared = b.project(embeddings, space="{next(iter(self.spaces))}")
+```
+
+| role | space | modality | items | fingerprint |
+|---|---|---|---|---|
+{memories}
+
+| setting | value |
+|---|---|
+{settings}
+"""
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {
+            f"{space}/{name}": tensor.detach().cpu().contiguous()
+            for space, projector in self.projectors.items()
+            for name, tensor in projector.state_dict().items()
+        }
+
+
+def load(folder: str | Path, *, device: str = "auto") -> Bridge:
+    """Load the bridge in `folder`. Raises UserError if it is missing, unfinished or damaged."""
+    folder = Path(folder)
+    about = _read_about(folder)
+    settings = TrainSettings(**about["settings"])
+    spaces = [
+        BridgedSpace(
+            space["name"],
+            space["dimension"],
+            tuple(modality_named(name) for name in space["modalities"]),
+            space["encoder"],
+        )
+        for space in about["spaces"]
+    ]
+    try:
+        tensors = load_file(folder / WEIGHTS_FILE)
+        if _weights_hash(tensors) != about["fingerprint"]:
+            raise UserError(
+                f"{folder / WEIGHTS_FILE} has fingerprint {_weights_hash(tensors)} but "
+                f"{ABOUT_FILE} says {about['fingerprint']}: copy both files from one training run"
+            )
+        projectors = {space.name: make_projector(space.dimension, settings) for space in spaces}
+        for name, projector in projectors.items():
+            mine = {k: v for k, v in tensors.items() if k.startswith(f"{name}/")}
+            projector.load_state_dict({k.removeprefix(f"{name}/"): v for k, v in mine.items()})
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise UserError(
+            f"the bridge {folder} is damaged ({' '.join(str(error).split())}): copy it again or "
+            "train it with `mcr train`"
+        ) from error
+    memories = [MemoryRecord(**record) for record in about["memories"]]
+    return Bridge(
+        about["name"],
+        spaces,
+        projectors,
+        settings,
+        memories=memories,
+        metrics=about["metrics"],
+        versions=about["versions"],
+    ).to(resolve_device(device))
+
+
+def make_projector(
+    inputs: int, settings: TrainSettings, generator: torch.Generator | None = None
+) -> Projector:
+    """A projector of the settings' shape for a space of dimension `inputs`."""
+    return Projector(
+        settings.projector,  # type: ignore[arg-type]  # checked by TrainSettings
+        inputs=inputs,
+        outputs=settings.dimension,
+        hidden=settings.hidden,
+        generator=generator or torch.Generator().manual_seed(settings.seed),
+    )
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    path = folder / ABOUT_FILE
+    if not path.exists():
+        unfinished = (folder / "checkpoint.json").exists()
+        raise UserError(
+            f"the training of {folder} is not finished: run the same `mcr train` command again"
+            if unfinished
+            else f"{folder} is not a bridge, it has no {ABOUT_FILE}: make one with `mcr train`"
+        )
+    try:
+        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if about["format"] != FORMAT:
+            raise KeyError("format")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}): copy the bridge again") from error
+    if about["version"] > VERSION:
+        raise UserError(
+            f"{path} has bridge format {about['version']}, this program reads up to {VERSION}: "
+            "upgrade mcr-bridge"
+        )
+    return about
+
+
+def _weights_hash(tensors: Mapping[str, Tensor]) -> str:
+    digest = xxhash.xxh3_128()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return str(digest.hexdigest())

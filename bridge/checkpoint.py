@@ -1,0 +1,68 @@
+"""Checkpoints: the whole state of a training run, in safetensors and JSON.
+
+Continuing from one gives the same weights as never having stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from features.files import replacing
+
+_PROGRESS = "checkpoint.json"
+
+
+def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write a checkpoint; `checkpoint.json` names the tensors' file, so both fit together."""
+    epoch = about["epoch"]
+    file = folder / f"checkpoint-{epoch}.safetensors"
+    with replacing(file) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+    with replacing(folder / _PROGRESS) as temporary:
+        temporary.write_text(json.dumps({**about, "tensors": file.name}), encoding="utf-8")
+    for old in folder.glob("checkpoint-*.safetensors"):
+        if old != file:
+            old.unlink()
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The last checkpoint in `folder`, or None."""
+    path = folder / _PROGRESS
+    if not path.exists():
+        return None
+    about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return load_file(folder / about["tensors"]), about
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Delete the checkpoint, once the bridge is saved."""
+    (folder / _PROGRESS).unlink(missing_ok=True)
+    for file in folder.glob("checkpoint-*.safetensors"):
+        file.unlink()
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state as flat tensors."""
+    return {
+        f"optimizer/{index}/{name}": value
+        for index, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave."""
+    content = optimizer.state_dict()
+    for key, value in tensors.items():
+        kind, _, rest = key.partition("/")
+        if kind == "optimizer":
+            index, _, name = rest.partition("/")
+            content["state"].setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict(content)

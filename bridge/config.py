@@ -1,0 +1,147 @@
+"""Settings of a training run, each default written here and nowhere else.
+
+Settings are frozen, can be read from TOML, and every one is an option of `mcr train`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from features.errors import UserError
+from features.files import require_file
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PUBLISHED_BATCH = 10_240
+CENTRES = ("hub", "leaf", "all")
+SHAPES = ("mlp2", "mlp1", "linear")
+TRAIN_PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def _setting(default: Any, text: str, **limits: Any) -> Any:
+    return field(default=default, metadata={"help": text, **limits})
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How two projectors are trained; the defaults are C-MCR's published recipe."""
+
+    projector: str = _setting(
+        "mlp2", "Shape of the projectors: mlp2, mlp1 (both published) or linear.", choices=SHAPES
+    )
+    dimension: int = _setting(512, "Width of the shared space.", low=1)
+    hidden: int = _setting(1024, "Width of mlp2's hidden layer.", low=1)
+    retrieval_temperature: float = _setting(
+        0.01, "Softmax temperature of pseudo-pair retrieval.", above=0
+    )
+    inter_hub_temperature: float = _setting(
+        0.01, "InfoNCE temperature between the spaces' hub embeddings.", above=0
+    )
+    inter_leaf_temperature: float = _setting(
+        0.01, "InfoNCE temperature between the spaces' pseudo pairs.", above=0
+    )
+    noise_variance: float = _setting(
+        0.004, "Variance, in every dimension, of the noise on unit embeddings.", low=0
+    )
+    inter_hub_weight: float = _setting(1.0, "Weight of InfoNCE between hub embeddings.", low=0)
+    inter_leaf_weight: float = _setting(1.0, "Weight of InfoNCE between pseudo pairs.", low=0)
+    intra_weight: float = _setting(0.1, "Weight of the distance that closes the gap.", low=0)
+    centres: str = _setting(
+        "hub",
+        "Items that pseudo pairs are retrieved for: hub (published), leaf, or all of both.",
+        choices=CENTRES,
+    )
+    batch: int | None = _setting(
+        None,
+        f"Items a step. Unset: {PUBLISHED_BATCH:,} as published, or a sixteenth of the items "
+        "where that is less, but at least 128.",
+        low=2,
+    )
+    epochs: int = _setting(36, "Passes over the items.", low=1)
+    learning_rate: float = _setting(1e-3, "AdamW's, at the start of the cosine decay.", above=0)
+    weight_decay: float = _setting(0.01, "AdamW's.", low=0)
+    holdout: float = _setting(
+        0.05, "Share of the hub items kept out of training, to measure on.", low=0, below=1
+    )
+    patience: int | None = _setting(
+        None,
+        "Stop after so many epochs without a better held-out score, and keep the best epoch. "
+        "Unset: train to the end and keep the last.",
+        low=1,
+    )
+    precision: str = _setting(
+        "auto",
+        "Of the projectors' products: auto (bf16 where the device gains), fp32 or bf16.",
+        choices=TRAIN_PRECISIONS,
+    )
+    seed: int = _setting(0, "Of initial weights, batches and noise.", low=0)
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            _check(setting.name, getattr(self, setting.name), setting.metadata)
+
+    def batch_for(self, items: int) -> int:
+        """Items a step when training on `items` of them."""
+        wanted = self.batch or min(PUBLISHED_BATCH, max(128, items // 16))
+        return min(wanted, items)
+
+
+def load_settings(
+    path: Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> TrainSettings:
+    """Settings from a TOML file, where given, with `overrides` that are not None on top.
+
+    Raises UserError for a file that is not TOML, an unknown setting or a value out of range.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(require_file(path, "settings file").read_text("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} is not TOML ({error}): mend the file") from error
+    known = get_type_hints(TrainSettings)
+    for name, value in values.items():
+        if name not in known:
+            raise UserError(
+                f"{path} has the setting '{name}', which does not exist: the settings are "
+                f"{', '.join(known)}"
+            )
+        values[name] = _converted(name, value, known[name])
+    values |= {name: value for name, value in (overrides or {}).items() if value is not None}
+    return TrainSettings(**values)
+
+
+def _converted(name: str, value: Any, hint: Any) -> Any:
+    types = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+    if float in types and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, bool) or not isinstance(value, types):
+        wanted = " or ".join(one.__name__ for one in types if one is not type(None))
+        raise UserError(f"the setting {name} is {value!r} but must be of type {wanted}")
+    return value
+
+
+def _check(name: str, value: Any, limits: Mapping[str, Any]) -> None:
+    if value is None:
+        return
+    if "choices" in limits and value not in limits["choices"]:
+        raise UserError(
+            f"the setting {name} is '{value}' but must be one of {', '.join(limits['choices'])}"
+        )
+    wrong: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "low": ("at least", lambda bound: value < bound),
+        "above": ("more than", lambda bound: value <= bound),
+        "below": ("less than", lambda bound: value >= bound),
+    }
+    for limit in wrong.keys() & limits.keys():
+        words, is_wrong = wrong[limit]
+        if is_wrong(limits[limit]):
+            raise UserError(f"the setting {name} is {value} but must be {words} {limits[limit]}")

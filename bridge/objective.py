@@ -1,0 +1,66 @@
+"""The C-MCR objective: its terms on one augmented batch, and their weighted sum.
+
+Axes: n pairs in the batch; the spaces' dimensions may differ before projection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bridge.losses.info_nce import info_nce
+from bridge.losses.intra import intra_distance
+from bridge.projector import Projector
+
+Batch = Mapping[str, Mapping[str, Float[Tensor, "n d"]]]  # space -> "hub" or "leaf" -> rows
+
+
+def cmcr_terms(
+    batch: Batch,
+    projectors: Mapping[str, Projector],
+    *,
+    inter_hub_temperature: float,
+    inter_leaf_temperature: float,
+) -> dict[str, Float[Tensor, ""]]:
+    """`inter_hub`, `inter_leaf` and `intra` of C-MCR, in nats and in distance.
+
+    A space without a leaf memory has no `leaf` rows; `inter_leaf` needs both spaces' and
+    `intra` is averaged over the spaces that have one.
+    """
+    projected = {space: _project(parts, projectors[space]) for space, parts in batch.items()}
+    left, right = projected.values()
+    terms = {"inter_hub": info_nce(left["hub"], right["hub"], temperature=inter_hub_temperature)}
+    if "leaf" in left and "leaf" in right:
+        terms["inter_leaf"] = info_nce(
+            left["leaf"], right["leaf"], temperature=inter_leaf_temperature
+        )
+    distances = [
+        intra_distance(parts["hub"], parts["leaf"])
+        for parts in projected.values()
+        if "leaf" in parts
+    ]
+    if distances:
+        terms["intra"] = torch.stack(distances).mean()
+    return terms
+
+
+def weighted_sum(
+    terms: Mapping[str, Float[Tensor, ""]], weights: Mapping[str, float]
+) -> Float[Tensor, ""]:
+    """`sum_k weights[k] terms[k]`, terms of weight zero left out of the graph."""
+    return torch.stack(
+        [weights[name] * term for name, term in terms.items() if weights[name]]
+    ).sum()
+
+
+def _project(parts: Mapping[str, Tensor], projector: Projector) -> dict[str, Tensor]:
+    """All of a space's rows in one pass, so that BatchNorm sees every modality together.
+
+    Statistics of each modality alone would hide the gap in training and bring it back at
+    inference, where one set of running statistics serves both.
+    """
+    joined = projector(torch.cat(list(parts.values())))
+    return dict(zip(parts, joined.split([len(rows) for rows in parts.values()]), strict=True))

@@ -1,0 +1,111 @@
+"""Projecting whole memories into a bridge's shared space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bridge.artefact import Bridge
+from features.encoders import same_encoder
+from features.errors import UserError
+from features.memory import Memory, MemoryHeader, Rows, write_memory
+from features.progress import SILENT, Progress
+
+BLOCK = 16_384  # rows
+
+
+def project_memory(
+    bridge: Bridge,
+    memory: Memory,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Memory:
+    """Write `memory`, projected, as a memory of the bridge's space; ids and labels stay.
+
+    Raises UserError if the bridge does not join the memory's space, the memory came from
+    another encoder, or the output exists.
+    """
+    check_memory(bridge, memory)
+    if is_projected(memory):
+        raise UserError(
+            f"{memory.path} is already projected by {bridge.name}: use it as it is, or project "
+            "the memory that it came from"
+        )
+    header = MemoryHeader(
+        space=bridge.name,
+        modality=memory.modality,
+        dimension=bridge.dimension,
+        dtype=memory.header.dtype,
+        encoder=memory.header.encoder,
+        root=memory.header.root,
+        extra={
+            "bridge": bridge.fingerprint,
+            "projected_from": memory.space,
+            "projected_fingerprint": memory.fingerprint,
+        },
+    )
+    items = None if memory.items is memory.ids else memory.items
+    columns = Rows(memory.ids, items, memory.labels)
+
+    with progress.task(f"project {Path(out).name}", len(memory)) as advance:
+
+        def batches() -> Iterator[np.ndarray]:
+            for start in range(0, len(memory), BLOCK):
+                rows = np.arange(start, min(start + BLOCK, len(memory)))
+                yield bridge.project(memory.tensor(rows), memory.space).cpu().numpy()
+                advance(len(rows))
+
+        return write_memory(out, header, columns, batches(), overwrite=overwrite)
+
+
+def in_shared_space(bridge: Bridge, memory: Memory) -> Float[Tensor, "n e"]:
+    """The memory's embeddings in the shared space, projected unless they are already."""
+    check_memory(bridge, memory)
+    if is_projected(memory):
+        return memory.tensor().to(bridge.device)
+    blocks = range(0, len(memory), BLOCK)
+    return torch.cat(
+        [
+            bridge.project(
+                memory.tensor(np.arange(start, min(start + BLOCK, len(memory)))), memory.space
+            )
+            for start in blocks
+        ]
+    )
+
+
+def is_projected(memory: Memory) -> bool:
+    """Whether some bridge made this memory."""
+    return "bridge" in memory.header.extra
+
+
+def check_memory(bridge: Bridge, memory: Memory) -> None:
+    """Raise UserError unless the bridge joins the memory's space, or made it itself."""
+    if is_projected(memory):
+        made_by = memory.header.extra["bridge"]
+        if made_by != bridge.fingerprint:
+            raise UserError(
+                f"{memory.path} was projected by another bridge ({memory.space}, {made_by}) than "
+                f"{bridge.name} ({bridge.fingerprint}): project it again with `mcr project`"
+            )
+        return
+    space = bridge.space_named(memory.space)
+    if memory.dimension != space.dimension:
+        raise UserError(
+            f"{memory.path} holds {memory.dimension}-d embeddings of {memory.space} but the bridge "
+            f"{bridge.name} was trained on {space.dimension}-d ones: extract it again with the "
+            "encoder that the bridge was trained with"
+        )
+    if not same_encoder(space.encoder, memory.header.encoder):
+        raise UserError(
+            f"{memory.path} was made by a {memory.space} encoder with weights "
+            f"{memory.header.encoder.get('weights')} but the bridge {bridge.name} was trained with "
+            f"{space.encoder.get('weights')}: extract it again with the bridge's encoder"
+        )

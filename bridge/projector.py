@@ -1,0 +1,61 @@
+"""Projectors: tiny networks from one frozen space into the shared space.
+
+Axes: n items, d dimensions of the frozen space, e of the shared one.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Shape = Literal["mlp2", "mlp1", "linear"]
+
+
+class Projector(nn.Module):
+    """Maps unit embeddings of one space to unit embeddings of the shared space.
+
+    mlp2: Linear, BatchNorm, ReLU, Linear, BatchNorm (C-MCR's CLIP-CLAP).
+    mlp1: Linear, BatchNorm, ReLU (C-MCR's CLIP-ULIP).
+    linear: one Linear without bias.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        inputs: int,
+        outputs: int,
+        hidden: int,
+        generator: torch.Generator,
+    ) -> None:
+        """Initial weights come from `generator`, uniform as torch's own Linear has them."""
+        super().__init__()
+        self.bf16 = False  # compute the layers in bfloat16, weights stay float32
+        layers: dict[Shape, list[nn.Module]] = {
+            "mlp2": [
+                nn.Linear(inputs, hidden),
+                nn.BatchNorm1d(hidden),
+                nn.ReLU(),
+                nn.Linear(hidden, outputs),
+                nn.BatchNorm1d(outputs),
+            ],
+            "mlp1": [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()],
+            "linear": [nn.Linear(inputs, outputs, bias=False)],
+        }
+        self.layers = nn.Sequential(*layers[shape])
+        with torch.no_grad():
+            for layer in self.layers:
+                if isinstance(layer, nn.Linear):
+                    bound = layer.in_features**-0.5
+                    for parameter in layer.parameters():
+                        parameter.uniform_(-bound, bound, generator=generator)
+
+    def forward(self, embeddings: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
+        """Unit embeddings in the shared space, in float32 whatever the layers compute in."""
+        with torch.autocast(embeddings.device.type, torch.bfloat16, enabled=self.bf16):
+            projected = self.layers(embeddings)
+        return F.normalize(projected.float(), dim=-1)

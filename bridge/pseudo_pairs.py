@@ -1,0 +1,87 @@
+"""Pseudo pairs: what a memory holds for a query, by softmax retrieval (C-MCR, section 3.3).
+
+Retrieval is attention with the memory as keys and values. It is streamed over blocks of
+queries and of the memory with a running maximum and sum, so that the n x m scores are never
+held: memory use does not depend on m.
+
+Axes: n queries, m memory items, d dimensions. All rows have unit L2 norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def retrieve(
+    queries: Float[Tensor, "n d"],
+    keys: Float[Tensor, "m d"],
+    values: tuple[Float[Tensor, "m e"], ...] = (),
+    *,
+    temperature: float,
+    query_block: int = 2048,
+    key_block: int = 8192,
+    advance: Callable[[int], None] = lambda _: None,
+) -> tuple[Tensor, ...]:
+    """For every query, `normalize(sum_k softmax_k(q . key_k / temperature) value_k)`.
+
+    Returns one tensor (n, e) for each of `values`, which default to the keys themselves.
+    advance: called with the number of queries that are done.
+    """
+    values = values or (keys,)
+    outputs = tuple(queries.new_empty(len(queries), value.shape[1]) for value in values)
+    for start in range(0, len(queries), query_block):
+        block = queries[start : start + query_block]
+        for output, rows in zip(
+            outputs, _retrieve_block(block, keys, values, temperature, key_block), strict=True
+        ):
+            output[start : start + query_block] = rows
+        advance(len(block))
+    return outputs
+
+
+def _retrieve_block(
+    queries: Tensor, keys: Tensor, values: tuple[Tensor, ...], temperature: float, key_block: int
+) -> list[Tensor]:
+    """Online softmax: sums are rescaled whenever a block raises the running maximum.
+
+    The normaliser of the softmax cancels in the final normalisation and is never computed.
+    """
+    best = queries.new_full((len(queries), 1), -torch.inf)
+    sums = [queries.new_zeros(len(queries), value.shape[1]) for value in values]
+    for start in range(0, len(keys), key_block):
+        stop = start + key_block
+        scores = queries @ keys[start:stop].to(queries.dtype).T
+        scores /= temperature
+        higher = torch.maximum(best, scores.amax(dim=1, keepdim=True))
+        shrink = torch.exp(best - higher)
+        weights = scores.sub_(higher).exp_()
+        for index, value in enumerate(values):
+            sums[index] = sums[index] * shrink + weights @ value[start:stop].to(queries.dtype)
+        best = higher
+    return [F.normalize(total, dim=-1) for total in sums]
+
+
+def leaf_centred(
+    leaf: Float[Tensor, "k d"],
+    hub: Float[Tensor, "n d"],
+    other_hub: Float[Tensor, "n e"],
+    other_leaf: Float[Tensor, "m e"] | None,
+    *,
+    temperature: float,
+    advance: Callable[[int], None] = lambda _: None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Pseudo pairs around the items of a leaf memory (as in Ex-MCR, arXiv 2310.08884).
+
+    `hub` and `other_hub` hold the same items in both spaces. Each leaf item retrieves hub
+    items in its own space; the same weights give its hub embedding in the other space; and
+    that retrieves from the other leaf memory. Returns (k, d), (k, e) and (k, e) or None.
+    """
+    own, other = retrieve(leaf, hub, (hub, other_hub), temperature=temperature, advance=advance)
+    if other_leaf is None:
+        return own, other, None
+    return own, other, retrieve(other, other_leaf, temperature=temperature)[0]

@@ -1,0 +1,187 @@
+"""Cross-modal search: a query of any modality against an index or a memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from bridge.artefact import Bridge
+from bridge.projection import in_shared_space
+from features.decode import SUFFIXES
+from features.encoders import Encoder, load_encoder, same_encoder
+from features.errors import ItemError, UserError
+from features.index import Hit, Index, hit_table
+from features.memory import Memory
+from features.space import MODALITIES, Modality
+
+GALLERY_BLOCK = 65_536
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is looked up: a sentence, or a file of a modality."""
+
+    modality: Modality
+    value: str | Path
+
+    @classmethod
+    def parse(cls, text: str, modality: Modality | None = None) -> Query:
+        """A query from the command line: a file by its suffix, anything else a sentence.
+
+        Raises UserError for a file that does not exist.
+        """
+        path = Path(text)
+        modality = modality or _modality_of_suffix(path.suffix.lower())
+        if modality == "text":
+            if not text.strip():
+                raise UserError("the query is empty: give a sentence or a file")
+            return cls("text", text)
+        if not path.is_file():
+            raise UserError(
+                f"the {modality} file {text} does not exist: check the path, or pass --as text if "
+                "it is a sentence"
+            )
+        return cls(modality, path)
+
+
+def _modality_of_suffix(suffix: str) -> Modality:
+    for modality in MODALITIES:
+        if modality != "text" and suffix in SUFFIXES[modality]:
+            return modality
+    return "text"
+
+
+class Embedder:
+    """Embeds queries with the encoders that made the memories, each loaded once.
+
+    overrides: space -> encoder spec, for a space whose own spec does not load here.
+    """
+
+    def __init__(self, *, device: str = "auto", overrides: Mapping[str, str] | None = None) -> None:
+        self.device = device
+        self.overrides = dict(overrides or {})
+        self._loaded: dict[str, Encoder] = {}
+
+    def embed(
+        self, queries: Sequence[Query], space: str, description: Mapping[str, Any]
+    ) -> Float[Tensor, "q d"]:
+        """Unit embeddings of queries of one modality in `space`.
+
+        description: the encoder that the answer must come from. Raises UserError if it is not
+        known or cannot be loaded, has other weights, or a query cannot be read.
+        """
+        encoder = self._encoder(space, description)
+        modality = queries[0].modality
+        make_input = encoder.input(modality)
+        arrays = []
+        for query in queries:
+            try:
+                arrays.append(make_input(query.value))
+            except ItemError as error:
+                raise UserError(f"the query {query.value}: {error}; give another") from error
+        return encoder.encode(arrays, modality).float()
+
+    def _encoder(self, space: str, description: Mapping[str, Any]) -> Encoder:
+        if space not in self._loaded:
+            spec = self.overrides.get(space) or description.get("spec")
+            if spec is None:
+                raise UserError(
+                    f"the memories of {space} do not say which encoder made them: name it with "
+                    f"--encoder {space}=SPEC"
+                )
+            encoder = load_encoder(spec, device=self.device)
+            if not same_encoder(encoder.description.as_dict(), description):
+                raise UserError(
+                    f"the encoder {spec} has weights {encoder.description.weights} but the "
+                    f"memories of {space} were made with weights {description.get('weights')}: "
+                    f"name the right one with --encoder {space}=SPEC"
+                )
+            self._loaded[space] = encoder
+        return self._loaded[space]
+
+
+def embed_for_bridge(
+    queries: Sequence[Query], bridge: Bridge, embedder: Embedder, *, via: str | None = None
+) -> Float[Tensor, "q e"]:
+    """Queries of one modality in the bridge's shared space.
+
+    A modality that both spaces know, such as the hub's, is embedded in both and averaged,
+    unless `via` names one of them. Raises UserError for a modality that none knows.
+    """
+    spaces = bridge.spaces_of(queries[0].modality)
+    if via is not None:
+        bridge.space_named(via)
+        spaces = [space for space in spaces if space.name == via]
+        if not spaces:
+            raise UserError(
+                f"the space {via} does not embed {queries[0].modality}: leave --via out"
+            )
+    projected = [
+        bridge.project(embedder.embed(queries, space.name, space.encoder), space.name)
+        for space in spaces
+    ]
+    return F.normalize(torch.stack(projected).mean(dim=0), dim=-1)
+
+
+def search_index(
+    queries: Float[Tensor, "q e"], index: Index, k: int, *, bridge: Bridge | None = None
+) -> list[list[Hit]]:
+    """The k nearest items of an index, best first.
+
+    Raises UserError if the index does not hold the space that the queries are in.
+    """
+    made_by = index.header.extra.get("bridge")
+    if bridge is None and made_by is not None:
+        raise UserError(
+            f"{index.path} holds the space of the bridge {index.header.space}: name the bridge "
+            "with --bridge"
+        )
+    if bridge is not None and made_by is None:
+        raise UserError(
+            f"{index.path} holds the space {index.header.space}, not that of the bridge "
+            f"{bridge.name}: project its memory with `mcr project` and index the result"
+        )
+    if bridge is not None and made_by != bridge.fingerprint:
+        raise UserError(
+            f"{index.path} was made with another bridge ({index.header.space}, {made_by}) than "
+            f"{bridge.name} ({bridge.fingerprint}): project and index its memory again"
+        )
+    return index.search(queries.cpu().numpy(), k)
+
+
+def search_memory(
+    queries: Float[Tensor, "q e"], memory: Memory, k: int, *, bridge: Bridge | None = None
+) -> list[list[Hit]]:
+    """The k nearest items of a memory by exact search, best first.
+
+    With a bridge, the memory is projected on the way, unless it is already.
+    """
+    rows = memory.tensor() if bridge is None else in_shared_space(bridge, memory).cpu()
+    scores, found = top_k(queries.cpu().float(), rows, min(k, len(rows)))
+    table = hit_table(memory)
+    return [
+        table.hits(row, score) for row, score in zip(found.tolist(), scores.tolist(), strict=True)
+    ]
+
+
+def top_k(
+    queries: Float[Tensor, "q d"], gallery: Float[Tensor, "g d"], k: int
+) -> tuple[Float[Tensor, "q k"], Tensor]:
+    """Highest inner products and their rows, best first, block by block of the gallery."""
+    best = queries.new_full((len(queries), 0), -torch.inf)
+    rows = torch.zeros((len(queries), 0), dtype=torch.long, device=queries.device)
+    for start in range(0, len(gallery), GALLERY_BLOCK):
+        scores = queries @ gallery[start : start + GALLERY_BLOCK].T
+        here = torch.arange(start, start + scores.shape[1], device=queries.device)
+        best = torch.cat([best, scores], dim=1)
+        rows = torch.cat([rows, here.expand(len(queries), -1)], dim=1)
+        best, order = best.topk(min(k, best.shape[1]), dim=1)
+        rows = rows.gather(1, order)
+    return best, rows

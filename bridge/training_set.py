@@ -1,0 +1,218 @@
+"""From memories to the aligned rows that training draws its batches from.
+
+Axes: n training items; each space has its own dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bridge.config import TrainSettings
+from bridge.pseudo_pairs import leaf_centred, retrieve
+from features.errors import UserError
+from features.memory import Memory
+from features.progress import SILENT, Progress
+
+MIN_ITEMS = 2
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Checked memories: the two hub memories aligned row by row, and the leaves there are.
+
+    hub_rows: for every hub memory, which of its rows are used, in the common order.
+    """
+
+    hub: tuple[Memory, Memory]
+    hub_rows: tuple[np.ndarray, np.ndarray]
+    leaf: dict[str, list[Memory]]
+
+    @property
+    def spaces(self) -> tuple[str, str]:
+        """Names of the two spaces."""
+        return self.hub[0].space, self.hub[1].space
+
+    @property
+    def items(self) -> int:
+        """Number of hub items that both spaces have."""
+        return len(self.hub_rows[0])
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Rows by space and role (`hub`, `leaf`), all spaces in the same order of items.
+
+    held_out: hub rows of both spaces that training never sees, same items in the same order.
+    """
+
+    rows: dict[str, dict[str, Tensor]]
+    held_out: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.rows.values()))["hub"])
+
+
+def check_sources(
+    hub: Sequence[Memory], leaf: Sequence[Memory], *, paired: bool = False, align: bool = False
+) -> Sources:
+    """Check that memories fit together, and align the hub memories by their ids.
+
+    paired: `hub` holds true pairs of different modalities instead of one shared modality.
+    align: where the hub ids differ, use those that match.
+    Raises UserError that says what does not fit.
+    """
+    if len(hub) != 2 or hub[0].space == hub[1].space:
+        given = ", ".join(f"{memory.path} ({memory.space})" for memory in hub) or "none"
+        raise UserError(
+            f"a bridge needs two hub memories, of two different spaces, but got {given}: embed "
+            "the same items with both encoders and give both memories"
+        )
+    first, second = hub
+    if not paired and first.modality != second.modality:
+        raise UserError(
+            f"the hub memories hold {first.modality} in {first.space} and {second.modality} in "
+            f"{second.space}: give one modality embedded in both spaces, or true pairs with "
+            "--pairs"
+        )
+    leaves: dict[str, list[Memory]] = {first.space: [], second.space: []}
+    for memory in leaf:
+        if memory.space not in leaves:
+            raise UserError(
+                f"the leaf memory {memory.path} is of the space {memory.space} but the hub joins "
+                f"{first.space} and {second.space}: give leaf memories of these spaces"
+            )
+        leaves[memory.space].append(memory)
+    for memories in leaves.values():
+        check_joinable(memories)
+    for memory in leaf:
+        hub_memory = first if memory.space == first.space else second
+        check_joinable([hub_memory, memory], same_modality=False)
+    return Sources((first, second), _align(first, second, align=align), leaves)
+
+
+def check_joinable(memories: Sequence[Memory], *, same_modality: bool = True) -> None:
+    """Raise UserError unless the memories are of one space and encoder (and modality)."""
+    from features.encoders import same_encoder
+
+    for other in memories[1:]:
+        first = memories[0]
+        mine, others = f"{first.space}, {first.dimension}-d", f"{other.space}, {other.dimension}-d"
+        if same_modality:
+            mine, others = f"{first.modality} in {mine}", f"{other.modality} in {others}"
+        if mine != others:
+            raise UserError(
+                f"{first.path} ({mine}) and {other.path} ({others}) cannot be used as one memory: "
+                "give memories of the same space and modality"
+            )
+        if not same_encoder(first.header.encoder, other.header.encoder):
+            raise UserError(
+                f"{first.path} and {other.path} are both of the space {first.space} but were made "
+                f"by encoders with other weights or preprocessing "
+                f"({first.header.encoder.get('weights')} and "
+                f"{other.header.encoder.get('weights')}): extract both with one encoder"
+            )
+
+
+def _align(first: Memory, second: Memory, *, align: bool) -> tuple[np.ndarray, np.ndarray]:
+    common = [name for name in first.ids if name in second.row_of]
+    complete = len(common) == len(first) == len(second)
+    if len(common) < MIN_ITEMS or not (complete or align):
+        remedy = (
+            "pass --align to train on those that match"
+            if len(common) >= MIN_ITEMS
+            else "embed the same source with both encoders, with the same --id-column"
+        )
+        raise UserError(
+            f"{len(common)} ids match between the {len(first)} hub items of {first.path} and the "
+            f"{len(second)} of {second.path}: {remedy}"
+        )
+    return (
+        np.array([first.row_of[name] for name in common], dtype=np.intp),
+        np.array([second.row_of[name] for name in common], dtype=np.intp),
+    )
+
+
+def build_training_set(
+    sources: Sources,
+    settings: TrainSettings,
+    *,
+    device: torch.device,
+    progress: Progress = SILENT,
+) -> TrainingSet:
+    """Load the memories onto `device`, hold items out, and retrieve the pseudo pairs."""
+    hub = {
+        memory.space: memory.tensor(rows).to(device)
+        for memory, rows in zip(sources.hub, sources.hub_rows, strict=True)
+    }
+    generator = torch.Generator().manual_seed(settings.seed)
+    order = torch.randperm(sources.items, generator=generator)
+    held = int(sources.items * settings.holdout)
+    held = held if held >= MIN_ITEMS and sources.items - held >= MIN_ITEMS else 0
+    held_out = {space: rows[order[:held].to(device)] for space, rows in hub.items()}
+    hub = {space: rows[order[held:].sort().values.to(device)] for space, rows in hub.items()}
+    leaf = {
+        space: torch.cat([memory.tensor() for memory in memories]).to(device)
+        for space, memories in sources.leaf.items()
+        if memories
+    }
+    if settings.centres != "hub" and not leaf:
+        raise UserError(
+            f"centres is '{settings.centres}' but no leaf memory is given: give leaf memories, or "
+            "set centres to hub"
+        )
+    parts = []
+    if settings.centres in ("hub", "all"):
+        parts.append(_hub_centred(hub, leaf, settings, progress))
+    if settings.centres in ("leaf", "all"):
+        parts += [_leaf_centred(space, hub, leaf, settings, progress) for space in leaf]
+    return TrainingSet(_concatenate(parts), held_out)
+
+
+Part = dict[str, dict[str, Tensor]]
+
+
+def _hub_centred(
+    hub: dict[str, Tensor], leaf: dict[str, Tensor], settings: TrainSettings, progress: Progress
+) -> Part:
+    part: Part = {space: {"hub": rows} for space, rows in hub.items()}
+    for space, memory in leaf.items():
+        with progress.task(f"pseudo pairs in {space}", len(hub[space])) as advance:
+            (part[space]["leaf"],) = retrieve(
+                hub[space], memory, temperature=settings.retrieval_temperature, advance=advance
+            )
+    return part
+
+
+def _leaf_centred(
+    space: str,
+    hub: dict[str, Tensor],
+    leaf: dict[str, Tensor],
+    settings: TrainSettings,
+    progress: Progress,
+) -> Part:
+    other = next(name for name in hub if name != space)
+    with progress.task(f"pseudo pairs around {space}'s leaf", len(leaf[space])) as advance:
+        own_hub, other_hub, other_leaf = leaf_centred(
+            leaf[space],
+            hub[space],
+            hub[other],
+            leaf.get(other),
+            temperature=settings.retrieval_temperature,
+            advance=advance,
+        )
+    part: Part = {space: {"hub": own_hub, "leaf": leaf[space]}, other: {"hub": other_hub}}
+    if other_leaf is not None:
+        part[other]["leaf"] = other_leaf
+    return {name: part[name] for name in hub}
+
+
+def _concatenate(parts: Sequence[Part]) -> Part:
+    return {
+        space: {role: torch.cat([part[space][role] for part in parts]) for role in roles}
+        for space, roles in parts[0].items()
+    }
