@@ -131,7 +131,7 @@ class Bridge:
             )
         projector = self.projectors[space]
         unit = torch.nn.functional.normalize(embeddings.float(), dim=-1)
-        projected: Tensor = projector(unit.to(self.device))
+        projected: Tensor = projector(projector.centred(unit.to(self.device)))
         return projected
 
     def to(self, device: str | torch.device) -> Bridge:

@@ -21,7 +21,7 @@ else:
     import tomli as tomllib
 
 PUBLISHED_BATCH = 10_240
-CENTRES = ("hub", "leaf", "all")
+PSEUDO_PAIRS = ("hub", "leaf", "all")
 SHAPES = ("mlp2", "mlp1", "linear")
 TRAIN_PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -39,6 +39,9 @@ class TrainSettings:
     )
     dimension: int = _setting(512, "Width of the shared space.", low=1)
     hidden: int = _setting(1024, "Width of mlp2's hidden layer.", low=1)
+    centred: bool = _setting(
+        False, "Subtract the mean of each space's hub items before projecting."
+    )
     retrieval_temperature: float = _setting(
         0.01, "Softmax temperature of pseudo-pair retrieval.", above=0
     )
@@ -54,10 +57,10 @@ class TrainSettings:
     inter_hub_weight: float = _setting(1.0, "Weight of InfoNCE between hub embeddings.", low=0)
     inter_leaf_weight: float = _setting(1.0, "Weight of InfoNCE between pseudo pairs.", low=0)
     intra_weight: float = _setting(0.1, "Weight of the distance that closes the gap.", low=0)
-    centres: str = _setting(
+    pseudo_pairs: str = _setting(
         "hub",
-        "Items that pseudo pairs are retrieved for: hub (published), leaf, or all of both.",
-        choices=CENTRES,
+        "Items that pseudo pairs are centred on: hub (published), leaf, or all of both.",
+        choices=PSEUDO_PAIRS,
     )
     batch: int | None = _setting(
         None,
@@ -123,7 +126,7 @@ def _converted(name: str, value: Any, hint: Any) -> Any:
     types = get_args(hint) if get_origin(hint) is UnionType else (hint,)
     if float in types and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(value, bool) or not isinstance(value, types):
+    if isinstance(value, bool) != (bool in types) or not isinstance(value, types):
         wanted = " or ".join(one.__name__ for one in types if one is not type(None))
         raise UserError(f"the setting {name} is {value!r} but must be of type {wanted}")
     return value

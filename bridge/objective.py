@@ -1,6 +1,7 @@
 """The C-MCR objective: its terms on one augmented batch, and their weighted sum.
 
-Axes: n pairs in the batch; the spaces' dimensions may differ before projection.
+Axes: n pairs in the batch; the spaces' dimensions may differ before projection. Rows are
+centred unit embeddings, as the projectors take them.
 """
 
 from __future__ import annotations

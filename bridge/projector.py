@@ -16,11 +16,14 @@ Shape = Literal["mlp2", "mlp1", "linear"]
 
 
 class Projector(nn.Module):
-    """Maps unit embeddings of one space to unit embeddings of the shared space.
+    """Maps centred unit embeddings of one space to unit embeddings of the shared space.
 
     mlp2: Linear, BatchNorm, ReLU, Linear, BatchNorm (C-MCR's CLIP-CLAP).
     mlp1: Linear, BatchNorm, ReLU (C-MCR's CLIP-ULIP).
     linear: one Linear without bias.
+
+    `offset` (d,) is the point of the frozen space that `centred` makes the origin; it is zero
+    unless `centre_on` sets it.
     """
 
     def __init__(
@@ -34,6 +37,8 @@ class Projector(nn.Module):
     ) -> None:
         """Initial weights come from `generator`, uniform as torch's own Linear has them."""
         super().__init__()
+        self.register_buffer("offset", torch.zeros(inputs))
+        self.offset: Tensor
         self.bf16 = False  # compute the layers in bfloat16, weights stay float32
         layers: dict[Shape, list[nn.Module]] = {
             "mlp2": [
@@ -53,6 +58,14 @@ class Projector(nn.Module):
                     bound = layer.in_features**-0.5
                     for parameter in layer.parameters():
                         parameter.uniform_(-bound, bound, generator=generator)
+
+    def centre_on(self, embeddings: Float[Tensor, "n d"]) -> None:
+        """Make the mean of `embeddings` the origin."""
+        self.offset.copy_(embeddings.mean(dim=0))
+
+    def centred(self, embeddings: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """Frozen unit embeddings as `forward` takes them: about the origin, unit again."""
+        return F.normalize(embeddings - self.offset, dim=-1)
 
     def forward(self, embeddings: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         """Unit embeddings in the shared space, in float32 whatever the layers compute in."""

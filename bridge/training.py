@@ -127,6 +127,13 @@ class _Run:
             space: make_projector(roles["hub"].shape[1], self.settings, initial).to(self.device)
             for space, roles in self.data.rows.items()
         }
+        if self.settings.centred:
+            for space, roles in self.data.rows.items():
+                self.projectors[space].centre_on(roles["hub"])
+        self.rows = {
+            space: {role: self.projectors[space].centred(rows) for role, rows in roles.items()}
+            for space, roles in self.data.rows.items()
+        }
         bf16 = self.settings.precision == "bf16" or (
             self.settings.precision == "auto" and gains_from_bf16(self.device)
         )
@@ -140,8 +147,7 @@ class _Run:
         self.order = torch.Generator().manual_seed(seed + 1)
         self.noise = torch.Generator(self.device).manual_seed(seed + 2)
         self.batch = self.settings.batch_for(len(self.data))
-        # A rest of one row cannot be contrasted, and BatchNorm has no variance of it.
-        self.steps_per_epoch = max(1, len(self.data) // self.batch)
+        self.steps_per_epoch = max(1, round(len(self.data) / self.batch))
         self.steps = self.steps_per_epoch * self.settings.epochs
         self.weights = {
             "inter_hub": self.settings.inter_hub_weight,
@@ -196,8 +202,8 @@ class _Run:
     def _one_epoch(self) -> dict[str, float]:
         sums: dict[str, Tensor] = {}
         permutation = torch.randperm(len(self.data), generator=self.order).to(self.device)
-        for step in range(self.steps_per_epoch):
-            rows = permutation[step * self.batch : (step + 1) * self.batch]
+        # Even parts: a rest of a few rows would be an easy batch, and one row is none at all.
+        for step, rows in enumerate(permutation.tensor_split(self.steps_per_epoch)):
             terms = self._terms(rows)
             loss = weighted_sum(terms, self.weights)
             self._set_learning_rate(self.epoch * self.steps_per_epoch + step)
@@ -216,7 +222,7 @@ class _Run:
                 )
                 for role, table in roles.items()
             }
-            for space, roles in self.data.rows.items()
+            for space, roles in self.rows.items()
         }
         return cmcr_terms(
             noisy,
@@ -248,7 +254,7 @@ class _Run:
         if not len(next(iter(self.data.held_out.values()))):
             return {}
         left, right = (
-            self.projectors[space](rows[:MAX_HELD_OUT])
+            self.projectors[space](self.projectors[space].centred(rows[:MAX_HELD_OUT]))
             for space, rows in self.data.held_out.items()
         )
         there, back = paired_retrieval(left @ right.T), paired_retrieval(right @ left.T)

@@ -160,15 +160,15 @@ def build_training_set(
         for space, memories in sources.leaf.items()
         if memories
     }
-    if settings.centres != "hub" and not leaf:
+    if settings.pseudo_pairs != "hub" and not leaf:
         raise UserError(
-            f"centres is '{settings.centres}' but no leaf memory is given: give leaf memories, or "
-            "set centres to hub"
+            f"pseudo_pairs is '{settings.pseudo_pairs}' but no leaf memory is given: give leaf "
+            "memories, or set it to hub"
         )
     parts = []
-    if settings.centres in ("hub", "all"):
+    if settings.pseudo_pairs in ("hub", "all"):
         parts.append(_hub_centred(hub, leaf, settings, progress))
-    if settings.centres in ("leaf", "all"):
+    if settings.pseudo_pairs in ("leaf", "all"):
         parts += [_leaf_centred(space, hub, leaf, settings, progress) for space in leaf]
     return TrainingSet(_concatenate(parts), held_out)
 

@@ -1,0 +1,1 @@
+"""From files to memories and indices: sources, encoders, extraction, memories, indices."""

@@ -23,6 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
+            temporary.chmod(0o666 & ~_umask())  # some writers make files for the owner alone
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -67,6 +68,12 @@ def require_file(path: Path, what: str) -> Path:
     if not path.is_file():
         raise UserError(f"{what} {path} is a folder, not a file: check the path")
     return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _existing(path: Path) -> Path:

@@ -174,6 +174,12 @@ def read_table(path: Path, where: Mapping[str, str] | None = None) -> list[Row]:
     return kept
 
 
+def column_values(path: Path, rows: Sequence[Row], column: str) -> list[str]:
+    """One column of a table's rows as text. Raises UserError if it is not there or empty."""
+    require_column(path, column, list(rows[0]))
+    return [_cell(path, row, column, number) for number, row in enumerate(rows, start=1)]
+
+
 def require_column(path: Path, name: str, columns: Sequence[str]) -> None:
     """Raise UserError, naming the columns there are, unless `name` is one of them."""
     if name not in columns:

@@ -1,0 +1,1 @@
+"""The `mcr` command: one file per command, plain keyword arguments from here on."""

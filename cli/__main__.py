@@ -1,0 +1,5 @@
+"""`python -m cli` is `mcr`."""
+
+from cli.main import run
+
+run()

@@ -1,0 +1,122 @@
+"""`mcr extract`: files or sentences into a memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.boundary import SOME_FAILED
+from cli.options import Device, Json, Overwrite, Resume, pairs
+from cli.output import note, print_json
+
+
+def extract(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A folder, a glob, a .txt file with one item a line, or a table "
+            "(.csv, .tsv, .jsonl, .parquet)."
+        ),
+    ],
+    encoder: Annotated[
+        str, typer.Option("--encoder", "-e", help="mini-clip, mini-clap, mini-ulip or mini:FILE.")
+    ],
+    modality: Annotated[
+        str, typer.Option("--modality", "-m", help="text, image, audio or points.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The memory to write, NAME.h5.")],
+    column: Annotated[
+        str | None, typer.Option(help="Of a table: the column with the items.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="Of a table: the column with the ids.")
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Of a table: the column with the items' classes.")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help="Of a table: keep only the rows with VALUE."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Items embedded at a time.")] = 256,
+    dtype: Annotated[str, typer.Option(help="float16 or float32, as stored.")] = "float16",
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Decoding processes. Unset: by the cores.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="The encoder's: fp32, bf16 or fp16.")] = "fp32",
+    device: Device = "auto",
+    max_failures: Annotated[
+        int | None, typer.Option(min=0, help="Stop when more items than this have failed.")
+    ] = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    json: Json = False,
+) -> None:
+    """Embed a source into a memory.
+
+    Can be stopped at any moment: the same command continues where it stopped. Items that
+    cannot be embedded are listed with their reasons in NAME.failures.jsonl, and the exit
+    code is 3.
+    """
+    from cli.progress import BarProgress
+    from features.encoders import load_encoder
+    from features.errors import UserError
+    from features.extract import extract as run_extract
+    from features.sources import read_source
+    from features.space import modality_named
+
+    kind = modality_named(modality)
+    if dtype not in ("float16", "float32"):
+        raise UserError(f"a memory stores float16 or float32, not '{dtype}'")
+    items = read_source(
+        source,
+        kind,
+        column=column,
+        id_column=id_column,
+        label_column=label_column,
+        where=pairs("--where", where),
+    )
+    for sentence in items.notes:
+        note(sentence)
+    done = run_extract(
+        items,
+        load_encoder(encoder, device=device, precision=precision),
+        kind,
+        out,
+        batch_size=batch_size,
+        dtype="float16" if dtype == "float16" else "float32",
+        workers=workers,
+        max_failures=max_failures,
+        overwrite=overwrite,
+        resume=resume,
+        progress=BarProgress(),
+    )
+    if done.resumed_from:
+        note(f"{done.resumed_from} of {len(items.items)} items were done before")
+    memory = done.memory
+    if json:
+        print_json(
+            {
+                "memory": str(memory.path),
+                "items": len(memory),
+                "space": memory.space,
+                "modality": memory.modality,
+                "dimension": memory.dimension,
+                "fingerprint": memory.fingerprint,
+                "failures": len(done.failures),
+            }
+        )
+    else:
+        typer.echo(
+            f"{memory.path}: {len(memory)} {memory.modality} embeddings of {memory.space}, "
+            f"{memory.dimension}-d"
+        )
+    if done.failures:
+        first = done.failures[0]
+        note(
+            f"{len(done.failures)} items failed and are listed in {done.failures_path}; "
+            f"the first, {first.item}: {first.reason}"
+        )
+        raise typer.Exit(SOME_FAILED)

@@ -1,0 +1,84 @@
+"""`mcr info`: everything about a memory, a bridge or an index."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.options import Json
+from cli.output import print_json
+
+
+def info(
+    path: Annotated[Path, typer.Argument(help="A memory, a bridge's folder or an index.")],
+    json: Json = False,
+) -> None:
+    """Say everything about a memory, a bridge or an index, and check its content."""
+    from features.errors import UserError
+
+    if not path.exists():
+        raise UserError(f"{path} does not exist: give a memory, a bridge's folder or an index")
+    if path.is_dir():
+        answer = _bridge(path)
+    elif path.suffix == ".faiss":
+        answer = _index(path)
+    else:
+        answer = _memory(path)
+    if json:
+        print_json(answer)
+    else:
+        _print(answer)
+
+
+def _memory(path: Path) -> dict[str, Any]:
+    from features.memory import Memory
+
+    memory = Memory(path)
+    memory.verify()
+    return {
+        "kind": "memory",
+        "path": str(path),
+        "items": len(memory),
+        **asdict(memory.header),
+        "labels": None if memory.labels is None else len(set(memory.labels)),
+        "first_ids": memory.ids[:3],
+        "megabytes": round(path.stat().st_size / 1e6, 3),
+        "fingerprint": memory.fingerprint,
+    }
+
+
+def _bridge(path: Path) -> dict[str, Any]:
+    from bridge.artefact import load
+
+    return {"kind": "bridge", "path": str(path), **load(path, device="cpu").about()}
+
+
+def _index(path: Path) -> dict[str, Any]:
+    from features.index import open_index
+
+    index = open_index(path)
+    return {
+        "kind": "index",
+        "path": str(path),
+        **index.about,
+        "megabytes": round(path.stat().st_size / 1e6, 3),
+    }
+
+
+def _print(answer: Any, indent: int = 0) -> None:
+    for name, value in answer.items():
+        start = f"{'  ' * indent}{name}:"
+        if isinstance(value, dict) and value:
+            typer.echo(start)
+            _print(value, indent + 1)
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            typer.echo(start)
+            for one in value:
+                _print(one, indent + 1)
+                typer.echo()
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            typer.echo(f"{start} {shown}")

@@ -1,0 +1,65 @@
+"""`mcr`: the app and its commands. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from cli.boundary import guarded
+from cli.demo import demo
+from cli.eval import evaluate
+from cli.extract import extract
+from cli.fit import fit
+from cli.index import index
+from cli.info import info
+from cli.project import project
+from cli.query import query
+from cli.train import train
+
+app = typer.Typer(
+    name="mcr",
+    help="Bridge frozen embedding spaces without paired data.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # boxes would double the time that --help takes
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo,
+    "extract": extract,
+    "train": train,
+    "project": project,
+    "index": index,
+    "query": query,
+    "eval": evaluate,
+    "info": info,
+    "fit": fit,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(guarded(command))
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"mcr-bridge {version('mcr-bridge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Bridge frozen embedding spaces without paired data."""
+
+
+def run() -> None:
+    """The console script."""
+    app()

@@ -1,0 +1,99 @@
+"""Options that several commands share, and those that come from the training settings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+
+from bridge.config import TrainSettings
+from features.errors import UserError
+
+Device = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.", show_default=True)
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Keep a finished output of this same command. An unfinished one is always continued.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+BridgeFolder = Annotated[Path, typer.Option("--bridge", "-b", help="A bridge from `mcr train`.")]
+EncoderOverrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--encoder",
+        metavar="SPACE=SPEC",
+        help="Load the encoder of SPACE from SPEC instead of where the bridge found it.",
+    ),
+]
+
+
+def pairs(option: str, values: Sequence[str] | None) -> dict[str, str]:
+    """`NAME=VALUE` options as a dict. Raises UserError for one without `=`."""
+    parsed = {}
+    for value in values or ():
+        name, separator, rest = value.partition("=")
+        if not separator or not name:
+            raise UserError(f"{option} {value} should read NAME=VALUE")
+        parsed[name] = rest
+    return parsed
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option for every training setting.
+
+    The command takes them as `**settings`; those not given on the command line are None.
+    """
+    own = [
+        parameter
+        for parameter in inspect.signature(command, eval_str=True).parameters.values()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    signature = inspect.Signature([*own, *_setting_parameters()])
+
+    def run(**values: Any) -> None:
+        command(**values)
+
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()}
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    return run
+
+
+def _setting_parameters() -> list[inspect.Parameter]:
+    hints = get_type_hints(TrainSettings)
+    return [
+        inspect.Parameter(
+            setting.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                _plain(hints[setting.name]) | None,
+                typer.Option(
+                    f"--{setting.name.replace('_', '-')}",
+                    help=_help(setting.metadata["help"], setting.default),
+                    show_default=False,
+                ),
+            ],
+        )
+        for setting in fields(TrainSettings)
+    ]
+
+
+def _plain(hint: Any) -> Any:
+    if get_origin(hint) is UnionType:
+        return next(one for one in get_args(hint) if one is not type(None))
+    return hint
+
+
+def _help(text: str, default: object) -> str:
+    return text if default is None else f"{text} [default: {default}]"

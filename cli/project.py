@@ -1,0 +1,44 @@
+"""`mcr project`: a memory into a bridge's shared space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import BridgeFolder, Device, Json, Overwrite
+from cli.output import print_json
+
+
+def project(
+    memory: Annotated[Path, typer.Argument(help="A memory of one of the bridge's spaces.")],
+    bridge: BridgeFolder,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The projected memory, NAME.h5.")],
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Project a memory into the shared space of a bridge."""
+    from bridge.artefact import load
+    from bridge.projection import project_memory
+    from cli.progress import BarProgress
+    from features.memory import Memory
+
+    made = project_memory(
+        load(bridge, device=device), Memory(memory), out, overwrite=overwrite,
+        progress=BarProgress(),
+    )  # fmt: skip
+    if json:
+        print_json(
+            {
+                "memory": str(made.path),
+                "items": len(made),
+                "space": made.space,
+                "modality": made.modality,
+                "dimension": made.dimension,
+                "fingerprint": made.fingerprint,
+            }
+        )
+        return
+    typer.echo(f"{made.path}: {len(made)} {made.modality} embeddings, {made.dimension}-d")

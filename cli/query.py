@@ -1,0 +1,100 @@
+"""`mcr query`: the nearest items of any modality to a sentence or a file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import Device, EncoderOverrides, Json, pairs
+from cli.output import print_json
+
+if TYPE_CHECKING:
+    from bridge.search import Query
+    from features.index import Hit
+
+
+def query(
+    what: Annotated[
+        str, typer.Argument(help="A sentence, or an image, sound or point-cloud file.")
+    ],
+    bridge: Annotated[
+        Path | None,
+        typer.Option(
+            "--bridge", "-b", help="From `mcr train`. Unset: search in the gallery's own space."
+        ),
+    ] = None,
+    index: Annotated[
+        Path | None, typer.Option("--index", "-i", help="Search this index, from `mcr index`.")
+    ] = None,
+    memory: Annotated[
+        Path | None, typer.Option("--memory", "-m", help="Search this memory, exactly.")
+    ] = None,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many hits to print.")] = 10,
+    modality: Annotated[
+        str | None, typer.Option("--as", help="What the query is; unset, by its suffix.")
+    ] = None,
+    via: Annotated[
+        str | None,
+        typer.Option(help="Embed the query in this space. Unset: in all that know it, averaged."),
+    ] = None,
+    encoder: EncoderOverrides = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Print the K nearest items, best first: cosine, id, and class where known."""
+    from bridge.search import Query
+    from features.errors import UserError
+    from features.space import modality_named
+
+    if (index is None) == (memory is None):
+        raise UserError("say what to search: give either --index or --memory")
+    parsed = Query.parse(what, None if modality is None else modality_named(modality))
+    hits = _search(parsed, bridge, index, memory, k, via, pairs("--encoder", encoder), device)
+    if json:
+        print_json({"query": what, "modality": parsed.modality, "hits": [asdict(h) for h in hits]})
+        return
+    for hit in hits:
+        typer.echo("\t".join([f"{hit.score:.4f}", hit.id, *([hit.label] if hit.label else [])]))
+
+
+def _search(
+    query: Query,
+    bridge_folder: Path | None,
+    index_path: Path | None,
+    memory_path: Path | None,
+    k: int,
+    via: str | None,
+    overrides: dict[str, str],
+    device: str,
+) -> list[Hit]:
+    from bridge.artefact import load
+    from bridge.search import Embedder, embed_for_bridge, search_index, search_memory
+    from features.errors import UserError
+    from features.index import open_index
+    from features.memory import Memory
+
+    gallery = Memory(memory_path) if memory_path is not None else None
+    index = open_index(index_path) if index_path is not None else None
+    embedder = Embedder(device=device, overrides=overrides)
+    if bridge_folder is not None:
+        bridge = load(bridge_folder, device=device)
+        rows = embed_for_bridge([query], bridge, embedder, via=via)
+    else:
+        bridge = None
+        header = gallery.header if gallery is not None else index.header if index else None
+        assert header is not None
+        if via is not None:
+            raise UserError("--via names one of a bridge's spaces: give --bridge, or leave it out")
+        if "bridge" in header.extra:
+            raise UserError(
+                f"{memory_path or index_path} holds the space of the bridge {header.space}: name "
+                "the bridge with --bridge"
+            )
+        rows = embedder.embed([query], header.space, header.encoder)
+    if gallery is not None:
+        return search_memory(rows, gallery, k, bridge=bridge)[0]
+    assert index is not None
+    return search_index(rows, index, k, bridge=bridge)[0]

@@ -1,0 +1,74 @@
+"""`mcr train`: a bridge between two spaces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.options import Device, Json, Overwrite, Resume, with_settings
+from cli.output import print_json
+
+
+@with_settings
+def train(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bridge.")],
+    hub: Annotated[
+        list[Path] | None,
+        typer.Option(help="A memory of the shared modality; give one of each space."),
+    ] = None,
+    leaf: Annotated[
+        list[Path] | None,
+        typer.Option(help="A memory of a modality that only one space knows; any number."),
+    ] = None,
+    pairs: Annotated[
+        list[Path] | None,
+        typer.Option(help="Instead of --hub: memories of true pairs, with the same ids."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Settings as TOML; options override it.")
+    ] = None,
+    align: Annotated[
+        bool, typer.Option("--align", help="Train on the hub ids that match, if not all do.")
+    ] = False,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    json: Json = False,
+    **settings: Any,
+) -> None:
+    """Train a bridge between two spaces, without paired data.
+
+    Can be stopped at any moment: the same command continues, to the same weights as an
+    undisturbed run.
+    """
+    from bridge.config import load_settings
+    from bridge.training import train as run_train
+    from cli.progress import BarProgress
+    from features.errors import UserError
+    from features.memory import Memory
+
+    if bool(hub) == bool(pairs):
+        raise UserError("give either two --hub memories or two --pairs memories")
+    made = run_train(
+        [Memory(path) for path in hub or pairs or ()],
+        [Memory(path) for path in leaf or ()],
+        out,
+        load_settings(config, settings),
+        paired=bool(pairs),
+        align=align,
+        device=device,
+        overwrite=overwrite,
+        resume=resume,
+        progress=BarProgress(),
+    )
+    if json:
+        print_json(made.about())
+        return
+    held_out = made.metrics.get("held_out_r1")
+    measured = "" if held_out is None else f", held-out hub R@1 {held_out:.3f}"
+    typer.echo(
+        f"{out}: {' + '.join(made.spaces)}, {made.dimension}-d, "
+        f"loss {made.metrics['loss']:.4f}{measured}"
+    )
