@@ -5,6 +5,7 @@ To add a family: one file beside this one and one line in `ENCODERS`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
@@ -48,8 +49,9 @@ class EncoderDescription:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """As stored in a memory's `encoder` attribute."""
-        return asdict(self)
+        """As JSON gives it back from a memory's `encoder` attribute."""
+        stored: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return stored
 
 
 class Encoder(Protocol):

@@ -127,21 +127,22 @@ class PointStem(nn.Module):
     def __init__(self, config: MiniConfig) -> None:
         super().__init__()
         self.groups, self.group_points = config.point_groups, config.group_points
-        self.shape = nn.Sequential(
-            nn.Linear(3, 48), nn.GELU(), nn.Linear(48, config.width), nn.GELU()
-        )
-        self.mix = nn.Linear(config.width, config.width)
+        self.point = nn.Sequential(nn.Linear(3, 32), nn.GELU(), nn.Linear(32, 64))
+        self.shape = nn.Sequential(nn.Linear(128, 64), nn.GELU(), nn.Linear(64, config.width))
         self.place = nn.Sequential(
             nn.Linear(3, config.width), nn.GELU(), nn.Linear(config.width, config.width)
         )
 
     def forward(self, xyz: Tensor) -> Tokens:
-        xyz = xyz.to(self.mix.weight.dtype)
+        xyz = xyz.to(next(self.parameters()).dtype)
         centres = farthest_points(xyz, self.groups)
         nearest = torch.cdist(centres, xyz).topk(self.group_points, largest=False).indices
         items = torch.arange(len(xyz), device=xyz.device)[:, None, None]
         offsets = (xyz[items, nearest] - centres.unsqueeze(2)) * 8  # to about unit size
-        return self.mix(self.shape(offsets).amax(dim=2)) + self.place(centres), None
+        each = self.point(offsets)
+        whole = each.amax(dim=2, keepdim=True).expand_as(each)
+        shapes = self.shape(torch.cat([whole, each], dim=-1)).amax(dim=2)
+        return shapes + self.place(centres), None
 
 
 def farthest_points(xyz: Float[Tensor, "b n 3"], count: int) -> Float[Tensor, "b count 3"]:
