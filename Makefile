@@ -1,0 +1,38 @@
+# `make demo` and `make test` set up their own virtual environment and run.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: demo test lint check-types unit bench mini-encoders clean
+
+demo: $(READY)
+	$(BIN)/mcr demo
+
+test: lint check-types unit
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+check-types: $(READY)
+	$(BIN)/mypy
+
+unit: $(READY)
+	$(BIN)/python -m pytest
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+# Fits the encoders that come with the package again; about an hour on one core.
+mini-encoders: $(READY)
+	$(BIN)/python -m features.encoders.mini.builtin
+
+clean:
+	rm -rf $(VENV) demo
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $(READY)
