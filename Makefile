@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test lint check-types unit bench mini-encoders clean
+.PHONY: demo test lint check-types unit mini-encoders clean
 
 demo: $(READY)
 	$(BIN)/mcr demo
@@ -20,9 +20,6 @@ check-types: $(READY)
 
 unit: $(READY)
 	$(BIN)/python -m pytest
-
-bench: $(READY)
-	$(BIN)/python -m benchmarks
 
 # Fits the encoders that come with the package again; about an hour on one core.
 mini-encoders: $(READY)

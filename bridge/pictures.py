@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from features.space import Modality
 
 COLOURS = {"text": "#4c72b0", "image": "#dd8452", "audio": "#55a868", "points": "#8172b3"}
-RIGHT, WRONG = "#2a8a43", "#c44e52"
+QUERY, RIGHT, WRONG = "#444444", "#2a8a43", "#c44e52"
 SPECTROGRAM_RATE = 8000  # hertz
 
 
@@ -102,7 +102,7 @@ def _draw(axis: Any, tile: Tile) -> None:
         axis.set_xlim(0, 1)
         axis.set_ylim(0, 1)
     axis.set_title(tile.caption, fontsize=8, pad=2)
-    colour = COLOURS[tile.modality] if tile.right is None else RIGHT if tile.right else WRONG
+    colour = QUERY if tile.right is None else RIGHT if tile.right else WRONG
     for side in axis.spines.values():
         side.set_edgecolor(colour)
         side.set_linewidth(2.0)
