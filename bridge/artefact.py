@@ -212,16 +212,14 @@ def load(folder: str | Path, *, device: str = "auto") -> Bridge:
     """Load the bridge in `folder`. Raises UserError if it is missing, unfinished or damaged."""
     folder = Path(folder)
     about = _read_about(folder)
-    settings = TrainSettings(**about["settings"])
-    spaces = [
-        BridgedSpace(
-            space["name"],
-            space["dimension"],
-            tuple(modality_named(name) for name in space["modalities"]),
-            space["encoder"],
-        )
-        for space in about["spaces"]
-    ]
+    try:
+        settings = TrainSettings(**about["settings"])
+        spaces = [_space(described) for described in about["spaces"]]
+        memories = [MemoryRecord(**record) for record in about["memories"]]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / ABOUT_FILE} is damaged ({error}): copy the bridge again"
+        ) from error
     try:
         tensors = load_file(folder / WEIGHTS_FILE)
         if _weights_hash(tensors) != about["fingerprint"]:
@@ -238,15 +236,14 @@ def load(folder: str | Path, *, device: str = "auto") -> Bridge:
             f"the bridge {folder} is damaged ({' '.join(str(error).split())}): copy it again or "
             "train it with `mcr train`"
         ) from error
-    memories = [MemoryRecord(**record) for record in about["memories"]]
     return Bridge(
         about["name"],
         spaces,
         projectors,
         settings,
         memories=memories,
-        metrics=about["metrics"],
-        versions=about["versions"],
+        metrics=about.get("metrics"),
+        versions=about.get("versions"),
     ).to(resolve_device(device))
 
 
@@ -260,6 +257,15 @@ def make_projector(
         outputs=settings.dimension,
         hidden=settings.hidden,
         generator=generator or torch.Generator().manual_seed(settings.seed),
+    )
+
+
+def _space(described: Mapping[str, Any]) -> BridgedSpace:
+    return BridgedSpace(
+        described["name"],
+        described["dimension"],
+        tuple(modality_named(name) for name in described["modalities"]),
+        described["encoder"],
     )
 
 

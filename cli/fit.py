@@ -48,8 +48,9 @@ def fit(
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
 ) -> None:
-    """Fit a small encoder on pairs of your own; use it as `--encoder mini:NAME.safetensors`.
+    """Fit a small encoder on pairs of your own.
 
+    Use it as `--encoder mini:NAME.safetensors`.
     Good for trying things on a laptop; for real work use a pretrained model.
     """
     from cli.progress import BarProgress

@@ -22,7 +22,10 @@ def index(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Build an index of a memory, and measure its recall against exact search."""
+    """Build a FAISS index of a memory.
+
+    Its recall against exact search is measured and kept beside it.
+    """
     from cli.progress import BarProgress
     from features.index import build_index
     from features.memory import Memory

@@ -16,7 +16,10 @@ def info(
     path: Annotated[Path, typer.Argument(help="A memory, a bridge's folder or an index.")],
     json: Json = False,
 ) -> None:
-    """Say everything about a memory, a bridge or an index, and check its content."""
+    """Describe a memory, a bridge or an index.
+
+    Says everything that the files know, and checks a memory's content against its fingerprint.
+    """
     from features.errors import UserError
 
     if not path.exists():

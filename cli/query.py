@@ -44,7 +44,11 @@ def query(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Print the K nearest items, best first: cosine, id, and class where known."""
+    """Find the items nearest to a sentence or a file.
+
+    Prints one hit a line, best first: cosine, id, class where known, and what was embedded
+    where the id does not say it, separated by tabs.
+    """
     from bridge.search import Query
     from features.errors import UserError
     from features.space import modality_named
@@ -57,7 +61,8 @@ def query(
         print_json({"query": what, "modality": parsed.modality, "hits": [asdict(h) for h in hits]})
         return
     for hit in hits:
-        typer.echo("\t".join([f"{hit.score:.4f}", hit.id, *([hit.label] if hit.label else [])]))
+        item = "" if hit.item == hit.id else hit.item
+        typer.echo(f"{hit.score:.4f}\t{hit.id}\t{hit.label or ''}\t{item}".rstrip())
 
 
 def _search(

@@ -38,7 +38,7 @@ def train(
     json: Json = False,
     **settings: Any,
 ) -> None:
-    """Train a bridge between two spaces, without paired data.
+    """Train a bridge without paired data.
 
     Can be stopped at any moment: the same command continues, to the same weights as an
     undisturbed run.

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -27,7 +27,7 @@ BATCHES_AHEAD = 3
 
 
 def decode_batches(
-    make_input: ItemInput, batches: Sequence[Sequence[str | Path]], *, workers: int
+    make_input: ItemInput, batches: Iterable[Sequence[str | Path]], *, workers: int
 ) -> Generator[list[NDArray[Any] | ItemError]]:
     """Every batch of items as network inputs, in order; bad items as ItemError.
 
@@ -55,7 +55,7 @@ def decode_batches(
 
 
 def _decode_in(
-    pool: ProcessPoolExecutor, make_input: ItemInput, batches: Sequence[Sequence[str | Path]]
+    pool: ProcessPoolExecutor, make_input: ItemInput, batches: Iterable[Sequence[str | Path]]
 ) -> Generator[list[NDArray[Any] | ItemError]]:
     ahead: deque[list[Future[list[NDArray[Any] | ItemError]]]] = deque()
     for batch in batches:

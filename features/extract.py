@@ -138,7 +138,7 @@ def _embed_rest(
 ) -> None:
     items, size = job.source.items, job.batch_size
     batches = [items[i : i + size] for i in range(partial.batches * size, len(items), size)]
-    arguments = [[job.source.load_argument(item) for item in batch] for batch in batches]
+    arguments = ([job.source.load_argument(item) for item in batch] for batch in batches)
     if workers is None:
         workers = _choose_workers(job.modality, sum(map(len, batches)))
     decoded_batches = decode_batches(job.encoder.input(job.modality), arguments, workers=workers)
