@@ -85,6 +85,35 @@ def fit_mini(
     Raises UserError if the modalities do not match or there are too few pairs.
     """
     settings = settings or FitSettings()
+    _check_pairs(config, arrays, groups)
+    where = resolve_device(device)
+    towers, scale = _start(config, settings, where)
+    optimizer, schedule = _optimizer(towers, scale, settings)
+    group = torch.tensor(np.unique(np.asarray(groups), return_inverse=True)[1])
+    generator = torch.Generator().manual_seed(settings.seed)
+    loss = torch.tensor(0.0)
+    with progress.task(f"fit {config.name}", settings.steps, unit="steps") as advance:
+        for _ in range(settings.steps):
+            rows = torch.randint(len(group), (settings.batch,), generator=generator)
+            embedded = {m: tower(arrays[m][rows].to(where)) for m, tower in towers.items()}
+            targets = group_targets(group[rows].to(where))
+            pairs = list(combinations(embedded.values(), 2))
+            loss = torch.stack(
+                [grouped_nce(a, b, targets, scale.exp().clamp(max=MAX_SCALE)) for a, b in pairs]
+            ).mean()
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(_weights(towers), 1.0)
+            optimizer.step()
+            schedule.step()
+            advance(1)
+    save_mini(out, config, towers)
+    return float(loss.detach())
+
+
+def _check_pairs(
+    config: MiniConfig, arrays: Mapping[Modality, Tensor], groups: Sequence[str]
+) -> None:
     if set(arrays) != set(config.modalities) or len(arrays) < 2:
         raise UserError(
             f"the encoder {config.name} is for {', '.join(config.modalities)} but pairs of "
@@ -96,16 +125,24 @@ def fit_mini(
             f"{count} pairs with {len(set(groups))} different texts cannot be contrasted: "
             "give at least two that differ"
         )
-    where = resolve_device(device)
-    group = torch.tensor(np.unique(np.asarray(groups), return_inverse=True)[1])
+
+
+def _start(
+    config: MiniConfig, settings: FitSettings, device: torch.device
+) -> tuple[dict[Modality, Tower], torch.nn.Parameter]:
+    """Fresh towers, and the logarithm of the logits' scale."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)  # torch.nn draws initial weights from the global one
-        towers = {modality: Tower(modality, config).to(where) for modality in config.modalities}
-    scale = torch.nn.Parameter(torch.tensor(-log(settings.temperature), device=where))
-    weights = [parameter for tower in towers.values() for parameter in tower.parameters()]
+        towers = {modality: Tower(modality, config).to(device) for modality in config.modalities}
+    return towers, torch.nn.Parameter(torch.tensor(-log(settings.temperature), device=device))
+
+
+def _optimizer(
+    towers: Mapping[Modality, Tower], scale: torch.nn.Parameter, settings: FitSettings
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     optimizer = torch.optim.AdamW(
         [
-            {"params": weights, "weight_decay": settings.weight_decay},
+            {"params": _weights(towers), "weight_decay": settings.weight_decay},
             {"params": [scale], "weight_decay": 0.0},
         ],
         lr=settings.learning_rate,
@@ -113,25 +150,11 @@ def fit_mini(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=0.1
     )
-    generator = torch.Generator().manual_seed(settings.seed)
-    loss = torch.tensor(0.0)
-    with progress.task(f"fit {config.name}", settings.steps, unit="steps") as advance:
-        for _ in range(settings.steps):
-            rows = torch.randint(count, (settings.batch,), generator=generator)
-            embedded = {m: tower(arrays[m][rows].to(where)) for m, tower in towers.items()}
-            targets = group_targets(group[rows].to(where))
-            pairs = list(combinations(embedded.values(), 2))
-            loss = torch.stack(
-                [grouped_nce(a, b, targets, scale.exp().clamp(max=MAX_SCALE)) for a, b in pairs]
-            ).mean()
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(weights, 1.0)
-            optimizer.step()
-            schedule.step()
-            advance(1)
-    save_mini(out, config, towers)
-    return float(loss.detach())
+    return optimizer, schedule
+
+
+def _weights(towers: Mapping[Modality, Tower]) -> list[torch.nn.Parameter]:
+    return [parameter for tower in towers.values() for parameter in tower.parameters()]
 
 
 def group_targets(group: Int[Tensor, " b"]) -> Float[Tensor, "b b"]:

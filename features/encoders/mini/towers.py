@@ -134,15 +134,15 @@ class PointStem(nn.Module):
         )
 
     def forward(self, xyz: Tensor) -> Tokens:
-        xyz = xyz.to(next(self.parameters()).dtype)
+        xyz, dtype = xyz.float(), next(self.parameters()).dtype
         centres = farthest_points(xyz, self.groups)
         nearest = torch.cdist(centres, xyz).topk(self.group_points, largest=False).indices
         items = torch.arange(len(xyz), device=xyz.device)[:, None, None]
         offsets = (xyz[items, nearest] - centres.unsqueeze(2)) * 8  # to about unit size
-        each = self.point(offsets)
+        each = self.point(offsets.to(dtype))
         whole = each.amax(dim=2, keepdim=True).expand_as(each)
         shapes = self.shape(torch.cat([whole, each], dim=-1)).amax(dim=2)
-        return shapes + self.place(centres), None
+        return shapes + self.place(centres.to(dtype)), None
 
 
 def farthest_points(xyz: Float[Tensor, "b n 3"], count: int) -> Float[Tensor, "b count 3"]:
