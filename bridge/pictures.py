@@ -5,6 +5,7 @@ One colour stands for a modality everywhere.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 COLOURS = {"text": "#4c72b0", "image": "#dd8452", "audio": "#55a868", "points": "#8172b3"}
 QUERY, RIGHT, WRONG = "#444444", "#2a8a43", "#c44e52"
 SPECTROGRAM_RATE = 8000  # hertz
+WORDS_WIDTH = 16  # characters a line of a text tile
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,8 @@ def _draw(axis: Any, tile: Tile) -> None:
         axis.scatter(xyz[:, 0], xyz[:, 1], s=1.5, color=COLOURS["points"])
         axis.set_aspect("equal", adjustable="datalim")
     else:
-        words = str(tile.value)
-        axis.text(0.5, 0.5, words, ha="center", va="center", fontsize=7, wrap=True)
+        words = textwrap.fill(str(tile.value), WORDS_WIDTH)
+        axis.text(0.5, 0.5, words, ha="center", va="center", fontsize=8).set_in_layout(False)
         axis.set_xlim(0, 1)
         axis.set_ylim(0, 1)
     axis.set_title(tile.caption, fontsize=8, pad=2)
