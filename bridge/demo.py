@@ -23,7 +23,8 @@ from bridge.search import Embedder, Query, embed_for_bridge, search_index
 from bridge.training import train
 from features.encoders import Encoder, load_encoder
 from features.extract import extract
-from features.index import Hit, build_index
+from features.index import Hit
+from features.index_build import build_index
 from features.keypad_files import write_keypad_numbers
 from features.memory import Memory
 from features.progress import SILENT, Progress

@@ -27,7 +27,7 @@ def index(
     Its recall against exact search is measured and kept beside it.
     """
     from cli.progress import BarProgress
-    from features.index import build_index
+    from features.index_build import build_index
     from features.memory import Memory
 
     made = build_index(

@@ -48,9 +48,18 @@ def read_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
-            return ImageOps.exif_transpose(image)
+            return _eight_bit(ImageOps.exif_transpose(image))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ItemError(f"cannot be decoded as an image ({_oneline(error)})") from error
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Grey pictures of 16 bits as 8 bits; Pillow's own conversion would clip them to white."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image
 
 
 def read_audio(path: Path, sample_rate: int) -> NDArray[np.float32]:
@@ -75,6 +84,8 @@ def read_audio(path: Path, sample_rate: int) -> NDArray[np.float32]:
         raise ItemError("the sound has samples that are NaN or infinite")
     if rate != sample_rate:
         mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
+        if not len(mono):
+            raise ItemError(f"the sound is shorter than one sample at {sample_rate} Hz")
     return np.ascontiguousarray(mono, dtype=np.float32)
 
 
@@ -90,6 +101,8 @@ def read_points(path: Path, *, min_points: int) -> NDArray[np.float32]:
         raise ItemError(f"cannot be read as a point cloud ({_oneline(error)})") from error
     if xyz.ndim != 2 or xyz.shape[1] < 3:
         raise ItemError(f"a point cloud is an array (n, 3), this one is {xyz.shape}")
+    if xyz.dtype.kind not in "fiu":
+        raise ItemError(f"a point cloud holds numbers, this one has type {xyz.dtype}")
     xyz = np.ascontiguousarray(xyz[:, :3], dtype=np.float32)
     if not np.isfinite(xyz).all():
         bad = int((~np.isfinite(xyz).all(axis=1)).sum())

@@ -21,9 +21,9 @@ import xxhash
 from features.decoding import decode_batches
 from features.device import cpu_count, torch_threads
 from features.errors import ItemError, UserError
-from features.files import replacing
+from features.files import refuse_folder, replacing
 from features.memory import Memory, MemoryHeader, Rows, StoredDtype, bad_rows, write_memory
-from features.partial import Failure, Partial, continues, discard
+from features.partial import Failure, Partial, continues, discard, has_plan
 from features.progress import SILENT, Progress
 from features.sources import Item, Source
 
@@ -70,6 +70,7 @@ def extract(
     """
     encoder.space.require(modality)
     job = _Job(source, encoder, modality, Path(out), batch_size, dtype)
+    refuse_folder(job.out)
     if job.out.exists() and not overwrite:
         return _finished(job, resume=resume)
     if overwrite and job.partial_folder.exists() and not continues(job.partial_folder, job.plan):
@@ -142,18 +143,23 @@ def _embed_rest(
     if workers is None:
         workers = _choose_workers(job.modality, sum(map(len, batches)))
     decoded_batches = decode_batches(job.encoder.input(job.modality), arguments, workers=workers)
+    _check_failures(partial, max_failures)
     with closing(decoded_batches), torch_threads(cpu_count() - workers):
         for batch, decoded in zip(batches, decoded_batches, strict=True):
             rows, failures = _embed(job, batch, decoded)
             partial.commit(rows.astype(job.dtype), failures)
             advance(len(batch))
-            if max_failures is not None and len(partial.failures) > max_failures:
-                last = partial.failures[-1]
-                raise UserError(
-                    f"{len(partial.failures)} items failed, more than --max-failures "
-                    f"{max_failures}; the last is {last.item}: {last.reason}. Mend them, or run "
-                    "the same command with a higher limit to continue"
-                )
+            _check_failures(partial, max_failures)
+
+
+def _check_failures(partial: Partial, max_failures: int | None) -> None:
+    if max_failures is not None and len(partial.failures) > max_failures:
+        last = partial.failures[-1]
+        raise UserError(
+            f"{len(partial.failures)} items failed, more than --max-failures {max_failures}; the "
+            f"last is {last.item}: {last.reason}. Mend them, or run the same command with a "
+            "higher limit to continue"
+        )
 
 
 def _choose_workers(modality: Modality, items: int) -> int:
@@ -219,7 +225,9 @@ def _finish(job: _Job, partial: Partial) -> Memory:
 def _finished(job: _Job, *, resume: bool) -> Extraction:
     """An output that is there already: the end of this extraction, or somebody else's."""
     # A run that was killed after writing the memory leaves its folder: the work is done.
-    leftover = continues(job.partial_folder, job.plan)
+    # What was being deleted has lost its plan already.
+    folder = job.partial_folder
+    leftover = continues(folder, job.plan) or (folder.exists() and not has_plan(folder))
     if not (resume or leftover):
         raise UserError(
             f"{job.out} exists: pass --overwrite to make it again, --resume to keep it if it is "

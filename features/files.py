@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
         try:
             yield temporary
             temporary.chmod(0o666 & ~_umask())  # some writers make files for the owner alone
@@ -56,9 +58,16 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def refuse_existing(path: Path, *, overwrite: bool, remedy: str = "--overwrite") -> None:
-    """Raise UserError if `path` exists and may not be replaced."""
+    """Raise UserError if `path` exists and may not be replaced, or is a folder."""
+    refuse_folder(path)
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists: pass {remedy} or choose another output")
+
+
+def refuse_folder(path: Path) -> None:
+    """Raise UserError if `path` is a folder."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder but the output is a file: choose another output")
 
 
 def require_file(path: Path, what: str) -> Path:
@@ -68,6 +77,24 @@ def require_file(path: Path, what: str) -> Path:
     if not path.is_file():
         raise UserError(f"{what} {path} is a folder, not a file: check the path")
     return path
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Delete temporary files of processes that were killed while writing `path`."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        process = leftover.name.split(".")[-2]
+        if process.isdigit() and not _alive(int(process)):
+            leftover.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _umask() -> int:

@@ -1,4 +1,6 @@
-"""FAISS indices over memories, by inner product, which on unit vectors is the cosine.
+"""FAISS indices over memories, open for searching; `features.index_build` makes them.
+
+Search is by inner product, which on unit vectors is the cosine.
 
 Three files: `NAME.faiss`; `NAME.ids.h5` with the rows' ids, items and labels, so that an
 index answers without its memory; and `NAME.json`, written last, with the memory's header and
@@ -9,26 +11,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xxhash
 
 from features.errors import UserError
-from features.files import refuse_existing, replacing, require_file
+from features.files import require_file
 from features.memory import Memory, MemoryHeader
-from features.progress import SILENT, Progress
-from features.strings import StringColumn, read_strings, write_strings
+from features.strings import StringColumn, read_strings
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from numpy.typing import NDArray
 
 FORMAT = "mcr-bridge index 1"
-BLOCK = 65_536  # rows added at a time
-RECALL_QUERIES, RECALL_AT = 1000, 10
-TRAINING_ROWS_PER_CELL = 64
+SAMPLE_BYTES = 1 << 20
+_REQUIRED = {"header", "memory", "fingerprint", "items", "faiss_checksum"}
 
 
 @dataclass(frozen=True)
@@ -109,53 +110,6 @@ class Index:
         ]
 
 
-def build_index(
-    memory: Memory,
-    out: str | Path,
-    *,
-    kind: str = "flat",
-    overwrite: bool = False,
-    progress: Progress = SILENT,
-) -> Index:
-    """Build an index of `memory` at `out`, which ends in `.faiss`.
-
-    kind: flat (exact), hnsw, ivf, or any FAISS factory string such as `IVF1024,PQ64`.
-    Raises UserError for a string that FAISS does not know or an output that exists.
-    """
-    import faiss
-
-    out = index_path(out)
-    refuse_existing(out, overwrite=overwrite)
-    factory = _factory(kind, len(memory))
-    try:
-        index = faiss.index_factory(memory.dimension, factory, faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError as error:
-        raise UserError(
-            f"FAISS cannot make the index '{kind}' for {memory.dimension}-d vectors: use flat, "
-            "hnsw, ivf or a FAISS factory string"
-        ) from error
-    search_settings = _tune(faiss, index, len(memory))
-    _train(index, memory, factory)
-    with progress.task(f"index {out.name}", len(memory)) as advance:
-        for start in range(0, len(memory), BLOCK):
-            block = np.asarray(memory.embeddings[start : start + BLOCK], dtype=np.float32)
-            index.add(_unit(block))
-            advance(len(block))
-    about = {
-        "format": FORMAT,
-        "factory": factory,
-        "search": search_settings,
-        "memory": str(memory.path.resolve()),
-        "fingerprint": memory.fingerprint,
-        "items": len(memory),
-        f"recall@{RECALL_AT}": _recall(faiss, index, memory),
-        "faiss": faiss.__version__,
-        "header": asdict(memory.header),
-    }
-    _write(faiss, index, out, memory, about)
-    return open_index(out)
-
-
 def open_index(path: str | Path) -> Index:
     """Open the index at `path`, memory-mapped.
 
@@ -163,11 +117,10 @@ def open_index(path: str | Path) -> Index:
     if the memory it was built from has changed since.
     """
     import faiss
-    import h5py
 
     path = require_file(Path(path), "index")
     about = _about(path)
-    ids_path = require_file(path.with_suffix(".ids.h5"), "the index's table of ids")
+    columns, ids_fingerprint = _read_columns(path.with_suffix(".ids.h5"))
     try:
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
     except RuntimeError as error:
@@ -175,111 +128,39 @@ def open_index(path: str | Path) -> Index:
             f"{path} cannot be read by FAISS, it is damaged or no index: rebuild it with "
             "`mcr index`"
         ) from error
-    try:
-        with h5py.File(ids_path, "r") as file:
-            ids_fingerprint = str(file.attrs["fingerprint"])
-            columns: dict[str, StringColumn] = {
-                name: read_strings(file, name, ids_path) for name in file
-            }
-    except (OSError, KeyError) as error:
-        raise UserError(f"{ids_path} is damaged ({error}): rebuild it with `mcr index`") from error
-    if ids_fingerprint != about["fingerprint"] or index.ntotal != len(columns["ids"]):
+    ids = columns["ids"]
+    built = (about["fingerprint"], about["items"], about["items"], about["faiss_checksum"])
+    if (ids_fingerprint, len(ids), index.ntotal, sampled_checksum(path)) != built:
         raise UserError(
-            f"{path} ({index.ntotal} vectors), {ids_path.name} ({len(columns['ids'])} ids of "
-            f"memory {ids_fingerprint}) and {path.with_suffix('.json').name} (memory "
+            f"{path} ({index.ntotal} vectors of {index.d} dimensions), its .ids.h5 ({len(ids)} ids "
+            f"of the memory {ids_fingerprint}) and its .json ({about['items']} items of the memory "
             f"{about['fingerprint']}) do not belong together: rebuild them with `mcr index`"
         )
     _check_memory(path, about)
-    ids = columns["ids"]
     table = HitTable(ids, columns.get("items", ids), columns.get("labels"), about["header"]["root"])
     return Index(path, index, about, table)
 
 
-def index_path(out: str | Path) -> Path:
-    """`out` if it ends in `.faiss`. Raises UserError otherwise."""
-    path = Path(out)
-    if path.suffix != ".faiss":
-        raise UserError(f"the index {path} must end in .faiss: write {path.with_suffix('.faiss')}")
-    return path
+def sampled_checksum(path: Path) -> str:
+    """Hash of a file's size, start, middle and end: tells files apart without reading them."""
+    size = path.stat().st_size
+    digest = xxhash.xxh3_64(str(size).encode())
+    with path.open("rb") as file:
+        for start in (0, size // 2, max(0, size - SAMPLE_BYTES)):
+            file.seek(start)
+            digest.update(file.read(SAMPLE_BYTES))
+    return str(digest.hexdigest())
 
 
-def _factory(kind: str, items: int) -> str:
-    cells = max(1, min(round(4 * items**0.5), items // 39))  # FAISS wants 39 points a cell
-    return {"flat": "Flat", "hnsw": "HNSW32", "ivf": f"IVF{cells},Flat"}.get(kind, kind)
-
-
-def _tune(faiss: Any, index: Any, items: int) -> Mapping[str, int]:
-    """Set what FAISS leaves too low for good recall; returns what was set."""
-    if isinstance(index, faiss.IndexHNSW):
-        index.hnsw.efConstruction, index.hnsw.efSearch = 200, 128
-        return {"efConstruction": 200, "efSearch": 128}
-    if isinstance(index, faiss.IndexIVF):
-        index.nprobe = max(1, min(index.nlist, round(index.nlist**0.5 * 2)))
-        index.cp.seed = items
-        return {"nprobe": index.nprobe}
-    return {}
-
-
-def _train(index: Any, memory: Memory, factory: str) -> None:
-    if index.is_trained:
-        return
-    cells = getattr(index, "nlist", 256)
-    wanted = min(len(memory), max(TRAINING_ROWS_PER_CELL * cells, 20_000))
-    rows = np.random.default_rng(0).choice(len(memory), wanted, replace=False)
-    try:
-        index.train(_unit(memory.rows(np.sort(rows)).astype(np.float32)))
-    except RuntimeError as error:
-        raise UserError(
-            f"the {len(memory)} items of {memory.path} are too few to train the index {factory}: "
-            "use flat or hnsw, or a factory string with fewer cells"
-        ) from error
-
-
-def _recall(faiss: Any, index: Any, memory: Memory) -> float:
-    """Share of the exact nearest items of sampled rows that the index finds as well."""
-    wanted = min(RECALL_QUERIES, len(memory))
-    rows = np.sort(np.random.default_rng(1).choice(len(memory), wanted, replace=False))
-    queries = _unit(memory.rows(rows).astype(np.float32))
-    k = min(RECALL_AT, len(memory))
-    exact = faiss.ResultHeap(nq=wanted, k=k, keep_max=True)
-    for start in range(0, len(memory), BLOCK):
-        block = _unit(np.asarray(memory.embeddings[start : start + BLOCK], dtype=np.float32))
-        scores, found = faiss.knn(queries, block, min(k, len(block)), faiss.METRIC_INNER_PRODUCT)
-        exact.add_result(scores, found + start)
-    exact.finalize()
-    _, found = index.search(queries, k)
-    # Compared by score, so that exact ties do not count as misses.
-    floor = exact.D[:, -1:] - 1e-6
-    exact_scores = np.einsum("qd,qkd->qk", queries, _unit(_gather(memory, found)))
-    return float(((exact_scores >= floor) & (found >= 0)).mean())
-
-
-def _gather(memory: Memory, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    flat = memory.rows(np.maximum(rows, 0).ravel()).astype(np.float32)
-    return flat.reshape(*rows.shape, memory.dimension)
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True), dtype=np.float32)
-
-
-def _write(faiss: Any, index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None:
+def _read_columns(path: Path) -> tuple[dict[str, StringColumn], str]:
     import h5py
 
-    with replacing(out) as temporary:
-        try:
-            faiss.write_index(index, str(temporary))
-        except RuntimeError as error:  # FAISS has no error class of its own for a full disk
-            raise OSError(str(error)) from error
-    with replacing(out.with_suffix(".ids.h5")) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["fingerprint"] = memory.fingerprint
-        write_strings(file, "ids", StringColumn.of(memory.ids))
-        if memory.items is not memory.ids:
-            write_strings(file, "items", StringColumn.of(memory.items))
-        if memory.labels is not None:
-            write_strings(file, "labels", StringColumn.of(memory.labels))
-    with replacing(out.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    try:
+        with h5py.File(require_file(path, "the index's table of ids"), "r") as file:
+            columns = {name: read_strings(file, name, path) for name in ("ids", *sorted(file))}
+            return columns, str(file.attrs["fingerprint"])
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}): rebuild it with `mcr index`") from error
 
 
 def _about(path: Path) -> dict[str, Any]:
@@ -288,7 +169,8 @@ def _about(path: Path) -> dict[str, Any]:
         about: dict[str, Any] = json.loads(about_path.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
         raise UserError(f"{about_path} is damaged ({error}): rebuild the index") from error
-    if about.get("format") != FORMAT:
+    known = isinstance(about, dict) and about.get("format") == FORMAT
+    if not known or not about.keys() >= _REQUIRED:
         raise UserError(f"{about_path} does not describe an index: rebuild it with `mcr index`")
     return about
 

@@ -85,7 +85,7 @@ class Memory:
                 self.ids = read_strings(file, "ids", self.path)
                 self.items = read_strings(file, "items", self.path) if "items" in file else self.ids
                 self.labels = read_strings(file, "labels", self.path) if "labels" in file else None
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
+        except (OSError, KeyError, ValueError, IndexError, RuntimeError) as error:
             raise UserError(
                 f"{self.path} is not a readable memory ({' '.join(str(error).split())}): "
                 "make it again with `mcr extract`"
@@ -197,11 +197,7 @@ def write_memory(
             raise UserError(
                 f"{written} embeddings were given for {count} ids: give one id for each row"
             )
-        for name, column in (
-            ("ids", columns.ids),
-            ("items", columns.items),
-            ("labels", columns.labels),
-        ):
+        for name, column in _named(columns):
             if column is not None:
                 write_strings(file, name, _as_column(column))
         _write_attributes(file.attrs, header, _seal(digest, header, columns))
@@ -272,6 +268,10 @@ def _check_batch(
         raise UserError(f"'{ids[row]}': {reason}; normalise or remove the row")
 
 
+def _named(columns: Rows) -> list[tuple[str, Sequence[str] | None]]:
+    return [("ids", columns.ids), ("items", columns.items), ("labels", columns.labels)]
+
+
 def _as_column(strings: Sequence[str]) -> StringColumn:
     return strings if isinstance(strings, StringColumn) else StringColumn.of(strings)
 
@@ -314,8 +314,9 @@ def _fingerprint(header: MemoryHeader, batches: Iterable[NDArray[Any]], columns:
 
 def _seal(digest: Any, header: MemoryHeader, columns: Rows) -> str:
     """Finish a digest of the embeddings' bytes with the other columns and the space."""
-    for column in (columns.ids, columns.items, columns.labels):
+    for name, column in _named(columns):
         if column is not None:
+            digest.update(name.encode())
             strings = _as_column(column)
             digest.update(np.ascontiguousarray(strings.offsets).data)
             digest.update(np.ascontiguousarray(strings.utf8).data)

@@ -30,6 +30,7 @@ from features.files import explained, replacing
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_CONTENT = ("rows.bin", "journal.jsonl")
 SYNC_SECONDS = 2.0  # at most this much is lost when the machine, not the process, stops
 
 
@@ -58,16 +59,20 @@ class Partial:
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = _locked(folder)
-            self._agree_on(plan)
-            self._journal = (folder / "journal.jsonl").open("ab+")
-            self._data = (folder / "rows.bin").open("ab+")
-            self._recover()
+            try:
+                self._agree_on(plan)
+                self._journal = (folder / "journal.jsonl").open("ab+")
+                self._data = (folder / "rows.bin").open("ab+")
+                self._recover()
+            except BaseException:
+                self._lock.close()
+                raise
         self._synced = time.monotonic()
 
     def commit(self, rows: NDArray[Any], failures: Sequence[Failure]) -> None:
         """Append one batch; it survives from the moment this returns."""
         content = np.ascontiguousarray(rows).tobytes()
-        line = {
+        entry = {
             "batch": self.batches,
             "rows": len(rows),
             "checksum": xxhash.xxh3_64_hexdigest(content),
@@ -76,7 +81,7 @@ class Partial:
         with explained(self.folder):
             self._data.write(content)
             self._data.flush()
-            self._journal.write(json.dumps(line).encode() + b"\n")
+            self._journal.write(_line(entry))
             self._journal.flush()
             if time.monotonic() - self._synced > SYNC_SECONDS:
                 self._sync()
@@ -102,13 +107,16 @@ class Partial:
             file.close()
 
     def remove(self) -> None:
-        """Close and delete the folder, once its content lives elsewhere."""
+        """Delete the folder, once its content lives elsewhere, and close."""
+        _delete(self.folder)
         self.close()
-        shutil.rmtree(self.folder)
 
     def _agree_on(self, plan: Mapping[str, Any]) -> None:
         path = self.folder / "plan.json"
         if not path.exists():
+            # Rows without a plan are what is left of a deletion that was cut short.
+            for name in _CONTENT:
+                (self.folder / name).unlink(missing_ok=True)
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps(plan, indent=1, sort_keys=True))
             return
@@ -148,6 +156,11 @@ class Partial:
         self._synced = time.monotonic()
 
 
+def has_plan(folder: Path) -> bool:
+    """Whether `folder` is an unfinished output, and not the rest of a deleted one."""
+    return (folder / "plan.json").exists()
+
+
 def continues(folder: Path, plan: Mapping[str, Any]) -> bool:
     """Whether `folder` is an unfinished output of this plan."""
     path = folder / "plan.json"
@@ -157,7 +170,13 @@ def continues(folder: Path, plan: Mapping[str, Any]) -> bool:
 def discard(folder: Path) -> None:
     """Delete an unfinished output. Raises UserError if another process is writing it."""
     with _locked(folder):
-        shutil.rmtree(folder)
+        _delete(folder)
+
+
+def _delete(folder: Path) -> None:
+    """Delete the plan first: without it, nobody takes the rest for an unfinished output."""
+    (folder / "plan.json").unlink(missing_ok=True)
+    shutil.rmtree(folder)
 
 
 def _locked(folder: Path) -> IO[str]:
@@ -172,11 +191,19 @@ def _locked(folder: Path) -> IO[str]:
     return lock
 
 
+def _line(entry: Mapping[str, Any]) -> bytes:
+    """A journal entry with a checksum of its own."""
+    content = json.dumps(entry).encode()
+    return xxhash.xxh3_64_hexdigest(content).encode() + b" " + content + b"\n"
+
+
 def _parse(line: bytes) -> dict[str, Any] | None:
-    if not line.endswith(b"\n"):
+    """The entry of a journal line, or None if the line is not as it was written."""
+    checksum, _, content = line.partition(b" ")
+    if not content.endswith(b"\n"):
         return None
-    try:
-        entry: dict[str, Any] = json.loads(line)
-    except ValueError:
+    content = content[:-1]
+    if xxhash.xxh3_64_hexdigest(content).encode() != checksum:
         return None
+    entry: dict[str, Any] = json.loads(content)
     return entry

@@ -22,6 +22,7 @@ from features.files import require_file
 from features.space import Modality
 
 _GLOB = frozenset("*?[")
+LONGEST_FIELD = 10_000_000  # characters of a CSV cell
 _LIKELY_COLUMNS = {
     "text": ("text", "caption", "sentence"),
     "image": ("path", "image", "file", "filename"),
@@ -100,7 +101,7 @@ def read_source(
 
 
 def _read_files(root: Path, paths: Sequence[Path], modality: Modality) -> Source:
-    root = root.resolve()
+    root = root.absolute()  # links are followed, but items keep the names they have here
     suffixes = SUFFIXES[modality]
     kept = [path for path in paths if path.suffix.lower() in suffixes and path.is_file()]
     if not kept:
@@ -109,8 +110,8 @@ def _read_files(root: Path, paths: Sequence[Path], modality: Modality) -> Source
             "check the folder and --modality"
         )
     other = len(paths) - len(kept)
-    notes = [f"{other} files of other kinds in {root} are not {modality}"] if other else []
-    names = [path.resolve().relative_to(root).as_posix() for path in kept]
+    notes = [f"files of other kinds in {root}, not {modality}: {other}"] if other else []
+    names = [path.absolute().relative_to(root).as_posix() for path in kept]
     return Source([Item(name, name) for name in names], root, notes)
 
 
@@ -121,7 +122,7 @@ def _split_glob(path: Path) -> tuple[Path, str]:
 
 
 def _read_lines(path: Path, modality: Modality) -> Source:
-    lines = [line.strip() for line in _text_of(path).splitlines()]
+    lines = [line.strip() for line in _text_of(path).split("\n")]
     values = [line for line in lines if line]
     if not values:
         raise UserError(f"{path} has no line that is not empty: give one item a line")
@@ -224,7 +225,7 @@ def _unique(items: Iterable[Item], root: Path | None, path: Path) -> Source:
         repeated[item.id] += 1
     notes = []
     if repeated:
-        notes = [f"{sum(repeated.values())} repeated items of {path} are embedded once"]
+        notes = [f"repeated items of {path}, embedded once: {sum(repeated.values())}"]
     return Source(list(first.values()), root, notes)
 
 
@@ -237,11 +238,24 @@ def _text_of(path: Path) -> str:
 
 def _csv_rows(path: Path) -> Iterator[Row]:
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    yield from csv.DictReader(io.StringIO(_text_of(path), newline=""), delimiter=separator)
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
+    reader = csv.DictReader(io.StringIO(_text_of(path), newline=""), delimiter=separator)
+    try:
+        for row in reader:
+            if None in row:
+                raise UserError(
+                    f"line {reader.line_num} of {path} has more fields than the header's "
+                    f"{len(reader.fieldnames or ())}: quote fields that contain the separator"
+                )
+            yield row
+    except csv.Error as error:
+        raise UserError(
+            f"line {reader.line_num} of {path} is not CSV ({error}): mend it"
+        ) from error
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(_text_of(path).splitlines(), start=1):
+    for number, line in enumerate(_text_of(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -28,7 +28,7 @@ class StringColumn(Sequence[str]):
     @classmethod
     def of(cls, strings: Iterable[str]) -> StringColumn:
         """The column that holds `strings`."""
-        encoded = [string.encode() for string in strings]
+        encoded = [string.encode(errors="surrogateescape") for string in strings]
         offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
         np.cumsum([len(one) for one in encoded], out=offsets[1:])
         return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets)
@@ -46,13 +46,18 @@ class StringColumn(Sequence[str]):
         if not -len(self) <= row < len(self):
             raise IndexError(row)
         row %= len(self)
-        return bytes(self.utf8[self.offsets[row] : self.offsets[row + 1]]).decode()
+        return _decoded(bytes(self.utf8[self.offsets[row] : self.offsets[row + 1]]))
 
     def __iter__(self) -> Iterator[str]:
         buffer = bytes(self.utf8)
         bounds = self.offsets.tolist()
         for start, stop in pairwise(bounds):
-            yield buffer[start:stop].decode()
+            yield _decoded(buffer[start:stop])
+
+
+def _decoded(content: bytes) -> str:
+    # As Python does with file names, which on Linux need not be Unicode.
+    return content.decode(errors="surrogateescape")
 
 
 def write_strings(file: Any, name: str, column: StringColumn) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 BUILTIN = {
     "mini-clip": (MiniConfig("mini-clip", ("image", "text"), dimension=128), 3500),
     "mini-clap": (MiniConfig("mini-clap", ("audio", "text"), dimension=96), 1800),
-    "mini-ulip": (MiniConfig("mini-ulip", ("points", "image", "text"), dimension=128), 4500),
+    "mini-ulip": (MiniConfig("mini-ulip", ("points", "image", "text"), dimension=128), 3600),
 }
 PAIRS = 24_000
 

@@ -26,7 +26,7 @@ class MiniConfig:
     point_groups: int = 32
     group_points: int = 16
     words: int = 16  # longer sentences are cut
-    vocabulary: int = 512  # hash buckets
+    vocabulary: int = 2048  # hash buckets
 
     @property
     def space(self) -> Space:

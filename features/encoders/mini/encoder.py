@@ -97,7 +97,9 @@ def load_file(
             mine = {k: v for k, v in tensors.items() if k.startswith(f"{modality}.")}
             tower.load_state_dict({k.removeprefix(f"{modality}."): v for k, v in mine.items()})
     except RuntimeError as error:
-        raise UserError(f"{path} does not hold the weights it describes ({error})") from error
+        raise UserError(
+            f"{path} does not hold the tensors of the encoder it describes: fit the encoder again"
+        ) from error
     return MiniEncoder(
         config,
         towers,
@@ -136,7 +138,8 @@ def save_mini(path: Path, config: MiniConfig, towers: Mapping[Modality, Tower]) 
         for modality, tower in towers.items()
         for name, tensor in tower.state_dict().items()
     }
-    metadata = {"format": FORMAT, "config": json.dumps(asdict(config))}
+    # One key: safetensors writes several in random order, and equal weights in equal bytes.
+    metadata = {"mini_encoder": json.dumps({"format": FORMAT, "config": asdict(config)})}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
 
@@ -160,7 +163,14 @@ def _read(path: Path) -> tuple[MiniConfig, dict[str, torch.Tensor]]:
         raise UserError(
             f"{path} cannot be read as encoder weights ({error}): fit the encoder again"
         ) from error
-    if metadata.get("format") != FORMAT:
-        raise UserError(f"{path} is not a mini encoder: make one with `mcr fit`")
-    settings = json.loads(metadata["config"])
-    return MiniConfig(**{**settings, "modalities": tuple(settings["modalities"])}), tensors
+    try:
+        described = json.loads(metadata.get("mini_encoder", "{}"))
+        if described.get("format") != FORMAT:
+            raise UserError(f"{path} is not a mini encoder: make one with `mcr fit`")
+        settings = described["config"]
+        config = MiniConfig(**{**settings, "modalities": tuple(settings["modalities"])})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} describes its encoder wrongly ({error}): fit the encoder again"
+        ) from error
+    return config, tensors

@@ -1,0 +1,178 @@
+"""Building FAISS indices over memories, with their recall against exact search.
+
+Written are the three files that `features.index` reads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from features.errors import UserError
+from features.files import refuse_existing, replacing
+from features.index import FORMAT, Index, open_index, sampled_checksum
+from features.memory import Memory
+from features.progress import SILENT, Progress
+from features.strings import StringColumn, write_strings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BLOCK = 65_536  # rows added at a time
+RECALL_QUERIES, RECALL_AT = 1000, 10
+TRAINING_ROWS_PER_CELL = 64
+
+
+def build_index(
+    memory: Memory,
+    out: str | Path,
+    *,
+    kind: str = "flat",
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Index:
+    """Build an index of `memory` at `out`, which ends in `.faiss`.
+
+    kind: flat (exact), hnsw, ivf, or any FAISS factory string such as `IVF1024,PQ64`.
+    Raises UserError for a string that FAISS does not know or an output that exists.
+    """
+    import faiss
+
+    out = index_path(out)
+    refuse_existing(out, overwrite=overwrite)
+    if not len(memory):
+        raise UserError(f"{memory.path} has no items to index: extract some first")
+    factory = _factory(kind, len(memory))
+    try:
+        index = faiss.index_factory(memory.dimension, factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise UserError(
+            f"FAISS cannot make the index '{kind}' for {memory.dimension}-d vectors: use flat, "
+            "hnsw, ivf or a FAISS factory string"
+        ) from error
+    search_settings = _tune(faiss, index)
+    _train(index, memory, factory)
+    _add(index, memory, kind, progress)
+    about = {
+        "format": FORMAT,
+        "factory": factory,
+        "search": search_settings,
+        "memory": str(memory.path.resolve()),
+        "fingerprint": memory.fingerprint,
+        "items": len(memory),
+        f"recall@{RECALL_AT}": _recall(faiss, index, memory),
+        "faiss": faiss.__version__,
+        "header": asdict(memory.header),
+    }
+    _write(faiss, index, out, memory, about)
+    return open_index(out)
+
+
+def _add(index: Any, memory: Memory, kind: str, progress: Progress) -> None:
+    with progress.task(f"index {memory.path.name}", len(memory)) as advance:
+        for start in range(0, len(memory), BLOCK):
+            block = np.asarray(memory.embeddings[start : start + BLOCK], dtype=np.float32)
+            try:
+                index.add(_unit(block))
+            except RuntimeError as error:
+                raise UserError(
+                    f"vectors cannot be added to the FAISS index '{kind}': use flat, hnsw, ivf or "
+                    "a factory string without IDMap"
+                ) from error
+            advance(len(block))
+
+
+def index_path(out: str | Path) -> Path:
+    """`out` if it ends in `.faiss`. Raises UserError otherwise."""
+    path = Path(out)
+    if path.suffix != ".faiss":
+        raise UserError(f"the index {path} must end in .faiss: write {path.with_suffix('.faiss')}")
+    return path
+
+
+def _factory(kind: str, items: int) -> str:
+    cells = max(1, min(round(4 * items**0.5), items // 39))  # FAISS wants 39 points a cell
+    return {"flat": "Flat", "hnsw": "HNSW32", "ivf": f"IVF{cells},Flat"}.get(kind, kind)
+
+
+def _tune(faiss: Any, index: Any) -> Mapping[str, int]:
+    """Set what FAISS leaves too low for good recall; returns what was set."""
+    if isinstance(index, faiss.IndexHNSW):
+        index.hnsw.efConstruction, index.hnsw.efSearch = 200, 128
+        return {"efConstruction": 200, "efSearch": 128}
+    cells = faiss.try_extract_index_ivf(index)  # also behind a PCA or OPQ
+    if cells is not None:
+        cells.nprobe = max(1, min(cells.nlist, round(cells.nlist**0.5 * 2)))
+        return {"nprobe": cells.nprobe}
+    return {}
+
+
+def _train(index: Any, memory: Memory, factory: str) -> None:
+    if index.is_trained:
+        return
+    import faiss
+
+    inverted = faiss.try_extract_index_ivf(index)
+    cells = 256 if inverted is None else inverted.nlist
+    wanted = min(len(memory), max(TRAINING_ROWS_PER_CELL * cells, 20_000))
+    rows = np.random.default_rng(0).choice(len(memory), wanted, replace=False)
+    try:
+        index.train(_unit(memory.rows(np.sort(rows)).astype(np.float32)))
+    except RuntimeError as error:
+        raise UserError(
+            f"the {len(memory)} items of {memory.path} are too few to train the index {factory}: "
+            "use flat or hnsw, or a factory string with fewer cells"
+        ) from error
+
+
+def _recall(faiss: Any, index: Any, memory: Memory) -> float:
+    """Share of the exact nearest items of sampled rows that the index finds as well."""
+    wanted = min(RECALL_QUERIES, len(memory))
+    rows = np.sort(np.random.default_rng(1).choice(len(memory), wanted, replace=False))
+    queries = _unit(memory.rows(rows).astype(np.float32))
+    k = min(RECALL_AT, len(memory))
+    exact = faiss.ResultHeap(nq=wanted, k=k, keep_max=True)
+    for start in range(0, len(memory), BLOCK):
+        block = _unit(np.asarray(memory.embeddings[start : start + BLOCK], dtype=np.float32))
+        scores, found = faiss.knn(queries, block, min(k, len(block)), faiss.METRIC_INNER_PRODUCT)
+        exact.add_result(scores, found + start)
+    exact.finalize()
+    _, found = index.search(queries, k)
+    # Compared by score, so that exact ties do not count as misses.
+    floor = exact.D[:, -1:] - 1e-6
+    exact_scores = np.einsum("qd,qkd->qk", queries, _unit(_gather(memory, found)))
+    return float(((exact_scores >= floor) & (found >= 0)).mean())
+
+
+def _gather(memory: Memory, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    flat = memory.rows(np.maximum(rows, 0).ravel()).astype(np.float32)
+    return flat.reshape(*rows.shape, memory.dimension)
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True), dtype=np.float32)
+
+
+def _write(faiss: Any, index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None:
+    import h5py
+
+    with replacing(out) as temporary:
+        try:
+            faiss.write_index(index, str(temporary))
+        except RuntimeError as error:  # FAISS has no error class of its own for a full disk
+            raise OSError(str(error)) from error
+    with replacing(out.with_suffix(".ids.h5")) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["fingerprint"] = memory.fingerprint
+        write_strings(file, "ids", StringColumn.of(memory.ids))
+        if memory.items is not memory.ids:
+            write_strings(file, "items", StringColumn.of(memory.items))
+        if memory.labels is not None:
+            write_strings(file, "labels", StringColumn.of(memory.labels))
+    about = {**about, "faiss_checksum": sampled_checksum(out)}
+    with replacing(out.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,45 @@
+"""How the tests of bad input call commands, and read the one sentence that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.cli.conftest import SMALL, Workshop, mcr
+
+Arguments = tuple[object, ...]
+Cases = dict[str, tuple[Callable[[Workshop, Path], Arguments], str]]
+
+
+def sentence_of(stderr: str) -> str:
+    """The error, which is the last line; progress and notes may come before it."""
+    lines = stderr.splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert "Traceback" not in stderr
+    assert errors == lines[-1:], stderr
+    return errors[0].removeprefix("error: ")
+
+
+def refused(*arguments: object) -> str:
+    result = mcr(*arguments)
+    assert result.exit_code == 1, (result.stdout, result.stderr, result.exception)
+    assert result.stdout == ""
+    return sentence_of(result.stderr)
+
+
+def extract(w: Workshop, source: object, out: Path, *more: object) -> Arguments:
+    return ("extract", source, "-e", w.specs["sees"], "-m", "image", "-o", out / "out.h5", *more)
+
+
+def train(w: Workshop, out: Path, *more: object) -> Arguments:
+    hub = ("--hub", w.memory("text-hears"), "--hub", w.memory("text-sees"))
+    return ("train", *hub, "-o", out / "bridge", *SMALL, *more)
+
+
+def query(w: Workshop, *more: object) -> Arguments:
+    return ("query", "one", "-b", w.sound_bridge, "-i", w.index, *more)
+
+
+def file(path: Path, content: str | bytes = "") -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
