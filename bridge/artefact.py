@@ -28,6 +28,7 @@ from features.space import Modality, modality_named
 
 FORMAT = "mcr-bridge bridge"
 VERSION = 1
+_REQUIRED = {"format", "version", "name", "fingerprint", "spaces", "settings", "memories"}
 WEIGHTS_FILE, ABOUT_FILE, CARD_FILE = "bridge.safetensors", "bridge.json", "README.md"
 
 
@@ -280,10 +281,12 @@ def _read_about(folder: Path) -> dict[str, Any]:
         )
     try:
         about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if about["format"] != FORMAT:
-            raise KeyError("format")
-    except (ValueError, KeyError, TypeError) as error:
+        missing = _REQUIRED - about.keys()
+    except (ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}): copy the bridge again") from error
+    if missing or about["format"] != FORMAT or not isinstance(about["version"], int):
+        lacking = ", ".join(sorted(missing)) or f"the format '{FORMAT}'"
+        raise UserError(f"{path} is damaged (it lacks {lacking}): copy the bridge again")
     if about["version"] > VERSION:
         raise UserError(
             f"{path} has bridge format {about['version']}, this program reads up to {VERSION}: "

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from features.errors import UserError
 from features.files import replacing
 
 _PROGRESS = "checkpoint.json"
@@ -33,12 +35,18 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The last checkpoint in `folder`, or None."""
+    """The last checkpoint in `folder`, or None. Raises UserError if it is damaged."""
     path = folder / _PROGRESS
     if not path.exists():
         return None
-    about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return load_file(folder / about["tensors"]), about
+    try:
+        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return load_file(folder / about["tensors"]), about
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise UserError(
+            f"the checkpoint in {folder} is damaged ({' '.join(str(error).split())}): pass "
+            "--overwrite to train from the start"
+        ) from error
 
 
 def remove_checkpoint(folder: Path) -> None:

@@ -5,6 +5,7 @@ Settings are frozen, can be read from TOML, and every one is an option of `mcr t
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -139,6 +140,8 @@ def _check(name: str, value: Any, limits: Mapping[str, Any]) -> None:
         raise UserError(
             f"the setting {name} is '{value}' but must be one of {', '.join(limits['choices'])}"
         )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"the setting {name} is {value} but must be a finite number")
     wrong: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "low": ("at least", lambda bound: value < bound),
         "above": ("more than", lambda bound: value <= bound),

@@ -2,7 +2,7 @@
 
 Axes: q queries, g gallery items. Scores: higher is nearer. Ties count against the system:
 an item that scores the same as a wrong one is ranked behind it, so that a collapsed space,
-where all scores are equal, gets the worst figures and not the best.
+where all scores are equal, gets the worst figures and not the best. NaN ranks last.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def first_ranks(scores: Float[Tensor, "q g"], relevant: Bool[Tensor, "q g"]) -> 
     >>> first_ranks(torch.tensor([[0.9, 0.5, 0.7]]), torch.tensor([[False, False, True]]))
     tensor([2])
     """
+    scores = scores.nan_to_num(nan=-torch.inf)
     best = scores.masked_fill(~relevant, -torch.inf).amax(dim=1, keepdim=True)
     return 1 + ((scores >= best) & ~relevant).sum(dim=1)
 
@@ -54,6 +55,7 @@ def average_precision(
     >>> average_precision(torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([[True, False, True]]))
     tensor([0.8333])
     """
+    scores = scores.nan_to_num(nan=-torch.inf)
     wrong_first = relevant.to(torch.int8).argsort(dim=1, stable=True)
     by_score = scores.gather(1, wrong_first).argsort(dim=1, descending=True, stable=True)
     hits = relevant.gather(1, wrong_first.gather(1, by_score)).to(torch.float64)

@@ -42,14 +42,14 @@ class Projector(nn.Module):
         self.bf16 = False  # compute the layers in bfloat16, weights stay float32
         layers: dict[Shape, list[nn.Module]] = {
             "mlp2": [
-                nn.Linear(inputs, hidden),
+                _linear(inputs, hidden),
                 nn.BatchNorm1d(hidden),
                 nn.ReLU(),
-                nn.Linear(hidden, outputs),
+                _linear(hidden, outputs),
                 nn.BatchNorm1d(outputs),
             ],
-            "mlp1": [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()],
-            "linear": [nn.Linear(inputs, outputs, bias=False)],
+            "mlp1": [_linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()],
+            "linear": [_linear(inputs, outputs, bias=False)],
         }
         self.layers = nn.Sequential(*layers[shape])
         with torch.no_grad():
@@ -72,3 +72,9 @@ class Projector(nn.Module):
         with torch.autocast(embeddings.device.type, torch.bfloat16, enabled=self.bf16):
             projected = self.layers(embeddings)
         return F.normalize(projected.float(), dim=-1)
+
+
+def _linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Module:
+    """A Linear without weights yet; torch would draw them from the global generator."""
+    layer = nn.Linear(inputs, outputs, bias=bias, device="meta")
+    return layer.to_empty(device="cpu")

@@ -41,14 +41,14 @@ def evaluate_retrieval(bridge: Bridge, query: Memory, gallery: Memory) -> CrossM
     """
     relevance, (query_classes, gallery_classes) = _classes(query, gallery)
     rows = in_shared_space(bridge, query), in_shared_space(bridge, gallery)
-    right = (query_classes[:, None] == gallery_classes[None, :]).float().mean(dim=1)
+    right = gallery_classes.bincount(minlength=int(query_classes.max()) + 1)[query_classes]
     return CrossModalRetrieval(
         query=query.modality,
         gallery=gallery.modality,
         relevance=relevance,
         forward=retrieval(_blocks(rows[0], rows[1], query_classes, gallery_classes)),
         backward=retrieval(_blocks(rows[1], rows[0], gallery_classes, query_classes)),
-        chance=float(right[right > 0].mean()),
+        chance=float(right[right > 0].double().mean()) / len(gallery),
     )
 
 

@@ -89,6 +89,7 @@ def check_sources(
         leaves[memory.space].append(memory)
     for memories in leaves.values():
         check_joinable(memories)
+        _refuse_twice(memories)
     for memory in leaf:
         hub_memory = first if memory.space == first.space else second
         check_joinable([hub_memory, memory], same_modality=False)
@@ -115,6 +116,16 @@ def check_joinable(memories: Sequence[Memory], *, same_modality: bool = True) ->
                 f"by encoders with other weights or preprocessing "
                 f"({first.header.encoder.get('weights')} and "
                 f"{other.header.encoder.get('weights')}): extract both with one encoder"
+            )
+
+
+def _refuse_twice(memories: Sequence[Memory]) -> None:
+    paths: dict[str, Memory] = {}
+    for memory in memories:
+        same = paths.setdefault(memory.fingerprint, memory)
+        if same is not memory:
+            raise UserError(
+                f"{same.path} and {memory.path} hold the same embeddings: give each memory once"
             )
 
 

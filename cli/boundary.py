@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import typer
 
 from features.errors import UserError
-from features.files import explained
 
 USER_ERROR, SOME_FAILED, STOPPED = 1, 3, 130
 
@@ -28,10 +26,13 @@ def guarded(command: Callable[Arguments, Result]) -> Callable[Arguments, Result]
     @functools.wraps(command)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         try:
-            with explained(Path.cwd()):
-                return command(*args, **kwargs)
+            return command(*args, **kwargs)
         except UserError as error:
             typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(USER_ERROR) from error
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            typer.echo(f"error: {where}{error.strerror or error}", err=True)
             raise typer.Exit(USER_ERROR) from error
         except KeyboardInterrupt as error:
             typer.echo("stopped: run the same command again to continue", err=True)

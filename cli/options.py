@@ -79,7 +79,7 @@ def _setting_parameters() -> list[inspect.Parameter]:
             annotation=Annotated[
                 _plain(hints[setting.name]) | None,
                 typer.Option(
-                    f"--{setting.name.replace('_', '-')}",
+                    _flag(setting.name, hints[setting.name]),
                     help=_help(setting.metadata["help"], setting.default),
                     show_default=False,
                 ),
@@ -87,6 +87,11 @@ def _setting_parameters() -> list[inspect.Parameter]:
         )
         for setting in fields(TrainSettings)
     ]
+
+
+def _flag(name: str, hint: Any) -> str:
+    flag = name.replace("_", "-")
+    return f"--{flag}/--no-{flag}" if hint is bool else f"--{flag}"
 
 
 def _plain(hint: Any) -> Any:

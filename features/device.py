@@ -60,7 +60,7 @@ def cpu_count() -> int:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let torch use `count` CPU threads inside the block.
+    """Let torch use at most `count` CPU threads inside the block.
 
     Threads that outnumber the cores left to them wait for each other at every kernel:
     beside one busy worker on two cores, two threads are several times slower than one.
@@ -68,7 +68,7 @@ def torch_threads(count: int) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(max(1, count))
+    torch.set_num_threads(max(1, min(before, count)))
     try:
         yield
     finally:

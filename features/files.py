@@ -12,6 +12,8 @@ from pathlib import Path
 
 from features.errors import UserError
 
+SPARE_BYTES = 1 << 20  # for what a file format adds
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -38,23 +40,34 @@ def explained(path: Path) -> Iterator[None]:
     """Turn the operating system's reasons for not writing `path` into a UserError."""
     try:
         yield
-    except OSError as error:
-        # HDF5 reports the errno of a failed write in its message only.
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+    except Exception as error:
+        # HDF5, FAISS and safetensors say what failed in their messages only.
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             free = shutil.disk_usage(_existing(path)).free
             raise UserError(
                 f"the disk is full: {path} could not be written with {free / 1e6:.1f} MB free; "
                 "make room and run the same command again"
             ) from error
-        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UserError(
-                f"{path} may not be written ({error.strerror}): choose another output"
+                f"{path} may not be written ({os.strerror(number)}): choose another output"
             ) from error
         if isinstance(error, NotADirectoryError | FileExistsError):
             raise UserError(
                 f"{path} cannot be made because a part of its path is a file: choose another output"
             ) from error
         raise
+
+
+def require_space(path: Path, size: int) -> None:
+    """Raise UserError unless `size` bytes, and a little more, fit beside `path`."""
+    free = shutil.disk_usage(_existing(path)).free
+    if size + SPARE_BYTES > free:
+        raise UserError(
+            f"the disk is full: {path} needs {size / 1e6:.1f} MB and {free / 1e6:.1f} MB are free; "
+            "make room and run the same command again"
+        )
 
 
 def refuse_existing(path: Path, *, overwrite: bool, remedy: str = "--overwrite") -> None:
@@ -76,6 +89,8 @@ def require_file(path: Path, what: str) -> Path:
         raise UserError(f"{what} {path} does not exist: check the path")
     if not path.is_file():
         raise UserError(f"{what} {path} is a folder, not a file: check the path")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{what} {path} may not be read: change its permissions")
     return path
 
 

@@ -162,10 +162,7 @@ def _write(faiss: Any, index: Any, out: Path, memory: Memory, about: dict[str, A
     import h5py
 
     with replacing(out) as temporary:
-        try:
-            faiss.write_index(index, str(temporary))
-        except RuntimeError as error:  # FAISS has no error class of its own for a full disk
-            raise OSError(str(error)) from error
+        faiss.write_index(index, str(temporary))
     with replacing(out.with_suffix(".ids.h5")) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["fingerprint"] = memory.fingerprint
         write_strings(file, "ids", StringColumn.of(memory.ids))

@@ -23,7 +23,7 @@ import numpy as np
 import xxhash
 
 from features.errors import UserError
-from features.files import refuse_existing, replacing, require_file
+from features.files import refuse_existing, replacing, require_file, require_space
 from features.space import Modality, modality_named
 from features.strings import StringColumn, map_dataset, read_strings, write_strings
 
@@ -180,6 +180,10 @@ def write_memory(
     refuse_existing(path, overwrite=overwrite)
     _check_columns(columns)
     count = len(columns.ids)
+    strings = [len(s) + 12 for _, column in _named(columns) for s in column or ()]
+    row_bytes = header.dimension * np.dtype(header.dtype).itemsize
+    # HDF5 crashes the process when the disk fills up while it closes a file.
+    require_space(path, count * row_bytes + sum(strings))
     with replacing(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
         embeddings = file.create_dataset(
             "embeddings", (count, header.dimension), dtype=header.dtype, track_times=False
@@ -242,6 +246,8 @@ def bad_rows(batch: NDArray[np.floating[Any]]) -> dict[int, str]:
 
 
 def _check_columns(columns: Rows) -> None:
+    if not len(columns.ids):
+        raise UserError("a memory needs at least one item, none were given: check the source")
     if len(set(columns.ids)) != len(columns.ids):
         twice = next(name for name, count in Counter(columns.ids).items() if count > 1)
         raise UserError(f"the id '{twice}' appears twice: ids name rows and must be unique")

@@ -17,6 +17,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -102,9 +103,11 @@ class Partial:
             yield stored[start : start + chunk]
 
     def close(self) -> None:
-        """Write everything to disk and let other processes continue."""
+        """Let other processes continue; what was committed is written already."""
         for file in (self._data, self._journal, self._lock):
-            file.close()
+            # After a failed write the rest is still buffered, and fails again here.
+            with suppress(OSError):
+                file.close()
 
     def remove(self) -> None:
         """Delete the folder, once its content lives elsewhere, and close."""

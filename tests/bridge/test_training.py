@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bridge import training
+from bridge import run
 from bridge.artefact import load
 from bridge.metrics import paired_retrieval
 from bridge.protocols import evaluate_retrieval
@@ -76,7 +76,7 @@ def test_an_interrupted_training_continues_to_the_same_bytes(
 ):
     settings = replace(SETTINGS, epochs=8, patience=patience)
     train(world.hub, world.leaf, tmp_path / "whole", settings, device="cpu")
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", -1.0)
     out = tmp_path / "parts"
     with pytest.raises(KeyboardInterrupt):
         train(world.hub, world.leaf, out, settings, device="cpu", progress=InterruptAfter(epochs))
@@ -96,7 +96,7 @@ def test_a_training_interrupted_again_and_again_reaches_the_same_bytes(
 ):
     settings = replace(SETTINGS, epochs=6)
     train(world.hub, world.leaf, tmp_path / "whole", settings, device="cpu")
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", -1.0)
     stops = 0
     while not (tmp_path / "parts" / "bridge.json").exists():
         try:
@@ -111,7 +111,7 @@ def test_a_training_interrupted_again_and_again_reaches_the_same_bytes(
 
 
 def interrupted(world, out, monkeypatch, settings=SHORT):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", -1.0)
     with pytest.raises(KeyboardInterrupt):
         train(world.hub, world.leaf, out, settings, device="cpu", progress=InterruptAfter(3))
 

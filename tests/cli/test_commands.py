@@ -95,7 +95,7 @@ def test_extract_tells_of_items_that_failed_and_leaves_with_3(workshop, tmp_path
     assert result.exit_code == 3
     told = json.loads(result.stdout)
     assert (told["items"], told["failures"]) == (3, 1)
-    assert "1 files of other kinds" in result.stderr
+    assert "files of other kinds" in result.stderr
     assert "1 items failed and are listed in" in result.stderr
     (line,) = (tmp_path / "out.failures.jsonl").read_text().splitlines()
     failure = json.loads(line)

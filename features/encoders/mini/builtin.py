@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from features.space import Modality
 
 BUILTIN = {
-    "mini-clip": (MiniConfig("mini-clip", ("image", "text"), dimension=128), 3500),
+    "mini-clip": (MiniConfig("mini-clip", ("image", "text"), dimension=128), 6000),
     "mini-clap": (MiniConfig("mini-clap", ("audio", "text"), dimension=96), 1800),
     "mini-ulip": (MiniConfig("mini-ulip", ("points", "image", "text"), dimension=128), 3600),
 }

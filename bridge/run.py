@@ -1,0 +1,253 @@
+"""The state of one training run and its loop: batches, steps, epochs, checkpoints.
+
+Everything is resident on the device; there is no data loader.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bridge.artefact import make_projector
+from bridge.checkpoint import optimizer_tensors, restore_optimizer, save_checkpoint
+from bridge.config import TrainSettings
+from bridge.metrics import paired_retrieval
+from bridge.noise import add_noise
+from bridge.objective import cmcr_terms, weighted_sum
+from bridge.projector import Projector
+from bridge.training_set import TrainingSet
+from features.errors import UserError
+from features.files import explained
+from features.progress import Progress
+
+METRICS_FILE = "metrics.jsonl"
+CHECKPOINT_SECONDS = 5.0
+HELD_OUT_SCORE = "held_out_mrr"
+MAX_HELD_OUT = 4096  # rows that are scored each epoch
+
+
+@dataclass
+class Run:
+    """The state of one training run."""
+
+    out: Path
+    settings: TrainSettings
+    data: TrainingSet
+    plan: dict[str, Any]
+    device: torch.device
+    epoch: int = 0
+    best_score: float = -math.inf
+    best_epoch: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_entry: dict[str, float] = field(default_factory=dict)
+    last: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.data) < 2:
+            raise UserError(
+                f"{len(self.data)} items are too few to train on, two are the least: give more "
+                "items, or a smaller --holdout"
+            )
+        seed = self.settings.seed
+        initial = torch.Generator().manual_seed(seed)
+        self.projectors: dict[str, Projector] = {
+            space: make_projector(roles["hub"].shape[1], self.settings, initial).to(self.device)
+            for space, roles in self.data.rows.items()
+        }
+        if self.settings.centred:
+            for space, roles in self.data.rows.items():
+                self.projectors[space].centre_on(roles["hub"])
+        self.rows = {
+            space: {role: self.projectors[space].centred(rows) for role, rows in roles.items()}
+            for space, roles in self.data.rows.items()
+        }
+        bf16 = self.settings.precision == "bf16" or (
+            self.settings.precision == "auto" and gains_from_bf16(self.device)
+        )
+        for projector in self.projectors.values():
+            projector.bf16 = bf16
+        self.optimizer = torch.optim.AdamW(
+            [weight for projector in self.projectors.values() for weight in projector.parameters()],
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+        )
+        self.order = torch.Generator().manual_seed(seed + 1)
+        self.noise = torch.Generator(self.device).manual_seed(seed + 2)
+        self.batch = self.settings.batch_for(len(self.data))
+        # At least two rows a batch: one alone cannot be contrasted and has no variance.
+        self.steps_per_epoch = max(1, min(round(len(self.data) / self.batch), len(self.data) // 2))
+        self.steps = self.steps_per_epoch * self.settings.epochs
+        self.weights = {
+            "inter_hub": self.settings.inter_hub_weight,
+            "inter_leaf": self.settings.inter_leaf_weight,
+            "intra": self.settings.intra_weight,
+        }
+        has_leaf = [("leaf" in roles) for roles in self.data.rows.values()]
+        terms = {"inter_hub": True, "inter_leaf": all(has_leaf), "intra": any(has_leaf)}
+        if not any(self.weights[name] for name, there in terms.items() if there):
+            raise UserError(
+                "the weights of all terms that the memories allow are zero: nothing to train; "
+                "give inter_hub_weight, or leaf memories, or another weight"
+            )
+
+    def fit(self, progress: Progress) -> None:
+        """Train from the current epoch to the end, or until patience runs out."""
+        saved = time.monotonic()
+        epochs = self.settings.epochs
+        with progress.task("train", epochs, unit="epochs", done=self.epoch) as advance:
+            while self.epoch < epochs and not self._out_of_patience():
+                started = time.monotonic()
+                self._set_train(True)
+                losses = self._one_epoch()
+                self._set_train(False)
+                self.epoch += 1
+                if not math.isfinite(losses["loss"]):
+                    raise UserError(
+                        f"the loss is {losses['loss']} after epoch {self.epoch}: lower "
+                        "learning_rate, or raise the temperatures"
+                    )
+                self._log(losses, time.monotonic() - started)
+                advance(1)
+                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self._save()
+                    saved = time.monotonic()
+        if self.best:
+            for space, projector in self.projectors.items():
+                projector.load_state_dict(_part(self.best, space))
+            self.last = self.best_entry
+        self._set_train(False)
+        for projector in self.projectors.values():
+            projector.bf16 = False  # projection is always in float32, as after loading
+
+    def restore(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        for space, projector in self.projectors.items():
+            projector.load_state_dict(_part(tensors, f"now/{space}"))
+        restore_optimizer(self.optimizer, tensors)
+        self.order.set_state(tensors["order"])
+        self.noise.set_state(tensors["noise"])
+        self.best = _part(tensors, "best")
+        self.epoch, self.best_epoch = about["epoch"], about["best_epoch"]
+        self.best_score = -math.inf if about["best_score"] is None else about["best_score"]
+        self.last, self.best_entry = about["last"], about["best_entry"]
+        path = self.out / METRICS_FILE
+        lines = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
+        path.write_text("".join(lines[: self.epoch]), encoding="utf-8")
+
+    def _one_epoch(self) -> dict[str, float]:
+        sums: dict[str, Tensor] = {}
+        permutation = torch.randperm(len(self.data), generator=self.order).to(self.device)
+        # Even parts: a rest of a few rows would be an easy batch, and one row is none at all.
+        for step, rows in enumerate(permutation.tensor_split(self.steps_per_epoch)):
+            terms = self._terms(rows)
+            loss = weighted_sum(terms, self.weights)
+            self._set_learning_rate(self.epoch * self.steps_per_epoch + step)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            for name, value in {**terms, "loss": loss}.items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
+        return {name: float(total) / self.steps_per_epoch for name, total in sums.items()}
+
+    def _terms(self, rows: Tensor) -> dict[str, Tensor]:
+        noisy = {
+            space: {
+                role: add_noise(
+                    table[rows], variance=self.settings.noise_variance, generator=self.noise
+                )
+                for role, table in roles.items()
+            }
+            for space, roles in self.rows.items()
+        }
+        return cmcr_terms(
+            noisy,
+            self.projectors,
+            inter_hub_temperature=self.settings.inter_hub_temperature,
+            inter_leaf_temperature=self.settings.inter_leaf_temperature,
+        )
+
+    def _set_learning_rate(self, step: int) -> None:
+        cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * cosine
+
+    def _log(self, losses: dict[str, float], seconds: float) -> None:
+        entry = {"epoch": float(self.epoch), **losses, **self._held_out()}
+        self.last = entry
+        score = entry.get(HELD_OUT_SCORE)
+        # Equal scores go to the later epoch: the held-out score saturates early.
+        if self.settings.patience is not None and score is not None and score >= self.best_score:
+            self.best_score, self.best_epoch, self.best_entry = score, self.epoch, entry
+            self.best = self._state("")
+        line = {**entry, "epoch": self.epoch, "seconds": round(seconds, 3)}
+        with explained(self.out), (self.out / METRICS_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    @torch.inference_mode()
+    def _held_out(self) -> dict[str, float]:
+        """How well held-out hub items find themselves in the other space."""
+        if not len(next(iter(self.data.held_out.values()))):
+            return {}
+        left, right = (
+            self.projectors[space](self.projectors[space].centred(rows[:MAX_HELD_OUT]))
+            for space, rows in self.data.held_out.items()
+        )
+        there, back = paired_retrieval(left @ right.T), paired_retrieval(right @ left.T)
+        return {
+            "held_out_r1": (there.recall[1] + back.recall[1]) / 2,
+            HELD_OUT_SCORE: (there.mean_average_precision + back.mean_average_precision) / 2,
+        }
+
+    def _out_of_patience(self) -> bool:
+        patience = self.settings.patience
+        return (
+            patience is not None and bool(self.best) and (self.epoch - self.best_epoch >= patience)
+        )
+
+    def _save(self) -> None:
+        tensors = {
+            **self._state("now/"),
+            **{f"best/{name}": tensor for name, tensor in self.best.items()},
+            **optimizer_tensors(self.optimizer),
+            "order": self.order.get_state(),
+            "noise": self.noise.get_state(),
+        }
+        about = {
+            "plan": self.plan,
+            "epoch": self.epoch,
+            "best_epoch": self.best_epoch,
+            "best_score": None if math.isinf(self.best_score) else self.best_score,
+            "last": self.last,
+            "best_entry": self.best_entry,
+        }
+        save_checkpoint(self.out, tensors, about)
+
+    def _state(self, prefix: str) -> dict[str, Tensor]:
+        return {
+            f"{prefix}{space}/{name}": tensor.detach().clone()
+            for space, projector in self.projectors.items()
+            for name, tensor in projector.state_dict().items()
+        }
+
+    def _set_train(self, mode: bool) -> None:
+        for projector in self.projectors.values():
+            projector.train(mode)
+
+
+def gains_from_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 products are faster than float32 ones there."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return False
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    start = f"{prefix}/"
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
