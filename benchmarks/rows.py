@@ -14,7 +14,8 @@ import h5py
 import numpy as np
 
 from benchmarks.machine import machine, medians
-from features.memory import Memory, MemoryHeader, Rows, write_memory
+from features.memory import Memory, MemoryHeader, Rows
+from features.memory_write import write_memory
 
 BLOCK = 65_536
 

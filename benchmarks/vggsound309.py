@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 import bridge
-from features.memory import save_memory
+from features.memory_write import save_memory
 
 SETTINGS = Path(__file__).parents[1] / "examples" / "vggsound309" / "settings.toml"
 FOLDS = 5

@@ -13,7 +13,8 @@ from torch import Tensor
 from bridge.artefact import Bridge
 from features.encoders import same_encoder
 from features.errors import UserError
-from features.memory import Memory, MemoryHeader, Rows, write_memory
+from features.memory import Memory, MemoryHeader, Rows
+from features.memory_write import write_memory
 from features.progress import SILENT, Progress
 
 BLOCK = 16_384  # rows

@@ -22,7 +22,8 @@ from features.decoding import decode_batches
 from features.device import cpu_count, torch_threads
 from features.errors import ItemError, UserError
 from features.files import refuse_folder, replacing
-from features.memory import Memory, MemoryHeader, Rows, StoredDtype, bad_rows, write_memory
+from features.memory import Memory, MemoryHeader, Rows, StoredDtype
+from features.memory_write import bad_rows, write_memory
 from features.partial import Failure, Partial, continues, discard, has_plan
 from features.progress import SILENT, Progress
 from features.sources import Item, Source

@@ -20,7 +20,8 @@ import torch
 from bridge.artefact import Bridge
 from bridge.config import TrainSettings
 from bridge.training import train
-from features.memory import Memory, MemoryHeader, Rows, save_memory, write_memory
+from features.memory import Memory, MemoryHeader, Rows
+from features.memory_write import save_memory, write_memory
 
 SETTINGS = TrainSettings(dimension=16, hidden=32, epochs=30, batch=40, holdout=0.2)
 WIDTHS = {"left": 12, "right": 10}

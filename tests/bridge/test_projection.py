@@ -11,7 +11,8 @@ from bridge import projection
 from bridge.projection import in_shared_space, is_projected, project_memory
 from bridge.training import train
 from features.errors import UserError
-from features.memory import Memory, Rows, save_memory, write_memory
+from features.memory import Memory, Rows
+from features.memory_write import save_memory, write_memory
 from tests.bridge.conftest import SETTINGS, write_items
 
 

@@ -12,7 +12,8 @@ from torch.nn.functional import normalize
 from bridge.training import train
 from bridge.training_set import build_training_set, check_sources
 from features.errors import UserError
-from features.memory import Memory, save_memory
+from features.memory import Memory
+from features.memory_write import save_memory
 from tests.bridge.conftest import SETTINGS, World, write_items
 
 CPU = torch.device("cpu")

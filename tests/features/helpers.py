@@ -15,7 +15,8 @@ from PIL import Image
 from features.encoders import EncoderDescription, ItemInput
 from features.errors import ItemError
 from features.extract import Extraction, extract
-from features.memory import Memory, save_memory
+from features.memory import Memory
+from features.memory_write import save_memory
 from features.progress import Advance
 from features.sources import Item, Source
 from features.space import Modality, Space

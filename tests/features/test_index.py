@@ -14,7 +14,8 @@ import pytest
 from features.errors import UserError
 from features.index import Hit, Index, open_index
 from features.index_build import build_index
-from features.memory import Memory, MemoryHeader, Rows, save_memory, write_memory
+from features.memory import Memory, MemoryHeader, Rows
+from features.memory_write import save_memory, write_memory
 from tests.features.helpers import unit_rows
 
 N, D = 600, 16

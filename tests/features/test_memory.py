@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.errors import UserError
-from features.memory import Memory, MemoryHeader, Rows, bad_rows, save_memory, write_memory
+from features.memory import Memory, MemoryHeader, Rows
+from features.memory_write import bad_rows, save_memory, write_memory
 from tests.features.helpers import saved, unit_rows
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -27,7 +28,7 @@ quick = settings(
 
 @st.composite
 def contents(draw: st.DrawFn) -> tuple[MemoryHeader, Rows, np.ndarray]:
-    n, d = draw(st.integers(0, 20)), draw(st.integers(1, 12))
+    n, d = draw(st.integers(1, 20)), draw(st.integers(1, 12))
     dtype = draw(st.sampled_from(["float16", "float32"]))
     ids = draw(st.lists(names, min_size=n, max_size=n, unique=True))
     columns = st.none() | st.lists(names, min_size=n, max_size=n)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from features.errors import UserError
-from features.memory import Memory, save_memory
+from features.memory import Memory
+from features.memory_write import save_memory
 from tests.features.helpers import saved, unit_rows
 
 

@@ -1,0 +1,164 @@
+"""Writing memories: from batches of embeddings to a file that `features.memory` reads.
+
+Axes: b rows of a batch, n items, d dimensions. Embeddings have unit L2 norm.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xxhash
+
+from features.errors import UserError
+from features.files import refuse_existing, replacing, require_space
+from features.memory import (
+    FORMAT,
+    VERSION,
+    Memory,
+    MemoryHeader,
+    Rows,
+    StoredDtype,
+    as_column,
+    named_columns,
+    seal,
+)
+from features.space import Modality
+from features.strings import write_strings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NORM_TOLERANCE = 5e-3  # of a unit norm; float16 rounding stays below it
+
+
+def write_memory(
+    path: str | Path,
+    header: MemoryHeader,
+    columns: Rows,
+    batches: Iterable[NDArray[np.floating[Any]]],
+    *,
+    overwrite: bool = False,
+) -> Memory:
+    """Write a memory from batches of embeddings (b, d) that follow one another.
+
+    The file appears when it is complete. The same content gives the same bytes. Raises
+    UserError for rows that are not unit vectors of the right width, ids that repeat, a
+    number of rows other than of ids, or an output that exists.
+    """
+    import h5py
+
+    path = Path(path)
+    refuse_existing(path, overwrite=overwrite)
+    _check_columns(columns)
+    count = len(columns.ids)
+    strings = [len(s) + 12 for _, column in named_columns(columns) for s in column or ()]
+    row_bytes = header.dimension * np.dtype(header.dtype).itemsize
+    # HDF5 crashes the process when the disk fills up while it closes a file.
+    require_space(path, count * row_bytes + sum(strings))
+    with replacing(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+        embeddings = file.create_dataset(
+            "embeddings", (count, header.dimension), dtype=header.dtype, track_times=False
+        )
+        digest = xxhash.xxh3_128()
+        written = 0
+        for batch in batches:
+            stop = written + len(batch)
+            _check_batch(batch, header.dimension, columns.ids[written:stop], stop, count)
+            stored = np.ascontiguousarray(batch, dtype=header.dtype)
+            embeddings[written:stop] = stored
+            digest.update(stored.data)
+            written = stop
+        if written != count:
+            raise UserError(
+                f"{written} embeddings were given for {count} ids: give one id for each row"
+            )
+        for name, column in named_columns(columns):
+            if column is not None:
+                write_strings(file, name, as_column(column))
+        _write_attributes(file.attrs, header, seal(digest, header, columns))
+    return Memory(path)
+
+
+def save_memory(
+    path: str | Path,
+    embeddings: NDArray[np.floating[Any]],
+    ids: Sequence[str],
+    *,
+    space: str,
+    modality: Modality,
+    labels: Sequence[str] | None = None,
+    encoder: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Memory:
+    """Write a memory from an array (n, d) of unit vectors, keeping its float16 or float32.
+
+    Raises UserError as `write_memory` does.
+    """
+    dtype: StoredDtype = "float16" if embeddings.dtype == np.float16 else "float32"
+    if embeddings.ndim != 2:
+        raise UserError(f"embeddings are an array (n, d), these have shape {embeddings.shape}")
+    header = MemoryHeader(space, modality, embeddings.shape[1], dtype, encoder or {})
+    return write_memory(path, header, Rows(ids, labels=labels), [embeddings], overwrite=overwrite)
+
+
+def bad_rows(batch: NDArray[np.floating[Any]]) -> dict[int, str]:
+    """Rows of (b, d) that cannot be unit-norm embeddings, each with the reason."""
+    norms = np.linalg.norm(batch.astype(np.float32, copy=False), axis=1)
+    return {
+        int(row): (
+            "the embedding has NaN or infinite values"
+            if not np.isfinite(norms[row])
+            else "the embedding has zero norm"
+            if norms[row] == 0
+            else f"the embedding has norm {norms[row]:.4g}, not 1"
+        )
+        for row in np.flatnonzero(~(np.abs(norms - 1) <= NORM_TOLERANCE))
+    }
+
+
+def _check_columns(columns: Rows) -> None:
+    if not len(columns.ids):
+        raise UserError("a memory needs at least one item, none were given: check the source")
+    if len(set(columns.ids)) != len(columns.ids):
+        twice = next(name for name, count in Counter(columns.ids).items() if count > 1)
+        raise UserError(f"the id '{twice}' appears twice: ids name rows and must be unique")
+    for name, column in (("items", columns.items), ("labels", columns.labels)):
+        if column is not None and len(column) != len(columns.ids):
+            raise UserError(
+                f"{len(column)} {name} were given for {len(columns.ids)} ids: give one for each"
+            )
+
+
+def _check_batch(
+    batch: NDArray[Any], dimension: int, ids: Sequence[str], stop: int, count: int
+) -> None:
+    if batch.ndim != 2 or batch.shape[1] != dimension:
+        raise UserError(
+            f"embeddings of width {dimension} are expected, these have shape {batch.shape}: "
+            "give all rows from one encoder"
+        )
+    if stop > count:
+        raise UserError(
+            f"at least {stop} embeddings were given for {count} ids: give one id for each row"
+        )
+    for row, reason in bad_rows(batch).items():
+        raise UserError(f"'{ids[row]}': {reason}; normalise or remove the row")
+
+
+def _write_attributes(attributes: Any, header: MemoryHeader, fingerprint: str) -> None:
+    attributes["format"] = FORMAT
+    attributes["version"] = VERSION
+    attributes["space"] = header.space
+    attributes["modality"] = header.modality
+    attributes["dimension"] = header.dimension
+    attributes["normalized"] = True
+    attributes["encoder"] = json.dumps(dict(header.encoder), sort_keys=True)
+    attributes["extra"] = json.dumps(dict(header.extra), sort_keys=True)
+    if header.root is not None:
+        attributes["root"] = header.root
+    attributes["fingerprint"] = fingerprint
