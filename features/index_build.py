@@ -45,8 +45,6 @@ def build_index(
 
     out = index_path(out)
     refuse_existing(out, overwrite=overwrite)
-    if not len(memory):
-        raise UserError(f"{memory.path} has no items to index: extract some first")
     factory = _factory(kind, len(memory))
     try:
         index = faiss.index_factory(memory.dimension, factory, faiss.METRIC_INNER_PRODUCT)

@@ -131,11 +131,6 @@ def test_a_kind_that_cannot_be_made_is_refused(tmp_path: Path, kind: str, messag
     assert [path.name for path in tmp_path.iterdir()] == ["m.h5"]
 
 
-def test_an_empty_memory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"m\.h5"):
-        build_index(_memory(tmp_path / "m.h5", n=0), tmp_path / "i.faiss")
-
-
 def test_outputs_are_named_and_kept(tmp_path: Path) -> None:
     memory = _memory(tmp_path / "m.h5")
     with pytest.raises(UserError, match=r"must end in \.faiss: write .*i\.faiss"):

@@ -134,6 +134,7 @@ def _with(value: Any) -> np.ndarray:
         (Rows(IDS), [ROWS[:, :3]], r"width 4 are expected, these have shape \(3, 3\)"),
         (Rows(IDS), [ROWS[0]], r"width 4 are expected, these have shape \(4,\)"),
         (Rows(["a", "b", "a"]), [ROWS], "the id 'a' appears twice"),
+        (Rows([]), [], "a memory needs at least one item"),
         (Rows(IDS, items=["x"]), [ROWS], "1 items were given for 3 ids"),
         (Rows(IDS, labels=["x"] * 4), [ROWS], "4 labels were given for 3 ids"),
     ],
