@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from benchmarks.machine import machine, medians
-from features.memory import Memory, MemoryHeader, Rows
+from features.memory import Columns, Memory, MemoryHeader
 from features.memory_write import write_memory
 
 BLOCK = 65_536
@@ -56,7 +56,7 @@ def _make(path: Path, items: int, dimension: int) -> Memory:
             yield block / np.linalg.norm(block, axis=1, keepdims=True)
 
     header = MemoryHeader("random", "image", dimension)
-    return write_memory(path, header, Rows([f"{i:07d}.jpg" for i in range(items)]), batches())
+    return write_memory(path, header, Columns([f"{i:07d}.jpg" for i in range(items)]), batches())
 
 
 if __name__ == "__main__":

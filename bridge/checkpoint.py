@@ -18,7 +18,7 @@ from torch import Tensor
 from features.errors import UserError
 from features.files import replacing
 
-_PROGRESS = "checkpoint.json"
+PROGRESS_FILE = "checkpoint.json"
 
 
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -27,7 +27,7 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[
     file = folder / f"checkpoint-{epoch}.safetensors"
     with replacing(file) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-    with replacing(folder / _PROGRESS) as temporary:
+    with replacing(folder / PROGRESS_FILE) as temporary:
         temporary.write_text(json.dumps({**about, "tensors": file.name}), encoding="utf-8")
     for old in folder.glob("checkpoint-*.safetensors"):
         if old != file:
@@ -36,7 +36,7 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The last checkpoint in `folder`, or None. Raises UserError if it is damaged."""
-    path = folder / _PROGRESS
+    path = folder / PROGRESS_FILE
     if not path.exists():
         return None
     try:
@@ -51,7 +51,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
 
 def remove_checkpoint(folder: Path) -> None:
     """Delete the checkpoint, once the bridge is saved."""
-    (folder / _PROGRESS).unlink(missing_ok=True)
+    (folder / PROGRESS_FILE).unlink(missing_ok=True)
     for file in folder.glob("checkpoint-*.safetensors"):
         file.unlink()
 

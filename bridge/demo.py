@@ -7,6 +7,7 @@ was trained on, beside the same projectors trained on true pairs.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,9 @@ from bridge.protocols import evaluate_retrieval
 from bridge.search import Embedder, Query, embed_for_bridge, search_index
 from bridge.training import train
 from features.encoders import Encoder, load_encoder
+from features.errors import UserError
 from features.extract import extract
+from features.files import replacing
 from features.index import Hit
 from features.index_build import build_index
 from features.keypad_files import write_keypad_numbers
@@ -105,7 +108,11 @@ class Demo:
         self._encoders: dict[str, Encoder] = {}
 
     def run(self) -> DemoResult:
-        """Make the data, train, measure, answer and draw."""
+        """Make the data, train, measure, answer and draw.
+
+        Raises UserError if the folder holds something else than a demo of the same seed.
+        """
+        self._claim_folder()
         write_keypad_numbers(self.folder / "data", seed=self.seed, progress=self.progress)
         outcomes, answers, pictures = [], [], []
         for task in TASKS:
@@ -115,6 +122,20 @@ class Demo:
             pictures.append(self._draw_similarities(task, unpaired))
         pictures.append(self._draw_answers(answers))
         return DemoResult(outcomes, answers, pictures)
+
+    def _claim_folder(self) -> None:
+        mark, mine = self.folder / "demo.json", {"seed": self.seed, "torch": torch.__version__}
+        if mark.exists():
+            found = json.loads(mark.read_text(encoding="utf-8"))
+        else:
+            found = mine if not self.folder.exists() or not any(self.folder.iterdir()) else None
+        if found != mine:
+            raise UserError(
+                f"{self.folder} holds {'a demo of ' + str(found) if found else 'other files'}, not "
+                f"a demo of {mine}: choose another --out, or remove the folder"
+            )
+        with replacing(mark) as temporary:
+            temporary.write_text(json.dumps(mine), encoding="utf-8")
 
     def memory(self, space: str, modality: Modality, part: str) -> Memory:
         """A memory of the `train` or `test` numbers, or the three-digit ones of `test3`."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from bridge.artefact import Bridge
 from features.encoders import same_encoder
 from features.errors import UserError
-from features.memory import Memory, MemoryHeader, Rows
+from features.memory import Columns, Memory, MemoryHeader
 from features.memory_write import write_memory
 from features.progress import SILENT, Progress
 
@@ -53,7 +53,7 @@ def project_memory(
         },
     )
     items = None if memory.items is memory.ids else memory.items
-    columns = Rows(memory.ids, items, memory.labels)
+    columns = Columns(memory.ids, items, memory.labels)
 
     with progress.task(f"project {Path(out).name}", len(memory)) as advance:
 

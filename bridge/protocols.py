@@ -14,7 +14,7 @@ from bridge.projection import in_shared_space
 from features.errors import UserError
 from features.memory import Memory
 
-QUERY_BLOCK = 512
+SCORES_AT_A_TIME = 1 << 24  # sorting them takes about twenty times as many bytes
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,9 @@ def evaluate_retrieval(bridge: Bridge, query: Memory, gallery: Memory) -> CrossM
 def _blocks(
     queries: Tensor, gallery: Tensor, query_classes: Tensor, gallery_classes: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    for start in range(0, len(queries), QUERY_BLOCK):
-        stop = start + QUERY_BLOCK
+    block = max(1, SCORES_AT_A_TIME // len(gallery))
+    for start in range(0, len(queries), block):
+        stop = start + block
         scores = queries[start:stop] @ gallery.T
         yield scores.cpu(), query_classes[start:stop, None] == gallery_classes[None, :]
 

@@ -55,6 +55,11 @@ class Run:
                 f"{len(self.data)} items are too few to train on, two are the least: give more "
                 "items, or a smaller --holdout"
             )
+        if self.settings.patience is not None and not len(next(iter(self.data.held_out.values()))):
+            raise UserError(
+                f"patience is {self.settings.patience} but no hub items are held out to measure "
+                "on: raise holdout, or leave patience out"
+            )
         seed = self.settings.seed
         initial = torch.Generator().manual_seed(seed)
         self.projectors: dict[str, Projector] = {
@@ -64,10 +69,9 @@ class Run:
         if self.settings.centred:
             for space, roles in self.data.rows.items():
                 self.projectors[space].centre_on(roles["hub"])
-        self.rows = {
-            space: {role: self.projectors[space].centred(rows) for role, rows in roles.items()}
-            for space, roles in self.data.rows.items()
-        }
+        for space, roles in self.data.rows.items():
+            for role in roles:  # one table at a time: at full size two copies would not fit
+                roles[role] = self.projectors[space].centred(roles[role])
         bf16 = self.settings.precision == "bf16" or (
             self.settings.precision == "auto" and gains_from_bf16(self.device)
         )
@@ -82,7 +86,9 @@ class Run:
         self.noise = torch.Generator(self.device).manual_seed(seed + 2)
         self.batch = self.settings.batch_for(len(self.data))
         # At least two rows a batch: one alone cannot be contrasted and has no variance.
-        self.steps_per_epoch = max(1, min(round(len(self.data) / self.batch), len(self.data) // 2))
+        self.steps_per_epoch = max(
+            1, min(math.ceil(len(self.data) / self.batch), len(self.data) // 2)
+        )
         self.steps = self.steps_per_epoch * self.settings.epochs
         self.weights = {
             "inter_hub": self.settings.inter_hub_weight,
@@ -164,7 +170,7 @@ class Run:
                 )
                 for role, table in roles.items()
             }
-            for space, roles in self.rows.items()
+            for space, roles in self.data.rows.items()
         }
         return cmcr_terms(
             noisy,
@@ -199,7 +205,8 @@ class Run:
             self.projectors[space](self.projectors[space].centred(rows[:MAX_HELD_OUT]))
             for space, rows in self.data.held_out.items()
         )
-        there, back = paired_retrieval(left @ right.T), paired_retrieval(right @ left.T)
+        scores = (left @ right.T).cpu()
+        there, back = paired_retrieval(scores), paired_retrieval(scores.T)
         return {
             "held_out_r1": (there.recall[1] + back.recall[1]) / 2,
             HELD_OUT_SCORE: (there.mean_average_precision + back.mean_average_precision) / 2,

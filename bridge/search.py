@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,12 @@ from features.memory import Memory
 from features.space import MODALITIES, Modality
 
 GALLERY_BLOCK = 65_536
+_FILE_NAME = re.compile(r"\S*[^\s.]\.[A-Za-z][A-Za-z0-9]{1,4}")
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is looked up: a sentence, or a file of a modality."""
+    """What is looked up: a sentence, or a file of any modality."""
 
     modality: Modality
     value: str | Path
@@ -38,7 +40,16 @@ class Query:
         Raises UserError for a file that does not exist.
         """
         path = Path(text)
-        modality = modality or _modality_of_suffix(path.suffix.lower())
+        if modality is None:
+            modality = _modality_of_suffix(path.suffix.lower())
+            if path.suffix.lower() in SUFFIXES["text"] and path.is_file():
+                return cls("text", path)
+            if modality == "text" and _FILE_NAME.fullmatch(text):
+                known = ", ".join(suffix for m in MODALITIES for suffix in SUFFIXES[m])
+                raise UserError(
+                    f"'{text}' looks like a file of a kind that is not known ({known}): say what "
+                    "it is with --as, which may be text for a sentence"
+                )
         if modality == "text":
             if not text.strip():
                 raise UserError("the query is empty: give a sentence or a file")

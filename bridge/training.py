@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from bridge.artefact import ABOUT_FILE, Bridge, BridgedSpace, MemoryRecord, load
-from bridge.checkpoint import load_checkpoint, remove_checkpoint
+from bridge.checkpoint import PROGRESS_FILE, load_checkpoint, remove_checkpoint
 from bridge.config import TrainSettings
 from bridge.run import METRICS_FILE, Run
-from bridge.training_set import Sources, build_training_set, check_sources
+from bridge.training_set import CheckedMemories, build_training_set, check_memories
 from features.device import resolve_device
 from features.errors import UserError
 from features.files import explained
@@ -50,21 +50,22 @@ def train(
     settings = settings or TrainSettings()
     out = Path(out)
     where = resolve_device(device)
-    sources = check_sources(hub, leaf, paired=paired, align=align)
+    sources = check_memories(hub, leaf, paired=paired, align=align)
     records = _records(sources, paired=paired)
     if (out / ABOUT_FILE).exists() and not overwrite:
         return _finished(out, records, settings, resume=resume, device=device)
     plan = {
+        "device": where.type,
         "settings": asdict(settings),
         "memories": [[record.role, record.fingerprint] for record in records],
     }
-    with explained(out):
-        out.mkdir(parents=True, exist_ok=True)
     found = _checkpoint(out, plan, overwrite=overwrite)
     data = build_training_set(sources, settings, device=where, progress=progress)
     run = Run(out, settings, data, plan, where)
     if found is not None:
         run.restore(*found)
+    else:
+        _prepare(out)
     run.fit(progress)
     made = Bridge(
         out.resolve().name,
@@ -83,9 +84,16 @@ def train(
 def _checkpoint(
     out: Path, plan: dict[str, Any], *, overwrite: bool
 ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Where an unfinished training of the same plan stopped; otherwise, a clean folder."""
-    if overwrite:
-        (out / ABOUT_FILE).unlink(missing_ok=True)
+    """Where an unfinished training of the same plan stopped, if there is one."""
+    if out.is_file():
+        raise UserError(f"{out} is a file but a bridge is a folder: choose another output")
+    known = (ABOUT_FILE, METRICS_FILE, PROGRESS_FILE)
+    empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if not (empty or overwrite or any((out / name).exists() for name in known)):
+        raise UserError(
+            f"{out} exists and is not a bridge's folder: choose another output, or pass "
+            "--overwrite to write the bridge into it"
+        )
     try:
         found = load_checkpoint(out)
     except UserError:
@@ -99,12 +107,18 @@ def _checkpoint(
             f"{out} holds an unfinished training with other memories or settings: use the same "
             "to continue it, pass --overwrite, or choose another output"
         )
-    remove_checkpoint(out)
-    (out / METRICS_FILE).unlink(missing_ok=True)
     return None
 
 
-def _records(sources: Sources, *, paired: bool) -> list[MemoryRecord]:
+def _prepare(out: Path) -> None:
+    """A folder without traces of another training; a bridge in it stays until the new is done."""
+    with explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+    remove_checkpoint(out)
+    (out / METRICS_FILE).unlink(missing_ok=True)
+
+
+def _records(sources: CheckedMemories, *, paired: bool) -> list[MemoryRecord]:
     leaves = [memory for memories in sources.leaf.values() for memory in memories]
     roles = [("pairs" if paired else "hub", memory) for memory in sources.hub]
     roles += [("leaf", memory) for memory in leaves]
@@ -116,7 +130,7 @@ def _records(sources: Sources, *, paired: bool) -> list[MemoryRecord]:
     ]
 
 
-def _bridged(memory: Memory, sources: Sources) -> BridgedSpace:
+def _bridged(memory: Memory, sources: CheckedMemories) -> BridgedSpace:
     held = [memory, *sources.leaf[memory.space]]
     known = memory.header.encoder.get("modalities") or [one.modality for one in held]
     return BridgedSpace(

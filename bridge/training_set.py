@@ -22,7 +22,7 @@ MIN_ITEMS = 2
 
 
 @dataclass(frozen=True)
-class Sources:
+class CheckedMemories:
     """Checked memories: the two hub memories aligned row by row, and the leaves there are.
 
     hub_rows: for every hub memory, which of its rows are used, in the common order.
@@ -57,9 +57,9 @@ class TrainingSet:
         return len(next(iter(self.rows.values()))["hub"])
 
 
-def check_sources(
+def check_memories(
     hub: Sequence[Memory], leaf: Sequence[Memory], *, paired: bool = False, align: bool = False
-) -> Sources:
+) -> CheckedMemories:
     """Check that memories fit together, and align the hub memories by their ids.
 
     paired: `hub` holds true pairs of different modalities instead of one shared modality.
@@ -93,7 +93,12 @@ def check_sources(
     for memory in leaf:
         hub_memory = first if memory.space == first.space else second
         check_joinable([hub_memory, memory], same_modality=False)
-    return Sources((first, second), _align(first, second, align=align), leaves)
+        if memory.modality == hub_memory.modality:
+            raise UserError(
+                f"the leaf memory {memory.path} holds {memory.modality}, as the hub memory "
+                f"{hub_memory.path} does: give one of a modality that only {memory.space} knows"
+            )
+    return CheckedMemories((first, second), _align(first, second, align=align), leaves)
 
 
 def check_joinable(memories: Sequence[Memory], *, same_modality: bool = True) -> None:
@@ -149,7 +154,7 @@ def _align(first: Memory, second: Memory, *, align: bool) -> tuple[np.ndarray, n
 
 
 def build_training_set(
-    sources: Sources,
+    sources: CheckedMemories,
     settings: TrainSettings,
     *,
     device: torch.device,

@@ -20,8 +20,13 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-def guarded(command: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Run a command; print what the user can put right, without a traceback."""
+def guarded(
+    command: Callable[Arguments, Result], *, continues: bool
+) -> Callable[Arguments, Result]:
+    """Run a command; print what the user can put right, without a traceback.
+
+    continues: whether the same command, run again, goes on from where it was stopped.
+    """
 
     @functools.wraps(command)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
@@ -30,12 +35,14 @@ def guarded(command: Callable[Arguments, Result]) -> Callable[Arguments, Result]
         except UserError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(USER_ERROR) from error
+        except BrokenPipeError:
+            raise  # `mcr ... | head`: the app ends quietly
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             typer.echo(f"error: {where}{error.strerror or error}", err=True)
             raise typer.Exit(USER_ERROR) from error
         except KeyboardInterrupt as error:
-            typer.echo("stopped: run the same command again to continue", err=True)
+            typer.echo(f"stopped{': run the same command again to continue' * continues}", err=True)
             raise typer.Exit(STOPPED) from error
 
     return run

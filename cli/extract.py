@@ -9,7 +9,7 @@ import typer
 
 from cli.boundary import SOME_FAILED
 from cli.options import Device, Json, Overwrite, Resume, pairs
-from cli.output import note, print_json
+from cli.output import memory_summary, note, print_json
 
 
 def extract(
@@ -97,17 +97,7 @@ def extract(
         note(f"{done.resumed_from} of {len(items.items)} items were done before")
     memory = done.memory
     if json:
-        print_json(
-            {
-                "memory": str(memory.path),
-                "items": len(memory),
-                "space": memory.space,
-                "modality": memory.modality,
-                "dimension": memory.dimension,
-                "fingerprint": memory.fingerprint,
-                "failures": len(done.failures),
-            }
-        )
+        print_json({**memory_summary(memory), "failures": len(done.failures)})
     else:
         typer.echo(
             f"{memory.path}: {len(memory)} {memory.modality} embeddings of {memory.space}, "

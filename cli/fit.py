@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.options import Device, pairs
-from cli.output import note
+from cli.options import Device, Json, Overwrite, pairs
+from cli.output import print_json
 
 
 def fit(
@@ -46,7 +47,8 @@ def fit(
     learning_rate: Annotated[float, typer.Option(help="AdamW's, after the warm-up.")] = 3e-3,
     seed: Annotated[int, typer.Option(min=0, help="Of weights and batches.")] = 0,
     device: Device = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
 ) -> None:
     """Fit a small encoder on pairs of your own.
 
@@ -96,5 +98,7 @@ def fit(
         device=device,
         progress=progress,
     )
-    typer.echo(f"{out}: {config.name}, {', '.join(columns)}, {dimension}-d")
-    note(f"last loss {loss:.4f} nats")
+    if json:
+        print_json({"encoder": str(out), **asdict(config), "pairs": len(rows), "loss": loss})
+        return
+    typer.echo(f"{out}: {config.name}, {', '.join(columns)}, {dimension}-d, loss {loss:.4f}")

@@ -39,7 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "fit": fit,
 }
 for name, command in COMMANDS.items():
-    app.command(name)(guarded(command))
+    app.command(name)(guarded(command, continues=name in ("extract", "train", "demo")))
 
 
 def _show_version(wanted: bool) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from features.memory import Memory
 
 
 def print_json(answer: Any) -> None:
@@ -28,6 +31,18 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
             for cell, width, right in zip(row, widths, numeric, strict=True)
         )
         typer.echo(line.rstrip())
+
+
+def memory_summary(memory: Memory) -> dict[str, Any]:
+    """What the commands that write a memory answer as JSON."""
+    return {
+        "memory": str(memory.path),
+        "items": len(memory),
+        "space": memory.space,
+        "modality": memory.modality,
+        "dimension": memory.dimension,
+        "fingerprint": memory.fingerprint,
+    }
 
 
 def note(text: str) -> None:

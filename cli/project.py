@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.options import BridgeFolder, Device, Json, Overwrite
-from cli.output import print_json
+from cli.output import memory_summary, print_json
 
 
 def project(
@@ -30,15 +30,6 @@ def project(
         progress=BarProgress(),
     )  # fmt: skip
     if json:
-        print_json(
-            {
-                "memory": str(made.path),
-                "items": len(made),
-                "space": made.space,
-                "modality": made.modality,
-                "dimension": made.dimension,
-                "fingerprint": made.fingerprint,
-            }
-        )
+        print_json(memory_summary(made))
         return
     typer.echo(f"{made.path}: {len(made)} {made.modality} embeddings, {made.dimension}-d")

@@ -30,7 +30,7 @@ def query(
         Path | None, typer.Option("--index", "-i", help="Search this index, from `mcr index`.")
     ] = None,
     memory: Annotated[
-        Path | None, typer.Option("--memory", "-m", help="Search this memory, exactly.")
+        Path | None, typer.Option("--memory", help="Search this memory, exactly.")
     ] = None,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many hits to print.")] = 10,
     modality: Annotated[

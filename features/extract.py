@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from features.decoding import decode_batches
+from features.decode_pool import decode_batches
 from features.device import cpu_count, torch_threads
 from features.errors import ItemError, UserError
 from features.files import refuse_folder, replacing
-from features.memory import Memory, MemoryHeader, Rows, StoredDtype
+from features.memory import Columns, Memory, MemoryHeader, StoredDtype
 from features.memory_write import bad_rows, write_memory
 from features.partial import Failure, Partial, continues, discard, has_plan
 from features.progress import SILENT, Progress
@@ -74,9 +74,15 @@ def extract(
     refuse_folder(job.out)
     if job.out.exists() and not overwrite:
         return _finished(job, resume=resume)
-    if overwrite and job.partial_folder.exists() and not continues(job.partial_folder, job.plan):
+    if (
+        overwrite
+        and job.partial_folder.exists()
+        and not continues(job.partial_folder, job.started_plan)
+    ):
         discard(job.partial_folder)
-    partial = Partial(job.partial_folder, job.plan, encoder.space.dimension * job.item_bytes)
+    partial = Partial(
+        job.partial_folder, job.started_plan, encoder.space.dimension * job.item_bytes
+    )
     done = min(partial.batches * batch_size, len(source.items))
     try:
         with progress.task(f"extract {job.out.name}", len(source.items), done=done) as advance:
@@ -114,6 +120,21 @@ class _Job:
             "source": digest.hexdigest(),
         }
 
+    @cached_property
+    def started_plan(self) -> dict[str, Any]:
+        """The plan of an unfinished output, which files that were changed cannot continue."""
+        digest = xxhash.xxh3_128()
+        for size, changed in self.file_states:
+            digest.update(f"{size} {changed}\n".encode())
+        return {**self.plan, "files": digest.hexdigest()}
+
+    @cached_property
+    def file_states(self) -> list[tuple[int, int]]:
+        """Size and time of the last change, in nanoseconds, of every file."""
+        if self.source.root is None:
+            return []
+        return [_file_state(self.source.root / item.value) for item in self.source.items]
+
     @property
     def plan_digest(self) -> str:
         return xxhash.xxh3_128_hexdigest(json.dumps(self.plan, sort_keys=True).encode())
@@ -142,7 +163,7 @@ def _embed_rest(
     batches = [items[i : i + size] for i in range(partial.batches * size, len(items), size)]
     arguments = ([job.source.load_argument(item) for item in batch] for batch in batches)
     if workers is None:
-        workers = _choose_workers(job.modality, sum(map(len, batches)))
+        workers = _choose_workers(job.modality, len(items))
     decoded_batches = decode_batches(job.encoder.input(job.modality), arguments, workers=workers)
     _check_failures(partial, max_failures)
     with closing(decoded_batches), torch_threads(cpu_count() - workers):
@@ -158,8 +179,8 @@ def _check_failures(partial: Partial, max_failures: int | None) -> None:
         last = partial.failures[-1]
         raise UserError(
             f"{len(partial.failures)} items failed, more than --max-failures {max_failures}; the "
-            f"last is {last.item}: {last.reason}. Mend them, or run the same command with a "
-            "higher limit to continue"
+            f"last is {last.item}: {last.reason}. Mend them and start again with --overwrite, or "
+            "run the same command with a higher limit to continue"
         )
 
 
@@ -214,7 +235,7 @@ def _finish(job: _Job, partial: Partial) -> Memory:
     )
     renamed = any(item.id != item.value for item in kept)
     labels = [item.label for item in kept if item.label is not None]
-    columns = Rows(
+    columns = Columns(
         ids=[item.id for item in kept],
         items=[item.value for item in kept] if renamed else None,
         labels=labels if len(labels) == len(kept) else None,
@@ -228,7 +249,7 @@ def _finished(job: _Job, *, resume: bool) -> Extraction:
     # A run that was killed after writing the memory leaves its folder: the work is done.
     # What was being deleted has lost its plan already.
     folder = job.partial_folder
-    leftover = continues(folder, job.plan) or (folder.exists() and not has_plan(folder))
+    leftover = continues(folder, job.started_plan) or (folder.exists() and not has_plan(folder))
     if not (resume or leftover):
         raise UserError(
             f"{job.out} exists: pass --overwrite to make it again, --resume to keep it if it is "
@@ -240,11 +261,26 @@ def _finished(job: _Job, *, resume: bool) -> Extraction:
             f"{job.out} was made from another source, encoder or setting than this command's: "
             "pass --overwrite to replace it, or choose another output"
         )
+    made = job.out.stat().st_mtime_ns
+    newer = sum(changed > made for _, changed in job.file_states)
+    if newer:
+        raise UserError(
+            f"{newer} files were changed after {job.out} was made from them: pass --overwrite to "
+            "make it again"
+        )
     if leftover:
         discard(job.partial_folder)
     lines = job.failures_path.read_text().splitlines() if job.failures_path.exists() else []
     failures = [Failure(**json.loads(line)) for line in lines]
     return Extraction(memory, failures, job.failures_path, len(memory) + len(failures))
+
+
+def _file_state(path: Path) -> tuple[int, int]:
+    try:
+        state = path.stat()
+    except OSError:
+        return -1, -1
+    return state.st_size, state.st_mtime_ns
 
 
 def _write_failures(path: Path, failures: Sequence[Failure]) -> None:

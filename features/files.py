@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises UserError if the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
@@ -96,8 +97,9 @@ def require_file(path: Path, what: str) -> Path:
 
 def _remove_leftovers(path: Path) -> None:
     """Delete temporary files of processes that were killed while writing `path`."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        process = leftover.name.split(".")[-2]
+    start = f".{path.name}.{platform.node()}-"  # of this machine alone: disks may be shared
+    for leftover in path.parent.glob(f"{glob.escape(start)}*.tmp"):
+        process = leftover.name.removeprefix(start).removesuffix(".tmp")
         if process.isdigit() and not _alive(int(process)):
             leftover.unlink(missing_ok=True)
 

@@ -103,7 +103,9 @@ class Index:
                 f"{self.path} holds {self.header.dimension}-d vectors but the queries have shape "
                 f"{queries.shape}: rebuild the index with `mcr index`"
             )
-        scores, rows = self.faiss_index.search(np.ascontiguousarray(queries, np.float32), k)
+        scores, rows = self.faiss_index.search(
+            np.ascontiguousarray(queries, np.float32), min(k, len(self))
+        )
         return [
             self.table.hits(row, score)
             for row, score in zip(rows.tolist(), scores.tolist(), strict=True)

@@ -44,7 +44,8 @@ def build_index(
     import faiss
 
     out = index_path(out)
-    refuse_existing(out, overwrite=overwrite)
+    for suffix in (".faiss", ".ids.h5", ".json"):
+        refuse_existing(out.with_suffix(suffix), overwrite=overwrite)
     factory = _factory(kind, len(memory))
     try:
         index = faiss.index_factory(memory.dimension, factory, faiss.METRIC_INNER_PRODUCT)
@@ -53,7 +54,7 @@ def build_index(
             f"FAISS cannot make the index '{kind}' for {memory.dimension}-d vectors: use flat, "
             "hnsw, ivf or a FAISS factory string"
         ) from error
-    search_settings = _tune(faiss, index)
+    search_settings = _tune(index)
     _train(index, memory, factory)
     _add(index, memory, kind, progress)
     about = {
@@ -63,11 +64,11 @@ def build_index(
         "memory": str(memory.path.resolve()),
         "fingerprint": memory.fingerprint,
         "items": len(memory),
-        f"recall@{RECALL_AT}": _recall(faiss, index, memory),
+        f"recall@{RECALL_AT}": _recall(index, memory),
         "faiss": faiss.__version__,
         "header": asdict(memory.header),
     }
-    _write(faiss, index, out, memory, about)
+    _write(index, out, memory, about)
     return open_index(out)
 
 
@@ -98,8 +99,10 @@ def _factory(kind: str, items: int) -> str:
     return {"flat": "Flat", "hnsw": "HNSW32", "ivf": f"IVF{cells},Flat"}.get(kind, kind)
 
 
-def _tune(faiss: Any, index: Any) -> Mapping[str, int]:
+def _tune(index: Any) -> Mapping[str, int]:
     """Set what FAISS leaves too low for good recall; returns what was set."""
+    import faiss
+
     if isinstance(index, faiss.IndexHNSW):
         index.hnsw.efConstruction, index.hnsw.efSearch = 200, 128
         return {"efConstruction": 200, "efSearch": 128}
@@ -128,8 +131,10 @@ def _train(index: Any, memory: Memory, factory: str) -> None:
         ) from error
 
 
-def _recall(faiss: Any, index: Any, memory: Memory) -> float:
+def _recall(index: Any, memory: Memory) -> float:
     """Share of the exact nearest items of sampled rows that the index finds as well."""
+    import faiss
+
     wanted = min(RECALL_QUERIES, len(memory))
     rows = np.sort(np.random.default_rng(1).choice(len(memory), wanted, replace=False))
     queries = _unit(memory.rows(rows).astype(np.float32))
@@ -156,7 +161,8 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True), dtype=np.float32)
 
 
-def _write(faiss: Any, index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None:
+def _write(index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None:
+    import faiss
     import h5py
 
     with replacing(out) as temporary:

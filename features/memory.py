@@ -55,7 +55,7 @@ class MemoryHeader:
 
 
 @dataclass(frozen=True)
-class Rows:
+class Columns:
     """Columns of a memory besides the embeddings; `items` and `labels` may be absent."""
 
     ids: Sequence[str]
@@ -149,7 +149,7 @@ class Memory:
 
     def verify(self) -> None:
         """Raise UserError if the content does not match the fingerprint."""
-        columns = Rows(self.ids, None if self.items is self.ids else self.items, self.labels)
+        columns = Columns(self.ids, None if self.items is self.ids else self.items, self.labels)
         digest = xxhash.xxh3_128(np.ascontiguousarray(self.embeddings).data)
         found = seal(digest, self.header, columns)
         if found != self.fingerprint:
@@ -174,7 +174,7 @@ def _read_header(file: Any) -> MemoryHeader:
     )
 
 
-def seal(digest: Any, header: MemoryHeader, columns: Rows) -> str:
+def seal(digest: Any, header: MemoryHeader, columns: Columns) -> str:
     """Finish a digest of the embeddings' bytes with the other columns and the space."""
     for name, column in named_columns(columns):
         if column is not None:
@@ -187,7 +187,7 @@ def seal(digest: Any, header: MemoryHeader, columns: Rows) -> str:
     return str(digest.hexdigest())
 
 
-def named_columns(columns: Rows) -> list[tuple[str, Sequence[str] | None]]:
+def named_columns(columns: Columns) -> list[tuple[str, Sequence[str] | None]]:
     """The columns under their names in the file."""
     return [("ids", columns.ids), ("items", columns.items), ("labels", columns.labels)]
 

@@ -19,9 +19,9 @@ from features.files import refuse_existing, replacing, require_space
 from features.memory import (
     FORMAT,
     VERSION,
+    Columns,
     Memory,
     MemoryHeader,
-    Rows,
     StoredDtype,
     as_column,
     named_columns,
@@ -39,7 +39,7 @@ NORM_TOLERANCE = 5e-3  # of a unit norm; float16 rounding stays below it
 def write_memory(
     path: str | Path,
     header: MemoryHeader,
-    columns: Rows,
+    columns: Columns,
     batches: Iterable[NDArray[np.floating[Any]]],
     *,
     overwrite: bool = False,
@@ -56,7 +56,8 @@ def write_memory(
     refuse_existing(path, overwrite=overwrite)
     _check_columns(columns)
     count = len(columns.ids)
-    strings = [len(s) + 12 for _, column in named_columns(columns) for s in column or ()]
+    named = [(name, as_column(c)) for name, c in named_columns(columns) if c is not None]
+    strings = [column.utf8.nbytes + column.offsets.nbytes for _, column in named]
     row_bytes = header.dimension * np.dtype(header.dtype).itemsize
     # HDF5 crashes the process when the disk fills up while it closes a file.
     require_space(path, count * row_bytes + sum(strings))
@@ -77,9 +78,8 @@ def write_memory(
             raise UserError(
                 f"{written} embeddings were given for {count} ids: give one id for each row"
             )
-        for name, column in named_columns(columns):
-            if column is not None:
-                write_strings(file, name, as_column(column))
+        for name, column in named:
+            write_strings(file, name, column)
         _write_attributes(file.attrs, header, seal(digest, header, columns))
     return Memory(path)
 
@@ -103,7 +103,9 @@ def save_memory(
     if embeddings.ndim != 2:
         raise UserError(f"embeddings are an array (n, d), these have shape {embeddings.shape}")
     header = MemoryHeader(space, modality, embeddings.shape[1], dtype, encoder or {})
-    return write_memory(path, header, Rows(ids, labels=labels), [embeddings], overwrite=overwrite)
+    return write_memory(
+        path, header, Columns(ids, labels=labels), [embeddings], overwrite=overwrite
+    )
 
 
 def bad_rows(batch: NDArray[np.floating[Any]]) -> dict[int, str]:
@@ -121,7 +123,7 @@ def bad_rows(batch: NDArray[np.floating[Any]]) -> dict[int, str]:
     }
 
 
-def _check_columns(columns: Rows) -> None:
+def _check_columns(columns: Columns) -> None:
     if not len(columns.ids):
         raise UserError("a memory needs at least one item, none were given: check the source")
     if len(set(columns.ids)) != len(columns.ids):

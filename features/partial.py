@@ -123,7 +123,7 @@ class Partial:
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps(plan, indent=1, sort_keys=True))
             return
-        started = json.loads(path.read_text())
+        started = _plan(path)
         wanted = json.loads(json.dumps(plan))
         if started == wanted:
             return
@@ -167,7 +167,15 @@ def has_plan(folder: Path) -> bool:
 def continues(folder: Path, plan: Mapping[str, Any]) -> bool:
     """Whether `folder` is an unfinished output of this plan."""
     path = folder / "plan.json"
-    return path.exists() and json.loads(path.read_text()) == json.loads(json.dumps(plan))
+    return path.exists() and _plan(path) == json.loads(json.dumps(plan))
+
+
+def _plan(path: Path) -> dict[str, Any]:
+    try:
+        plan: dict[str, Any] = json.loads(path.read_text())
+    except ValueError:
+        return {"damaged": str(path)}  # equal to no plan
+    return plan
 
 
 def discard(folder: Path) -> None:

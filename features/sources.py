@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -86,7 +87,7 @@ def read_source(
                 f"give a {', '.join(_TABLES)} file or leave the option out"
             )
     if path.is_dir():
-        return _read_files(path, sorted(p for p in path.rglob("*") if p.is_file()), modality)
+        return _read_files(path, _walk(path), modality)
     if not path.exists() and _GLOB & set(location):
         root, pattern = _split_glob(path)
         return _read_files(root, sorted(root.glob(pattern)), modality)
@@ -103,7 +104,8 @@ def read_source(
 def _read_files(root: Path, paths: Sequence[Path], modality: Modality) -> Source:
     root = root.absolute()  # links are followed, but items keep the names they have here
     suffixes = SUFFIXES[modality]
-    kept = [path for path in paths if path.suffix.lower() in suffixes and path.is_file()]
+    # A link that leads nowhere is kept: it fails with its reason and is not dropped.
+    kept = [path for path in paths if path.suffix.lower() in suffixes and not path.is_dir()]
     if not kept:
         raise UserError(
             f"no {modality} files ({', '.join(suffixes)}) among the {len(paths)} files of {root}: "
@@ -113,6 +115,28 @@ def _read_files(root: Path, paths: Sequence[Path], modality: Modality) -> Source
     notes = [f"files of other kinds in {root}, not {modality}: {other}"] if other else []
     names = [path.absolute().relative_to(root).as_posix() for path in kept]
     return Source([Item(name, name) for name in names], root, notes)
+
+
+def _walk(root: Path) -> list[Path]:
+    """All files below `root`, links followed, each folder once."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(
+            f"the folder {error.filename} may not be read ({error.strerror}): change its "
+            "permissions or leave it out"
+        ) from error
+
+    files: list[Path] = []
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=refuse):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link to a folder above or beside
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        files += [Path(folder) / name for name in names]
+    return sorted(files)
 
 
 def _split_glob(path: Path) -> tuple[Path, str]:

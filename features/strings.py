@@ -28,7 +28,7 @@ class StringColumn(Sequence[str]):
     @classmethod
     def of(cls, strings: Iterable[str]) -> StringColumn:
         """The column that holds `strings`."""
-        encoded = [string.encode(errors="surrogateescape") for string in strings]
+        encoded = [string.encode(errors="surrogatepass") for string in strings]
         offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
         np.cumsum([len(one) for one in encoded], out=offsets[1:])
         return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets)
@@ -56,8 +56,8 @@ class StringColumn(Sequence[str]):
 
 
 def _decoded(content: bytes) -> str:
-    # As Python does with file names, which on Linux need not be Unicode.
-    return content.decode(errors="surrogateescape")
+    # Lone surrogates are legal in JSON, and stand in file names for bytes that are not UTF-8.
+    return content.decode(errors="surrogatepass")
 
 
 def write_strings(file: Any, name: str, column: StringColumn) -> None:

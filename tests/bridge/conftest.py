@@ -20,7 +20,7 @@ import torch
 from bridge.artefact import Bridge
 from bridge.config import TrainSettings
 from bridge.training import train
-from features.memory import Memory, MemoryHeader, Rows
+from features.memory import Columns, Memory, MemoryHeader
 from features.memory_write import save_memory, write_memory
 
 SETTINGS = TrainSettings(dimension=16, hidden=32, epochs=30, batch=40, holdout=0.2)
@@ -84,7 +84,7 @@ def projected_memory(
     header = MemoryHeader(
         bridge.name, modality, bridge.dimension, "float32", extra={"bridge": bridge.fingerprint}
     )
-    return write_memory(path, header, Rows(ids, labels=labels), [unit(full)])
+    return write_memory(path, header, Columns(ids, labels=labels), [unit(full)])
 
 
 @dataclass(frozen=True)

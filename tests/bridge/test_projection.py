@@ -11,7 +11,7 @@ from bridge import projection
 from bridge.projection import in_shared_space, is_projected, project_memory
 from bridge.training import train
 from features.errors import UserError
-from features.memory import Memory, Rows
+from features.memory import Columns, Memory
 from features.memory_write import save_memory, write_memory
 from tests.bridge.conftest import SETTINGS, write_items
 
@@ -38,7 +38,7 @@ def test_a_projected_memory_holds_the_projected_rows(world, made, tmp_path, monk
 def test_items_root_and_precision_stay(world, made, tmp_path):
     header = replace(world.test[0].header, root="/somewhere", dtype="float16")
     rows = np.asarray(world.test[0].embeddings[:3])
-    columns = Rows(["a", "b", "c"], items=["1.wav", "2.wav", "3.wav"])
+    columns = Columns(["a", "b", "c"], items=["1.wav", "2.wav", "3.wav"])
     source = write_memory(tmp_path / "half.h5", header, columns, [rows])
     shared = project_memory(made, source, tmp_path / "shared.h5")
     assert (list(shared.items), shared.labels) == (["1.wav", "2.wav", "3.wav"], None)

@@ -49,7 +49,7 @@ def test_ids_say_what_is_right_where_a_memory_has_no_labels(made, tmp_path):
 
 def test_figures_do_not_depend_on_the_block_of_queries(world, made, monkeypatch):
     whole = evaluate_retrieval(made, *world.test)
-    monkeypatch.setattr(protocols, "QUERY_BLOCK", 7)
+    monkeypatch.setattr(protocols, "SCORES_AT_A_TIME", 300)
     assert evaluate_retrieval(made, *world.test) == whole
 
 

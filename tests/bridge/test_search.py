@@ -22,7 +22,7 @@ from tests.bridge.conftest import unit_rows
     [
         ("a dog barks", None, "text"),
         ("3.5 dogs", None, "text"),
-        ("notes.txt", None, "text"),
+        ("e.g. this one", None, "text"),
         ("A.PNG", None, "image"),
         ("a.jpeg", None, "image"),
         ("a.wav", None, "audio"),
@@ -40,6 +40,19 @@ def test_a_query_is_a_file_by_its_suffix_and_else_a_sentence(
     Path(text).write_text("")
     value = text if expected == "text" else Path(text)
     assert Query.parse(text, modality) == Query(expected, value)
+
+
+@pytest.mark.parametrize("name", ["photo.heic", "missing.m4a", "notes.txt"])
+def test_what_looks_like_a_file_of_an_unknown_kind_is_not_taken_for_a_sentence(name):
+    with pytest.raises(UserError, match=r"looks like a file of a kind.*--as"):
+        Query.parse(name)
+    assert Query.parse(name, "text") == Query("text", name)
+
+
+def test_a_text_file_is_a_query_by_its_content(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("a dog barks")
+    assert Query.parse(str(path)) == Query("text", path)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from bridge.artefact import load
 from bridge.metrics import paired_retrieval
 from bridge.protocols import evaluate_retrieval
 from bridge.training import train
-from bridge.training_set import build_training_set, check_sources
+from bridge.training_set import build_training_set, check_memories
 from features.errors import UserError
 from tests.bridge.conftest import SETTINGS, InterruptAfter, metrics_of, write_items
 
@@ -161,7 +161,7 @@ def test_a_finished_bridge_is_kept_unless_told_otherwise(world, tmp_path):
 
 def test_an_output_that_is_a_file_is_refused(world, tmp_path):
     (tmp_path / "out").write_text("")
-    with pytest.raises(UserError, match="out cannot be made because a part of its path is a file"):
+    with pytest.raises(UserError, match="out is a file but a bridge is a folder"):
         train(world.hub, world.leaf, tmp_path / "out", SHORT, device="cpu")
 
 
@@ -177,7 +177,7 @@ def test_moved_memories_still_continue_their_training(world, tmp_path, monkeypat
 
 
 def held_out_mrr(bridge, world) -> float:
-    sources = check_sources(world.hub, world.leaf)
+    sources = check_memories(world.hub, world.leaf)
     held = build_training_set(sources, bridge.settings, device=torch.device("cpu")).held_out
     left, right = (bridge.project(rows, space) for space, rows in held.items())
     pair = paired_retrieval(left @ right.T), paired_retrieval(right @ left.T)
@@ -229,3 +229,26 @@ def test_any_number_of_items_can_be_trained_in_the_smallest_batches(tmp_path, it
     settings = replace(SETTINGS, epochs=2, batch=2, holdout=0.0)
     bridge = train(hub, [], tmp_path / "out", settings, device="cpu")
     assert torch.isfinite(bridge.project(hub[0].tensor(), "left")).all()
+
+
+def test_patience_without_held_out_items_is_refused(world, tmp_path):
+    settings = replace(SHORT, holdout=0.0, patience=1)
+    with pytest.raises(UserError, match="patience is 1 but no hub items are held out"):
+        train(world.hub, world.leaf, tmp_path / "out", settings, device="cpu")
+
+
+def test_a_folder_with_other_files_is_refused_and_left_as_it_is(world, tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(UserError, match="is not a bridge's folder"):
+        train(world.hub, world.leaf, tmp_path, SHORT, device="cpu")
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_overwriting_keeps_the_old_bridge_until_the_new_one_is_done(world, tmp_path):
+    train(world.hub, world.leaf, tmp_path / "out", SHORT, device="cpu")
+    old = weights_of(tmp_path / "out")
+    impossible = replace(SHORT, pseudo_pairs="leaf")
+    with pytest.raises(UserError, match="no leaf memory is given"):
+        train(world.hub, [], tmp_path / "out", impossible, device="cpu", overwrite=True)
+    assert weights_of(tmp_path / "out") == old
+    assert load(tmp_path / "out", device="cpu").settings == SHORT

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 from bridge.training import train
-from bridge.training_set import build_training_set, check_sources
+from bridge.training_set import build_training_set, check_memories
 from features.errors import UserError
 from features.memory import Memory
 from features.memory_write import save_memory
@@ -21,7 +21,7 @@ SHORT = replace(SETTINGS, epochs=2)
 
 
 def built(world: World, leaf=None, **settings):
-    sources = check_sources(world.hub, world.leaf if leaf is None else leaf)
+    sources = check_memories(world.hub, world.leaf if leaf is None else leaf)
     return build_training_set(sources, replace(SETTINGS, **settings), device=CPU)
 
 
@@ -104,7 +104,7 @@ def test_a_leaf_of_several_files_is_one_memory(world, tmp_path):
 def test_hub_ids_in_another_order_are_aligned(world, tmp_path):
     order = np.random.default_rng(0).permutation(100)
     shuffled = write_items(tmp_path / "shuffled.h5", "right", "text", order)
-    sources = check_sources([world.hub[0], shuffled], world.leaf)
+    sources = check_memories([world.hub[0], shuffled], world.leaf)
     assert [shuffled.ids[row] for row in sources.hub_rows[1]] == list(world.hub[0].ids)
     data = build_training_set(sources, SETTINGS, device=CPU)
     torch.testing.assert_close(data.rows["right"]["hub"], built(world).rows["right"]["hub"])
@@ -113,12 +113,12 @@ def test_hub_ids_in_another_order_are_aligned(world, tmp_path):
 def test_hub_ids_that_differ_are_refused_with_counts_or_aligned_on_request(world, tmp_path):
     other = write_items(tmp_path / "other.h5", "right", "text", range(40, 170))
     with pytest.raises(UserError) as caught:
-        check_sources([world.hub[0], other], [])
+        check_memories([world.hub[0], other], [])
     assert str(caught.value) == (
         f"60 ids match between the 100 hub items of {world.hub[0].path} and the 130 of "
         f"{other.path}: pass --align to train on those that match"
     )
-    sources = check_sources([world.hub[0], other], [], align=True)
+    sources = check_memories([world.hub[0], other], [], align=True)
     assert sources.items == 60
     bridge = train([world.hub[0], other], [], tmp_path / "out", SHORT, align=True, device="cpu")
     assert bridge.metrics["epoch"] == 2
@@ -128,13 +128,13 @@ def test_hub_ids_that_differ_are_refused_with_counts_or_aligned_on_request(world
 def test_hubs_without_a_common_id_are_refused(world, tmp_path, align):
     other = write_items(tmp_path / "other.h5", "right", "text", range(1000, 1100))
     with pytest.raises(UserError, match=r"0 ids match .*embed the same source .*--id-column"):
-        check_sources([world.hub[0], other], [], align=align)
+        check_memories([world.hub[0], other], [], align=align)
 
 
 def test_one_space_twice_or_another_number_of_hubs_is_refused(world):
     for hub in ([], [world.hub[0]], [world.hub[0], world.hub[0]], [*world.hub, world.hub[0]]):
         with pytest.raises(UserError, match="needs two hub memories, of two different spaces"):
-            check_sources(hub, [])
+            check_memories(hub, [])
 
 
 def test_hubs_of_different_modalities_are_refused_unless_they_are_true_pairs(world, tmp_path):
@@ -142,7 +142,7 @@ def test_hubs_of_different_modalities_are_refused_unless_they_are_true_pairs(wor
         tmp_path / "image.h5", "right", "image", range(100), ids=list(world.hub[0].ids)
     )
     with pytest.raises(UserError, match=r"hold text in left and image in right: give one .*--pair"):
-        check_sources([world.hub[0], image], [])
+        check_memories([world.hub[0], image], [])
     bridge = train([world.hub[0], image], [], tmp_path / "out", SHORT, paired=True, device="cpu")
     assert [m.role for m in bridge.memories] == ["pairs", "pairs"]
 
@@ -152,13 +152,13 @@ def test_a_leaf_of_a_third_space_is_refused(world, tmp_path):
         tmp_path / "third.h5", np.eye(3, dtype="f4"), list("abc"), space="third", modality="audio"
     )
     with pytest.raises(UserError, match=r"third.h5 is of the space third but the hub joins left "):
-        check_sources(world.hub, [third])
+        check_memories(world.hub, [third])
 
 
 def test_leaves_of_two_modalities_are_refused(world, tmp_path):
     text = write_items(tmp_path / "text.h5", "left", "text", range(5))
     with pytest.raises(UserError, match=r"audio in left, 12-d.*text in left.*cannot be used as on"):
-        check_sources(world.hub, [world.leaf[0], text])
+        check_memories(world.hub, [world.leaf[0], text])
 
 
 @pytest.mark.parametrize("with_leaf", [True, False])
@@ -166,7 +166,7 @@ def test_memories_of_other_encoders_are_refused(world, tmp_path, with_leaf):
     foreign = write_items(tmp_path / "f.h5", "left", "audio", range(5), weights="other weights")
     leaf = [world.leaf[0], foreign] if with_leaf else [foreign]
     with pytest.raises(UserError, match=r"with other weights .*weights of left and other weights"):
-        check_sources(world.hub, leaf)
+        check_memories(world.hub, leaf)
 
 
 @pytest.mark.parametrize("kind", ["leaf", "all"])
@@ -179,7 +179,7 @@ def test_a_leaf_without_items_is_refused(world, tmp_path):
     rows = np.zeros((0, 12), dtype=np.float32)
     with pytest.raises(UserError):  # noqa: PT012 - when it is written or when it is used
         empty = save_memory(tmp_path / "empty.h5", rows, [], space="left", modality="audio")
-        check_sources(world.hub, [empty])
+        check_memories(world.hub, [empty])
 
 
 @pytest.mark.parametrize("projector", ["mlp2", "mlp1", "linear"])
@@ -220,3 +220,8 @@ def test_memories_are_only_read(world, tmp_path):
     before = [Memory(m.path).path.read_bytes() for m in (*world.hub, *world.leaf)]
     train(world.hub, world.leaf, tmp_path / "out", SHORT, device="cpu")
     assert [m.path.read_bytes() for m in (*world.hub, *world.leaf)] == before
+
+
+def test_a_leaf_of_the_hubs_modality_is_refused(world):
+    with pytest.raises(UserError, match=r"holds text, as the hub memory .* does"):
+        check_memories(world.hub, [world.hub[0]])

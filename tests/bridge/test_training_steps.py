@@ -37,7 +37,7 @@ def test_every_epoch_sees_every_item_once_in_an_order_of_its_own(world, tmp_path
     settings = replace(SETTINGS, epochs=2, batch=30, holdout=0.0, noise_variance=0.0)
     train(world.hub, [], tmp_path / "out", settings, device="cpu")
     hook.remove()
-    assert [len(batch) for batch in batches] == 2 * [34, 33, 33]
+    assert [len(batch) for batch in batches] == 2 * [25, 25, 25, 25]
     first, second = torch.cat(batches[:3]), torch.cat(batches[3:])
     everything = world.hub[0].tensor()
     for epoch in (first, second):

@@ -46,7 +46,7 @@ def test_a_memory_is_searched_whether_it_is_projected_or_not(workshop, gallery):
     sound = workshop.item("audio", NUMBERS[3])
     arguments = ("query", sound, "-b", workshop.sound_bridge, "-k", 4)
     by_index = answer(*arguments, "-i", workshop.index)["hits"]
-    by_memory = answer(*arguments, "-m", workshop.memory(gallery))["hits"]
+    by_memory = answer(*arguments, "--memory", workshop.memory(gallery))["hits"]
     assert [hit["score"] for hit in by_memory] == pytest.approx(
         [hit["score"] for hit in by_index], abs=2e-3
     )
@@ -55,7 +55,9 @@ def test_a_memory_is_searched_whether_it_is_projected_or_not(workshop, gallery):
 
 def test_points_find_pictures(workshop):
     cloud = workshop.item("points", NUMBERS[5])
-    told = answer("query", cloud, "-b", workshop.shape_bridge, "-m", workshop.memory("images"))
+    told = answer(
+        "query", cloud, "-b", workshop.shape_bridge, "--memory", workshop.memory("images")
+    )
     assert told["modality"] == "points"
     images = Memory(workshop.memory("images"))
     gallery = load(workshop.shape_bridge, device="cpu").project(images.tensor(), "sees")
@@ -68,8 +70,8 @@ def test_a_picture_finds_itself(workshop):
     picture = workshop.item("image", NUMBERS[7])
     for where in (
         ("-b", workshop.sound_bridge, "-i", workshop.index),
-        ("-b", workshop.sound_bridge, "-m", workshop.memory("images")),
-        ("-m", workshop.memory("images")),
+        ("-b", workshop.sound_bridge, "--memory", workshop.memory("images")),
+        ("--memory", workshop.memory("images")),
     ):
         (hit,) = answer("query", picture, *where, "-k", 1)["hits"]
         assert hit["id"] == f"images-{NUMBERS[7]}"
@@ -96,7 +98,7 @@ def test_a_sentence_is_averaged_over_both_spaces_or_taken_from_one(workshop):
 def test_without_a_bridge_a_space_is_searched_by_itself(workshop, tmp_path):
     done("index", workshop.memory("images"), "-o", tmp_path / "images.faiss")
     texts = ("query", "the number 20")
-    by_memory = answer(*texts, "-m", workshop.memory("images"))
+    by_memory = answer(*texts, "--memory", workshop.memory("images"))
     by_index = answer(*texts, "-i", tmp_path / "images.faiss")
     images = Memory(workshop.memory("images"))
     encoder = load_encoder(workshop.specs["sees"], device="cpu")
@@ -121,7 +123,7 @@ def test_hits_are_lines_of_cosine_id_class_and_item(workshop, tmp_path, options,
         "extract", workshop.files / "images.csv", "-e", workshop.specs["sees"], "-m", "image",
         "-o", tmp_path / "images.h5", *options,
     )  # fmt: skip
-    arguments = ("query", workshop.item("image", NUMBERS[7]), "-m", tmp_path / "images.h5")
+    arguments = ("query", workshop.item("image", NUMBERS[7]), "--memory", tmp_path / "images.h5")
     lines = done(*arguments, "-k", 3).stdout.splitlines()
     hits = answer(*arguments, "-k", 3)["hits"]
     assert lines[0] == "1.0000\t" + line.format(n=NUMBERS[7])
@@ -137,7 +139,9 @@ def test_more_hits_than_items_are_all_items(workshop):
 
 def test_a_file_can_be_read_as_told(workshop, tmp_path):
     odd = shutil.copy(workshop.item("image", NUMBERS[7]), tmp_path / "picture.bin")
-    (hit,) = answer("query", odd, "-m", workshop.memory("images"), "--as", "image", "-k", 1)["hits"]
+    (hit,) = answer("query", odd, "--memory", workshop.memory("images"), "--as", "image", "-k", 1)[
+        "hits"
+    ]
     assert hit["id"] == f"images-{NUMBERS[7]}"
 
 

@@ -14,7 +14,7 @@ import pytest
 from features.errors import UserError
 from features.index import Hit, Index, open_index
 from features.index_build import build_index
-from features.memory import Memory, MemoryHeader, Rows
+from features.memory import Columns, Memory, MemoryHeader
 from features.memory_write import save_memory, write_memory
 from tests.features.helpers import unit_rows
 
@@ -25,7 +25,7 @@ KINDS = ["flat", "hnsw", "ivf", "SQ8", "IVF8,Flat", "PCA16,IVF15,Flat"]
 def _memory(path: Path, *, n: int = N, d: int = D, seed: int = 0) -> Memory:
     ids = [f"item {i}" for i in np.random.default_rng(1).permutation(n)]
     header = MemoryHeader("s", "image", d, "float32", {"name": "e"}, root="/data")
-    columns = Rows(ids, [f"{name}.png" for name in ids], [name[-1] for name in ids])
+    columns = Columns(ids, [f"{name}.png" for name in ids], [name[-1] for name in ids])
     return write_memory(path, header, columns, [unit_rows(n, d, seed=seed)], overwrite=True)
 
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.errors import UserError
-from features.memory import Memory, MemoryHeader, Rows
+from features.memory import Columns, Memory, MemoryHeader
 from features.memory_write import bad_rows, save_memory, write_memory
 from tests.features.helpers import saved, unit_rows
 
@@ -27,7 +27,7 @@ quick = settings(
 
 
 @st.composite
-def contents(draw: st.DrawFn) -> tuple[MemoryHeader, Rows, np.ndarray]:
+def contents(draw: st.DrawFn) -> tuple[MemoryHeader, Columns, np.ndarray]:
     n, d = draw(st.integers(1, 20)), draw(st.integers(1, 12))
     dtype = draw(st.sampled_from(["float16", "float32"]))
     ids = draw(st.lists(names, min_size=n, max_size=n, unique=True))
@@ -42,7 +42,7 @@ def contents(draw: st.DrawFn) -> tuple[MemoryHeader, Rows, np.ndarray]:
         extra={"plan": "p"},
     )
     rows = unit_rows(n, d, seed=draw(st.integers(0, 9)))
-    return header, Rows(ids, draw(columns), draw(columns)), rows
+    return header, Columns(ids, draw(columns), draw(columns)), rows
 
 
 @quick
@@ -77,7 +77,7 @@ def _fingerprint(path: Path, **changes: Any) -> str:
     }  # fmt: skip
     base |= changes
     header = MemoryHeader(base["space"], base["modality"], 4, base["dtype"])
-    columns = Rows(base["ids"], base["items"], base["labels"])
+    columns = Columns(base["ids"], base["items"], base["labels"])
     return write_memory(path, header, columns, [base["rows"]], overwrite=True).fingerprint
 
 
@@ -125,22 +125,22 @@ def _with(value: Any) -> np.ndarray:
 @pytest.mark.parametrize(
     ("columns", "batches", "message"),
     [
-        (Rows(IDS), [_with(np.nan)], "'b': the embedding has NaN or infinite values"),
-        (Rows(IDS), [ROWS[:1], _with(np.inf)[1:]], "'b': the embedding has NaN or infinite"),
-        (Rows(IDS), [_with(0)], "'b': the embedding has zero norm"),
-        (Rows(IDS), [_with([2, 0, 0, 0])], "'b': the embedding has norm 2, not 1"),
-        (Rows(IDS), [ROWS, ROWS], "at least 6 embeddings were given for 3 ids"),
-        (Rows(IDS), [ROWS[:2]], "2 embeddings were given for 3 ids"),
-        (Rows(IDS), [ROWS[:, :3]], r"width 4 are expected, these have shape \(3, 3\)"),
-        (Rows(IDS), [ROWS[0]], r"width 4 are expected, these have shape \(4,\)"),
-        (Rows(["a", "b", "a"]), [ROWS], "the id 'a' appears twice"),
-        (Rows([]), [], "a memory needs at least one item"),
-        (Rows(IDS, items=["x"]), [ROWS], "1 items were given for 3 ids"),
-        (Rows(IDS, labels=["x"] * 4), [ROWS], "4 labels were given for 3 ids"),
+        (Columns(IDS), [_with(np.nan)], "'b': the embedding has NaN or infinite values"),
+        (Columns(IDS), [ROWS[:1], _with(np.inf)[1:]], "'b': the embedding has NaN or infinite"),
+        (Columns(IDS), [_with(0)], "'b': the embedding has zero norm"),
+        (Columns(IDS), [_with([2, 0, 0, 0])], "'b': the embedding has norm 2, not 1"),
+        (Columns(IDS), [ROWS, ROWS], "at least 6 embeddings were given for 3 ids"),
+        (Columns(IDS), [ROWS[:2]], "2 embeddings were given for 3 ids"),
+        (Columns(IDS), [ROWS[:, :3]], r"width 4 are expected, these have shape \(3, 3\)"),
+        (Columns(IDS), [ROWS[0]], r"width 4 are expected, these have shape \(4,\)"),
+        (Columns(["a", "b", "a"]), [ROWS], "the id 'a' appears twice"),
+        (Columns([]), [], "a memory needs at least one item"),
+        (Columns(IDS, items=["x"]), [ROWS], "1 items were given for 3 ids"),
+        (Columns(IDS, labels=["x"] * 4), [ROWS], "4 labels were given for 3 ids"),
     ],
 )
 def test_wrong_rows_are_refused_and_nothing_is_left(
-    tmp_path: Path, columns: Rows, batches: Any, message: str
+    tmp_path: Path, columns: Columns, batches: Any, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         write_memory(tmp_path / "m.h5", MemoryHeader("s", "text", 4), columns, batches)
@@ -202,6 +202,6 @@ def test_a_memory_travels_to_another_process(tmp_path: Path, method: str) -> Non
 
 def test_item_path_is_below_the_root(tmp_path: Path) -> None:
     header = MemoryHeader("s", "image", 4, root="/data")
-    memory = write_memory(tmp_path / "m.h5", header, Rows(IDS, ["x/1.png", "y", "z"]), [ROWS])
+    memory = write_memory(tmp_path / "m.h5", header, Columns(IDS, ["x/1.png", "y", "z"]), [ROWS])
     assert memory.item_path(0) == Path("/data/x/1.png")
     assert saved(tmp_path / "t.h5").item_path(0) is None

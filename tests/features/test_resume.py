@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import platform
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from features.encoders.mini.encoder import MiniEncoder
 from features.errors import UserError
+from features.extract import Extraction, extract
 from features.memory import Memory
 from features.partial import Partial
+from features.sources import read_source
 from tests.features.helpers import (
     SENTENCES,
     FakeEncoder,
@@ -166,6 +171,30 @@ def test_two_processes_at_once_give_one_right_output(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_was_writing_is_cleared_away(tmp_path: Path) -> None:
-    (tmp_path / ".m.h5.99999999.tmp").write_bytes(b"half of a memory")
+    (tmp_path / f".m.h5.{platform.node()}-99999999.tmp").write_bytes(b"half of a memory")
+    (tmp_path / ".m.h5.elsewhere-99999999.tmp").write_bytes(b"another machine's, at work")
     fake_extract(tmp_path / "m.h5", source=fake_source(["one"]))
-    assert [path.name for path in tmp_path.iterdir()] == ["m.h5"]
+    assert {path.name for path in tmp_path.iterdir()} == {"m.h5", ".m.h5.elsewhere-99999999.tmp"}
+
+
+def test_a_file_that_was_mended_is_not_taken_for_what_it_was(
+    tiny_encoder: MiniEncoder, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "in" / f"{name}.png").write_bytes(b"no picture")
+
+    def run(**options: bool) -> Extraction:
+        source = read_source(str(tmp_path / "in"), "image")
+        return extract(source, tiny_encoder, "image", tmp_path / "m.h5", max_failures=0, **options)
+
+    with pytest.raises(UserError, match="2 items failed"):
+        run()
+    for name in ("a", "b"):
+        Image.new("L", (9, 9), 200).save(tmp_path / "in" / f"{name}.png")
+    with pytest.raises(UserError, match="was started with other settings .files"):
+        run()
+    assert len(run(overwrite=True).memory) == 2
+    Image.new("L", (9, 9), 50).save(tmp_path / "in" / "a.png")
+    with pytest.raises(UserError, match=r"1 files were changed after .*--overwrite"):
+        run(resume=True)

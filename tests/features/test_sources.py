@@ -248,3 +248,12 @@ def test_real_tables_of_digits_are_read(digits_folder: Path) -> None:
     )
     assert {item.label for item in sounds.items} == set("0123456789")
     assert all(Path(sounds.load_argument(item)).is_file() for item in sounds.items[:50])
+
+
+def test_links_are_followed_once_and_dead_ones_kept(tmp_path: Path) -> None:
+    _make(tmp_path, {"elsewhere/x.png": "", "in/a.png": ""})
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "dead.png").symlink_to(tmp_path / "nowhere.png")
+    source = read_source(str(tmp_path / "in"), "image")
+    assert _ids(source) == ["a.png", "dead.png", "linked/x.png"]

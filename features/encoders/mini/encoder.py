@@ -57,7 +57,7 @@ class MiniEncoder:
             modalities=config.modalities,
             preprocessing=asdict(config),
             precision=str(dtype).removeprefix("torch."),
-            versions={"torch": torch.__version__},
+            versions={"torch": torch.__version__, "device": device.type},
         )
         self.towers = {
             modality: tower.to(device=device, dtype=dtype).eval()

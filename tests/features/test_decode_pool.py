@@ -1,0 +1,49 @@
+"""Decoding in worker processes: in order, and one file that kills its worker is a bad item."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features.decode_pool import decode_batches
+from features.errors import ItemError, UserError
+
+BATCHES = [[f"{i}" for i in range(start, start + 40)] for start in (0, 40, 80, 120, 160)]
+
+
+def number(item: str | Path) -> np.ndarray:
+    return np.array([int(str(item))])
+
+
+def number_or_crash(item: str | Path) -> np.ndarray:
+    if str(item) in ("47", "130"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return number(item)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_come_in_order(workers: int) -> None:
+    decoded = list(decode_batches(number, BATCHES, workers=workers))
+    assert [[int(one[0]) for one in batch] for batch in decoded] == [
+        [int(item) for item in batch] for batch in BATCHES
+    ]
+
+
+def test_items_that_kill_their_worker_are_bad_items_and_the_rest_is_decoded() -> None:
+    decoded = list(decode_batches(number_or_crash, BATCHES, workers=2))
+    flat = [one for batch in decoded for one in batch]
+    bad = {i: str(one) for i, one in enumerate(flat) if isinstance(one, ItemError)}
+    assert bad == dict.fromkeys((47, 130), "decoding it killed the worker process")
+    assert [int(one[0]) for one in flat if not isinstance(one, ItemError)] == [
+        i for i in range(200) if i not in bad
+    ]
+
+
+def test_workers_that_cannot_start_are_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("features.decode_pool._start_worker", os._exit)
+    with pytest.raises(UserError, match=r"die as soon as they start.*--workers 0"):
+        list(decode_batches(number, BATCHES[:1], workers=1))
