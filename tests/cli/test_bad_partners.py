@@ -135,13 +135,19 @@ CASES: Cases = {
         lambda w, _t: ("query", "\t_", "-b", w.sound_bridge, "-i", w.index), "no word or digit in"
     ),
     "nothing to search": (lambda _w, _t: ("query", "1"), "give either --index or --memory"),
-    "too much to search": (lambda w, _t: query(w, "--memory", w.memory("images")), "give either --index"),
+    "too much to search": (
+        lambda w, _t: query(w, "--memory", w.memory("images")),
+        "give either --index",
+    ),
     "via of no bridge": (
         lambda w, _t: ("query", "1", "--memory", w.memory("images"), "--via", "sees"), "--via names"
     ),
     "via of another space": (lambda w, _t: query(w, "--via", "clip"), "not 'clip'"),
     "no bridge named": (lambda w, _t: ("query", "1", "-i", w.index), "with --bridge"),
-    "no encoder named": (lambda _w, t: ("query", "1", "--memory", plain(t)), "--encoder third=SPEC"),
+    "no encoder named": (
+        lambda _w, t: ("query", "1", "--memory", plain(t)),
+        "--encoder third=SPEC",
+    ),
     "malformed encoder": (lambda w, _t: query(w, "--encoder", "hears"), "--encoder hears should"),
     "wrong encoder": (
         lambda w, _t: query(w, "--encoder", f"hears={w.specs['sees']}"), "were made with weights"

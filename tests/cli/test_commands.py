@@ -192,7 +192,7 @@ def test_fit_makes_an_encoder_that_extract_can_use(workshop, tmp_path):
         "--device", "cpu",
     )  # fmt: skip
     assert result.stdout.startswith(f"{out}: own, image, text, 6-d, loss ")
-    assert "last loss" in result.stderr
+    assert "fit own" in result.stderr
     told = answer(
         "extract", workshop.files / "images", "-e", f"mini:{out}", "-m", "image",
         "-o", tmp_path / "own.h5",

@@ -192,7 +192,7 @@ def test_a_file_that_was_mended_is_not_taken_for_what_it_was(
         run()
     for name in ("a", "b"):
         Image.new("L", (9, 9), 200).save(tmp_path / "in" / f"{name}.png")
-    with pytest.raises(UserError, match="was started with other settings .files"):
+    with pytest.raises(UserError, match=r"was started with other settings .files"):
         run()
     assert len(run(overwrite=True).memory) == 2
     Image.new("L", (9, 9), 50).save(tmp_path / "in" / "a.png")
