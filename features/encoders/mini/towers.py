@@ -64,6 +64,7 @@ class TextStem(nn.Module):
         self.place = nn.Parameter(torch.randn(config.words, config.width) * 0.02)
 
     def forward(self, words: Tensor) -> Tokens:
+        """Tokens of word buckets (b, words), and where there is no word."""
         words = words.long()
         return self.word(words) + self.place, words == 0
 
@@ -84,6 +85,7 @@ class ImageStem(nn.Module):
         self.place = nn.Parameter(torch.randn(places, config.width) * 0.02)
 
     def forward(self, grey: Tensor) -> Tokens:
+        """Tokens of pictures (b, height, width) with grey levels from 0 to 255."""
         grey = grey.unsqueeze(1).to(self.place.dtype) / 127.5 - 1
         return self.convolutions(grey).flatten(2).transpose(1, 2) + self.place, None
 
@@ -109,6 +111,7 @@ class AudioStem(nn.Module):
         self.window: Tensor
 
     def forward(self, samples: Tensor) -> Tokens:
+        """Tokens of sounds (b, samples) at unit peak."""
         spectrum = torch.stft(
             samples.float(),
             self.window_samples,
@@ -134,6 +137,7 @@ class PointStem(nn.Module):
         )
 
     def forward(self, xyz: Tensor) -> Tokens:
+        """Tokens of clouds (b, points, 3), centred, largest norm 1."""
         xyz, dtype = xyz.float(), next(self.parameters()).dtype
         centres = farthest_points(xyz, self.groups)
         nearest = torch.cdist(centres, xyz).topk(self.group_points, largest=False).indices
