@@ -60,8 +60,8 @@ def fit(
     from features.encoders.mini.fit import FitSettings, fit_mini, read_pairs
     from features.errors import UserError
     from features.files import refuse_existing
-    from features.sources import column_values, read_table
     from features.space import modality_named
+    from features.tables import read_table
 
     refuse_existing(out, overwrite=overwrite)
     if image_height % 8 or image_width % 8:
@@ -81,13 +81,12 @@ def fit(
     )
     items = {
         modality: [
-            value if modality == "text" else table.parent / value
-            for value in column_values(table, rows, column)
+            value if modality == "text" else table.parent / value for value in rows.column(column)
         ]
         for modality, column in columns.items()
     }
     group = group_column or columns.get("text")
-    groups = column_values(table, rows, group) if group else [str(i) for i in range(len(rows))]
+    groups = rows.column(group) if group else [str(i) for i in range(len(rows))]
     progress = BarProgress()
     loss = fit_mini(
         config,

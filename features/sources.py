@@ -7,30 +7,25 @@ text the text itself, and the value of the id column where one is named.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from features.decode import SUFFIXES
 from features.errors import UserError
 from features.files import require_file
 from features.space import Modality
+from features.tables import TABLE_SUFFIXES, Table, read_table, read_utf8
 
 _GLOB = frozenset("*?[")
-LONGEST_FIELD = 10_000_000  # characters of a CSV cell
 _LIKELY_COLUMNS = {
     "text": ("text", "caption", "sentence"),
     "image": ("path", "image", "file", "filename"),
     "audio": ("path", "audio", "file", "filename"),
     "points": ("path", "points", "file", "filename"),
 }
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -78,13 +73,13 @@ def read_source(
     table_options = {
         "column": column, "id-column": id_column, "label-column": label_column, "where": where
     }  # fmt: skip
-    if path.suffix.lower() in _TABLES and not path.is_dir():
+    if path.suffix.lower() in TABLE_SUFFIXES and not path.is_dir():
         return _read_table(path, modality, column, id_column, label_column, where or {})
     for option, value in table_options.items():
         if value:
             raise UserError(
                 f"--{option} names a column but {location} is not a table: "
-                f"give a {', '.join(_TABLES)} file or leave the option out"
+                f"give a {', '.join(TABLE_SUFFIXES)} file or leave the option out"
             )
     if path.is_dir():
         return _read_files(path, _walk(path), modality)
@@ -97,7 +92,7 @@ def read_source(
         return _read_files(path.parent, [path], modality)
     raise UserError(
         f"{location} is not a source of {modality}: give a folder, a glob, a .txt file with one "
-        f"item a line, or a table ({', '.join(_TABLES)})"
+        f"item a line, or a table ({', '.join(TABLE_SUFFIXES)})"
     )
 
 
@@ -146,7 +141,7 @@ def _split_glob(path: Path) -> tuple[Path, str]:
 
 
 def _read_lines(path: Path, modality: Modality) -> Source:
-    lines = [line.strip() for line in _text_of(path).split("\n")]
+    lines = [line.strip() for line in read_utf8(path).split("\n")]
     values = [line for line in lines if line]
     if not values:
         raise UserError(f"{path} has no line that is not empty: give one item a line")
@@ -162,75 +157,26 @@ def _read_table(
     label_column: str | None,
     where: Mapping[str, str],
 ) -> Source:
-    rows = read_table(path, where)
-    columns = list(rows[0])
-    column = column or _likely_column(path, columns, modality)
-    for name in (column, id_column, label_column):
-        if name is not None:
-            require_column(path, name, columns)
+    table = read_table(path, where)
+    column = column or _likely_column(table, modality)
+    values = table.column(column)
+    ids = values if id_column is None else table.column(id_column)
+    labels = None if label_column is None else table.column(label_column)
     items = [
-        Item(
-            _cell(path, row, id_column or column, number),
-            _cell(path, row, column, number),
-            None if label_column is None else _cell(path, row, label_column, number),
-        )
-        for number, row in enumerate(rows, start=1)
+        Item(name, value, None if labels is None else labels[i])
+        for i, (name, value) in enumerate(zip(ids, values, strict=True))
     ]
     return _unique(items, None if modality == "text" else path.parent.resolve(), path)
 
 
-def read_table(path: Path, where: Mapping[str, str] | None = None) -> list[Row]:
-    """The rows of a CSV, TSV, JSONL or Parquet file whose columns have the values of `where`.
-
-    Raises UserError if it cannot be read, a column is not there, or no row is left.
-    """
-    reader = _TABLES.get(require_file(path, "table").suffix.lower())
-    if reader is None:
-        raise UserError(f"{path} is not a table: give a {', '.join(_TABLES)} file")
-    rows = list(reader(path))
-    if not rows:
-        raise UserError(f"{path} has no rows: give a table with a header and at least one row")
-    for name in where or {}:
-        require_column(path, name, list(rows[0]))
-    kept = [row for row in rows if all(str(row.get(k)) == v for k, v in (where or {}).items())]
-    if not kept:
-        conditions = ", ".join(f"{name}={value}" for name, value in (where or {}).items())
-        raise UserError(f"none of the {len(rows)} rows of {path} has {conditions}: check --where")
-    return kept
-
-
-def column_values(path: Path, rows: Sequence[Row], column: str) -> list[str]:
-    """One column of a table's rows as text. Raises UserError if it is not there or empty."""
-    require_column(path, column, list(rows[0]))
-    return [_cell(path, row, column, number) for number, row in enumerate(rows, start=1)]
-
-
-def require_column(path: Path, name: str, columns: Sequence[str]) -> None:
-    """Raise UserError, naming the columns there are, unless `name` is one of them."""
-    if name not in columns:
-        raise UserError(
-            f"{path} has no column '{name}': its columns are {', '.join(map(str, columns))}"
-        )
-
-
-def _likely_column(path: Path, columns: Sequence[str], modality: Modality) -> str:
-    likely = [name for name in _LIKELY_COLUMNS[modality] if name in columns]
-    if likely or len(columns) == 1:
-        return (likely or list(columns))[0]
+def _likely_column(table: Table, modality: Modality) -> str:
+    likely = [name for name in _LIKELY_COLUMNS[modality] if name in table.columns]
+    if likely or len(table.columns) == 1:
+        return (likely or list(table.columns))[0]
     raise UserError(
-        f"which column of {path} holds the {modality}? Name it with --column: "
-        f"its columns are {', '.join(columns)}"
+        f"which column of {table.path} holds the {modality}? Name it with --column: "
+        f"its columns are {', '.join(table.columns)}"
     )
-
-
-def _cell(path: Path, row: Row, column: str, number: int) -> str:
-    value = row.get(column)
-    text = "" if value is None else str(value).strip()
-    if not text:
-        raise UserError(
-            f"row {number} of {path} has nothing in column '{column}': fill it or remove the row"
-        )
-    return text
 
 
 def _unique(items: Iterable[Item], root: Path | None, path: Path) -> Source:
@@ -251,62 +197,3 @@ def _unique(items: Iterable[Item], root: Path | None, path: Path) -> Source:
     if repeated:
         notes = [f"repeated items of {path}, embedded once: {sum(repeated.values())}"]
     return Source(list(first.values()), root, notes)
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return require_file(path, "source").read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error}): convert it first") from error
-
-
-def _csv_rows(path: Path) -> Iterator[Row]:
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
-    reader = csv.DictReader(io.StringIO(_text_of(path), newline=""), delimiter=separator)
-    try:
-        for row in reader:
-            if None in row:
-                raise UserError(
-                    f"line {reader.line_num} of {path} has more fields than the header's "
-                    f"{len(reader.fieldnames or ())}: quote fields that contain the separator"
-                )
-            yield row
-    except csv.Error as error:
-        raise UserError(
-            f"line {reader.line_num} of {path} is not CSV ({error}): mend it"
-        ) from error
-
-
-def _jsonl_rows(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(_text_of(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"line {number} of {path} is not JSON ({error}): mend it") from error
-        if not isinstance(row, dict):
-            raise UserError(f"line {number} of {path} is not a JSON object: give one a line")
-        yield row
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError as error:
-        raise UserError(
-            f'reading {path} needs pyarrow: pip install "mcr-bridge[parquet]"'
-        ) from error
-    try:
-        yield from parquet.read_table(path).to_pylist()
-    except (ArrowException, OSError) as error:
-        raise UserError(f"{path} is not a readable Parquet file ({error})") from error
-
-
-_TABLES = {
-    ".csv": _csv_rows,
-    ".tsv": _csv_rows,
-    ".jsonl": _jsonl_rows,
-    ".parquet": _parquet_rows,
-}

@@ -11,7 +11,8 @@ import pytest
 from pyarrow import parquet
 
 from features.errors import UserError
-from features.sources import Item, column_values, read_source, read_table
+from features.sources import Item, read_source
+from features.tables import read_table
 
 CSV = 'path,number,split\na.png,1,train\n"b\nc.png",2,test\nd.png,3,train\n'
 
@@ -131,7 +132,7 @@ def test_every_kind_of_table_gives_the_same_items(tmp_path: Path, name: str, con
     assert source.items == [Item("1", "a.png", "train"), Item("3", "d.png", "train")]
     assert source.root == tmp_path.resolve()
     rows = read_table(Path(location))
-    assert column_values(Path(location), rows, "number") == ["1", "2", "3"]
+    assert rows.column("number") == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize(
@@ -257,3 +258,9 @@ def test_links_are_followed_once_and_dead_ones_kept(tmp_path: Path) -> None:
     (tmp_path / "in" / "dead.png").symlink_to(tmp_path / "nowhere.png")
     source = read_source(str(tmp_path / "in"), "image")
     assert _ids(source) == ["a.png", "dead.png", "linked/x.png"]
+
+
+def test_rows_are_numbered_as_in_the_file(tmp_path: Path) -> None:
+    _make(tmp_path, {"t.csv": "text,split\na,x\nb,y\n ,y\n"})
+    with pytest.raises(UserError, match=r"row 3 of .*t\.csv has nothing in column 'text'"):
+        read_source(str(tmp_path / "t.csv"), "text", where={"split": "y"})

@@ -1,0 +1,147 @@
+"""Tables: CSV, TSV, JSONL and Parquet files with named columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from features.errors import UserError
+from features.files import require_file
+
+LONGEST_FIELD = 10_000_000  # characters of a CSV cell
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a file, at least one; `numbers` count them in the file, from 1."""
+
+    path: Path
+    rows: Sequence[Row]
+    numbers: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the first row's columns."""
+        return list(self.rows[0])
+
+    def column(self, name: str) -> list[str]:
+        """One column as text. Raises UserError if it is not there or has empty cells."""
+        self.require(name)
+        return [self._cell(row, name, i) for row, i in zip(self.rows, self.numbers, strict=True)]
+
+    def require(self, name: str) -> None:
+        """Raise UserError, naming the columns there are, unless `name` is one of them."""
+        if name not in self.columns:
+            raise UserError(
+                f"{self.path} has no column '{name}': its columns are {', '.join(self.columns)}"
+            )
+
+    def where(self, conditions: Mapping[str, str]) -> Table:
+        """The rows whose columns have these values. Raises UserError if none has."""
+        for name in conditions:
+            self.require(name)
+        kept = [
+            (row, number)
+            for row, number in zip(self.rows, self.numbers, strict=True)
+            if all(str(row.get(name)) == value for name, value in conditions.items())
+        ]
+        if not kept:
+            wanted = ", ".join(f"{name}={value}" for name, value in conditions.items())
+            raise UserError(
+                f"none of the {len(self)} rows of {self.path} has {wanted}: check --where"
+            )
+        return Table(self.path, [row for row, _ in kept], [number for _, number in kept])
+
+    def _cell(self, row: Row, name: str, number: int) -> str:
+        value = row.get(name)
+        text = "" if value is None else str(value).strip()
+        if not text:
+            raise UserError(
+                f"row {number} of {self.path} has nothing in column '{name}': fill it or remove "
+                "the row"
+            )
+        return text
+
+
+def read_table(path: Path, where: Mapping[str, str] | None = None) -> Table:
+    """The rows of a CSV, TSV, JSONL or Parquet file whose columns have the values of `where`.
+
+    Raises UserError if it cannot be read, a column is not there, or no row is left.
+    """
+    reader = _READERS.get(require_file(path, "table").suffix.lower())
+    if reader is None:
+        raise UserError(f"{path} is not a table: give a {', '.join(TABLE_SUFFIXES)} file")
+    rows = list(reader(path))
+    if not rows:
+        raise UserError(f"{path} has no rows: give a table with a header and at least one row")
+    return Table(path, rows, range(1, len(rows) + 1)).where(where or {})
+
+
+def read_utf8(path: Path) -> str:
+    """The text of a file. Raises UserError if it is missing or not UTF-8."""
+    try:
+        return require_file(path, "source").read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text ({error}): convert it first") from error
+
+
+def _csv_rows(path: Path) -> Iterator[Row]:
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
+    reader = csv.DictReader(io.StringIO(read_utf8(path), newline=""), delimiter=separator)
+    try:
+        for row in reader:
+            if None in row:
+                raise UserError(
+                    f"line {reader.line_num} of {path} has more fields than the header's "
+                    f"{len(reader.fieldnames or ())}: quote fields that contain the separator"
+                )
+            yield row
+    except csv.Error as error:
+        raise UserError(
+            f"line {reader.line_num} of {path} is not CSV ({error}): mend it"
+        ) from error
+
+
+def _jsonl_rows(path: Path) -> Iterator[Row]:
+    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"line {number} of {path} is not JSON ({error}): mend it") from error
+        if not isinstance(row, dict):
+            raise UserError(f"line {number} of {path} is not a JSON object: give one a line")
+        yield row
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise UserError(
+            f'reading {path} needs pyarrow: pip install "mcr-bridge[parquet]"'
+        ) from error
+    try:
+        yield from parquet.read_table(path).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise UserError(f"{path} is not a readable Parquet file ({error})") from error
+
+
+_READERS = {
+    ".csv": _csv_rows,
+    ".tsv": _csv_rows,
+    ".jsonl": _jsonl_rows,
+    ".parquet": _parquet_rows,
+}
+TABLE_SUFFIXES = tuple(_READERS)
