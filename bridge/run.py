@@ -28,7 +28,7 @@ from features.files import explained
 from features.progress import Progress
 
 METRICS_FILE = "metrics.jsonl"
-CHECKPOINT_SECONDS = 5.0
+CHECKPOINT_SECONDS = 1.0  # at most this and the epoch under way are lost
 HELD_OUT_SCORE = "held_out_mrr"
 MAX_HELD_OUT = 4096  # rows that are scored each epoch
 

@@ -105,7 +105,8 @@ class Embedder:
             if spec is None:
                 raise UserError(
                     f"the memories of {space} do not say which encoder made them: name it with "
-                    f"--encoder {space}=SPEC"
+                    f"--encoder {space}=SPEC, or embed the query yourself and search from Python "
+                    "with Bridge.project and bridge.search_memory"
                 )
             encoder = load_encoder(spec, device=self.device)
             if not same_encoder(encoder.description.as_dict(), description):

@@ -141,10 +141,10 @@ def _align(first: Memory, second: Memory, *, align: bool) -> tuple[np.ndarray, n
         remedy = (
             "pass --align to train on those that match"
             if len(common) >= MIN_ITEMS
-            else "embed the same source with both encoders, with the same --id-column"
+            else "the same item must have the same id in both: name a common key with --id-column"
         )
         raise UserError(
-            f"{len(common)} ids match between the {len(first)} hub items of {first.path} and the "
+            f"{len(common)} ids match between the {len(first)} items of {first.path} and the "
             f"{len(second)} of {second.path}: {remedy}"
         )
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,7 +61,7 @@ def _summary(result: DemoResult) -> dict[str, Any]:
 
 def _print(result: DemoResult) -> None:
     for answer in result.answers:
-        typer.echo(f"\n$ mcr query {answer.query.value} \\")
+        typer.echo(f"\n$ mcr query {os.path.relpath(answer.query.value)} \\")
         typer.echo(f"    --bridge {answer.bridge} --index {answer.index} -k 3")
         for hit in answer.hits[:3]:
             right = "right" if hit.label == answer.number else "wrong"

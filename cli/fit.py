@@ -53,7 +53,7 @@ def fit(
     """Fit a small encoder on pairs of your own.
 
     Use it as `--encoder mini:NAME.safetensors`.
-    Good for trying things on a laptop; for real work use a pretrained model.
+    Good for trying things on a laptop, and for small data sets of one's own.
     """
     from cli.progress import BarProgress
     from features.encoders.mini.config import MiniConfig

@@ -71,7 +71,9 @@ def require_space(path: Path, size: int) -> None:
         )
 
 
-def refuse_existing(path: Path, *, overwrite: bool, remedy: str = "--overwrite") -> None:
+def refuse_existing(
+    path: Path, *, overwrite: bool, remedy: str = "--overwrite (overwrite=True)"
+) -> None:
     """Raise UserError if `path` exists and may not be replaced, or is a folder."""
     refuse_folder(path)
     if path.exists() and not overwrite:

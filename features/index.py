@@ -121,6 +121,8 @@ def open_index(path: str | Path) -> Index:
     import faiss
 
     path = require_file(Path(path), "index")
+    if path.suffix == ".h5":
+        raise UserError(f"{path} is a memory, not an index: search it with --memory, or index it")
     about = _about(path)
     columns, ids_fingerprint = _read_columns(path.with_suffix(".ids.h5"))
     try:

@@ -27,11 +27,11 @@ from features.memory import (
     named_columns,
     seal,
 )
-from features.space import Modality
+from features.space import Modality, modality_named
 from features.strings import write_strings
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 NORM_TOLERANCE = 5e-3  # of a unit norm; float16 rounding stays below it
 
@@ -86,26 +86,31 @@ def write_memory(
 
 def save_memory(
     path: str | Path,
-    embeddings: NDArray[np.floating[Any]],
-    ids: Sequence[str],
+    embeddings: ArrayLike,
+    ids: Sequence[object],
     *,
     space: str,
     modality: Modality,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[object] | None = None,
     encoder: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Memory:
-    """Write a memory from an array (n, d) of unit vectors, keeping its float16 or float32.
+    """Write a memory from an array or tensor (n, d) of unit rows; float16 is kept.
 
+    ids, labels: one for each row; numbers become text.
     Raises UserError as `write_memory` does.
     """
-    dtype: StoredDtype = "float16" if embeddings.dtype == np.float16 else "float32"
-    if embeddings.ndim != 2:
-        raise UserError(f"embeddings are an array (n, d), these have shape {embeddings.shape}")
-    header = MemoryHeader(space, modality, embeddings.shape[1], dtype, encoder or {})
-    return write_memory(
-        path, header, Columns(ids, labels=labels), [embeddings], overwrite=overwrite
-    )
+    rows = np.asarray(embeddings)
+    if rows.ndim != 2 or rows.dtype.kind != "f":
+        raise UserError(
+            "embeddings are an array (n, d) of floating point numbers, these have shape "
+            f"{rows.shape} and type {rows.dtype}"
+        )
+    dtype: StoredDtype = "float16" if rows.dtype == np.float16 else "float32"
+    header = MemoryHeader(space, modality_named(modality), rows.shape[1], dtype, encoder or {})
+    names = None if labels is None else [str(label) for label in labels]
+    columns = Columns([str(one) for one in ids], labels=names)
+    return write_memory(path, header, columns, [rows], overwrite=overwrite)
 
 
 def bad_rows(batch: NDArray[np.floating[Any]]) -> dict[int, str]:

@@ -98,6 +98,12 @@ def _csv_rows(path: Path) -> Iterator[Row]:
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
     reader = csv.DictReader(io.StringIO(read_utf8(path), newline=""), delimiter=separator)
+    names = reader.fieldnames or ()
+    if len(names) == 1 and any(other in names[0] for other in ";\t|"):
+        raise UserError(
+            f"{path} has one column, '{names[0]}', which looks like several: separate columns with "
+            "commas, or with tabs in a .tsv file"
+        )
     try:
         for row in reader:
             if None in row:

@@ -6,7 +6,8 @@
 # DATA holds images.csv (path, digit, split) and audio.csv (path, digit, speaker, split), for
 # example MNIST pictures and the Free Spoken Digit Dataset. STEPS fit each encoder.
 set -euo pipefail
-data=$1
+data=${1:?usage: run.sh DATA [OUT] [STEPS]}
+[ -e "$data/images.csv" ] && [ -e "$data/audio.csv" ] || { echo "$data has no images.csv and audio.csv" >&2; exit 1; }
 out=${2:-runs/digits}
 steps=${3:-500}
 here=$(dirname "$0")

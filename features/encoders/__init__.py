@@ -82,7 +82,11 @@ def load_encoder(spec: str, *, device: str = "auto", precision: str = "fp32") ->
     """
     name, _, argument = spec.partition(":")
     if name not in ENCODERS:
-        raise UserError(f"'{name}' is not an encoder: use one of {', '.join(ENCODERS)}")
+        known = ", ".join(f"{one}:FILE" if one == "mini" else one for one in ENCODERS)
+        raise UserError(
+            f"'{name}' is not an encoder, these are: {known}; embeddings of another model become "
+            "a memory with features.memory_write.save_memory"
+        )
     module, _, attribute = ENCODERS[name].partition(":")
     load = getattr(import_module(module), attribute)
     encoder: Encoder = load(argument, device=device, precision=precision)

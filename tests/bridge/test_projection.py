@@ -95,7 +95,9 @@ def test_an_output_that_exists_is_refused_or_replaced(world, made, tmp_path):
     out = tmp_path / "shared.h5"
     project_memory(made, world.test[0], out)
     before = out.read_bytes()
-    with pytest.raises(UserError, match=r"shared\.h5 exists: pass --overwrite or choose another"):
+    with pytest.raises(
+        UserError, match=r"shared\.h5 exists: pass --overwrite .* or choose another"
+    ):
         project_memory(made, world.test[1], out)
     assert out.read_bytes() == before
     project_memory(made, world.test[1], out, overwrite=True)

@@ -115,7 +115,7 @@ def test_hub_ids_that_differ_are_refused_with_counts_or_aligned_on_request(world
     with pytest.raises(UserError) as caught:
         check_memories([world.hub[0], other], [])
     assert str(caught.value) == (
-        f"60 ids match between the 100 hub items of {world.hub[0].path} and the 130 of "
+        f"60 ids match between the 100 items of {world.hub[0].path} and the 130 of "
         f"{other.path}: pass --align to train on those that match"
     )
     sources = check_memories([world.hub[0], other], [], align=True)
@@ -127,7 +127,9 @@ def test_hub_ids_that_differ_are_refused_with_counts_or_aligned_on_request(world
 @pytest.mark.parametrize("align", [False, True])
 def test_hubs_without_a_common_id_are_refused(world, tmp_path, align):
     other = write_items(tmp_path / "other.h5", "right", "text", range(1000, 1100))
-    with pytest.raises(UserError, match=r"0 ids match .*embed the same source .*--id-column"):
+    with pytest.raises(
+        UserError, match=r"0 ids match .*the same item must have the same id .*--id-column"
+    ):
         check_memories([world.hub[0], other], [], align=align)
 
 

@@ -81,7 +81,7 @@ CASES: Cases = {
         lambda w, t: (
             "train", "--hub", w.memory("text-hears"), "--hub", few_texts(w, t), "-o", t / "b"
         ),
-        f"2 ids match between the {2 * len(NUMBERS)} hub items",
+        f"2 ids match between the {2 * len(NUMBERS)} items",
     ),
     "leaf of a third space": (
         lambda w, t: train(w, t, "--leaf", w.memory("clouds")), "is of the space shapes but the hub"

@@ -150,7 +150,7 @@ def test_wrong_rows_are_refused_and_nothing_is_left(
 def test_existing_output_is_kept_unless_overwritten(tmp_path: Path) -> None:
     path = saved(tmp_path / "m.h5").path
     before = path.read_bytes()
-    with pytest.raises(UserError, match="exists: pass --overwrite or choose another output"):
+    with pytest.raises(UserError, match=r"exists: pass --overwrite .* or choose another output"):
         saved(path)
     assert path.read_bytes() == before
     rows = unit_rows(2, 3)
@@ -205,3 +205,14 @@ def test_item_path_is_below_the_root(tmp_path: Path) -> None:
     memory = write_memory(tmp_path / "m.h5", header, Columns(IDS, ["x/1.png", "y", "z"]), [ROWS])
     assert memory.item_path(0) == Path("/data/x/1.png")
     assert saved(tmp_path / "t.h5").item_path(0) is None
+
+
+def test_what_people_have_at_hand_is_saved(tmp_path: Path) -> None:
+    rows = torch.nn.functional.normalize(torch.randn(3, 4), dim=1)
+    memory = save_memory(
+        tmp_path / "m.h5", rows, range(3), space="s", modality="text", labels=[7, 8, 9]
+    )
+    assert (list(memory.ids), list(memory.labels or ())) == (["0", "1", "2"], ["7", "8", "9"])
+    np.testing.assert_array_equal(memory.embeddings, rows.numpy())
+    with pytest.raises(UserError, match=r"floating point numbers, these have shape \(3,\)"):
+        save_memory(tmp_path / "n.h5", [1, 2, 3], "abc", space="s", modality="text")

@@ -135,7 +135,7 @@ def test_damaged_or_foreign_weights_are_refused(make_encoder: Make, how: str, me
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("nothing", f"'nothing' is not an encoder: use one of {', '.join(ENCODERS)}"),
+        ("nothing", f"'nothing' is not an encoder, these are: {', '.join(ENCODERS)}:FILE"),
         ("mini", "the encoder 'mini' needs its weights file: write mini:FILE.safetensors"),
         ("mini:none.safetensors", "encoder weights none.safetensors does not exist"),
         ("mini-clip:x", "the encoder 'mini-clip' takes no argument"),
