@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -25,6 +24,7 @@ from features.device import resolve_device
 from features.errors import UserError
 from features.files import replacing
 from features.space import Modality, modality_named
+from features.tensors import tensors_hash
 
 FORMAT = "mcr-bridge bridge"
 VERSION = 1
@@ -93,7 +93,7 @@ class Bridge:
     @property
     def fingerprint(self) -> str:
         """Hash of the projectors' weights; it identifies the shared space."""
-        return _weights_hash(self._tensors())
+        return tensors_hash(self._tensors())
 
     def __repr__(self) -> str:
         return f"Bridge({self.name!r}: {' + '.join(self.spaces)}, {self.dimension}-d)"
@@ -223,9 +223,9 @@ def load(folder: str | Path, *, device: str = "auto") -> Bridge:
         ) from error
     try:
         tensors = load_file(folder / WEIGHTS_FILE)
-        if _weights_hash(tensors) != about["fingerprint"]:
+        if tensors_hash(tensors) != about["fingerprint"]:
             raise UserError(
-                f"{folder / WEIGHTS_FILE} has fingerprint {_weights_hash(tensors)} but "
+                f"{folder / WEIGHTS_FILE} has fingerprint {tensors_hash(tensors)} but "
                 f"{ABOUT_FILE} says {about['fingerprint']}: copy both files from one training run"
             )
         projectors = {space.name: make_projector(space.dimension, settings) for space in spaces}
@@ -293,11 +293,3 @@ def _read_about(folder: Path) -> dict[str, Any]:
             "upgrade mcr-bridge"
         )
     return about
-
-
-def _weights_hash(tensors: Mapping[str, Tensor]) -> str:
-    digest = xxhash.xxh3_128()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return str(digest.hexdigest())

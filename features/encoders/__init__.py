@@ -1,6 +1,8 @@
 """Encoders: what turns raw items of one modality into embeddings of one space.
 
-To add a family: one file beside this one and one line in `ENCODERS`.
+To add a family: one file beside this one, one line in `ENCODERS`, and one in
+`features.encoders.catalogue`. Other packages add theirs as an entry point of the group
+`mcr_bridge.encoders`, or are named as MODULE:ATTRIBUTE; see docs/own-encoders.md.
 """
 
 from __future__ import annotations
@@ -8,20 +10,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from features.errors import UserError
 from features.space import Modality, Space
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from pathlib import Path
+
+    from jaxtyping import Bool, Float
     from numpy.typing import NDArray
     from torch import Tensor
 
 # name on the command line -> loader(argument after the colon, device=, precision=)
 ENCODERS: dict[str, str] = {
+    "clip": "features.encoders.clip:load_clip",
+    "clap": "features.encoders.clap:load_clap",
+    "ulip": "features.encoders.ulip:load_ulip",
     "mini-clip": "features.encoders.mini.encoder:load_builtin_clip",
     "mini-clap": "features.encoders.mini.encoder:load_builtin_clap",
     "mini-ulip": "features.encoders.mini.encoder:load_builtin_ulip",
@@ -54,6 +59,7 @@ class EncoderDescription:
         return stored
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """What extraction and queries need of a pretrained model."""
 
@@ -75,21 +81,45 @@ class Encoder(Protocol):
         """Unit-norm float32 embeddings of a batch of such arrays."""
 
 
-def load_encoder(spec: str, *, device: str = "auto", precision: str = "fp32") -> Encoder:
-    """Load the encoder that `spec` names: `NAME`, or `NAME:ARGUMENT` such as `mini:FILE`.
+@dataclass(frozen=True)
+class LocalEmbeddings:
+    """Embeddings of the parts of each item (patches, windows), beside those of the wholes.
 
+    pooled: (b, d). local: (b, t, d), unit rows, zero where `mask` (b, t) is false.
+    """
+
+    pooled: Float[Tensor, "b d"]
+    local: Float[Tensor, "b t d"]
+    mask: Bool[Tensor, "b t"]
+
+
+@runtime_checkable
+class LocalEncoder(Encoder, Protocol):
+    """An encoder that can also embed the parts of an item."""
+
+    def local_length(self, modality: Modality) -> int:
+        """How many parts, t, an item has at most; 0 if this modality has none."""
+
+    def encode_local(self, batch: Sequence[NDArray[Any]], modality: Modality) -> LocalEmbeddings:
+        """Embeddings of the items, equal to those of `encode`, and of their parts."""
+
+
+def load_encoder(spec: str, *, device: str = "auto", precision: str = "fp32") -> Encoder:
+    """Load the encoder that `spec` names.
+
+    spec: `NAME` or `NAME:ARGUMENT` of a known family (`clip:ViT-B-32,openai`, `mini:FILE`) or an
+    entry point, or `MODULE:ATTRIBUTE[:ARGUMENT]` of a module of the user's.
     Raises UserError if there is no such encoder or its weights cannot be read.
     """
-    name, _, argument = spec.partition(":")
-    if name not in ENCODERS:
-        known = ", ".join(f"{one}:FILE" if one == "mini" else one for one in ENCODERS)
+    from features.encoders.own import find_loader
+
+    load, argument = find_loader(spec, ENCODERS)
+    encoder = load(argument, device=device, precision=precision)
+    if not isinstance(encoder, Encoder):
         raise UserError(
-            f"'{name}' is not an encoder, these are: {known}; embeddings of another model become "
-            "a memory with features.memory_write.save_memory"
+            f"{spec} gave a {type(encoder).__name__}, which is no encoder: it needs space, "
+            "description, input and encode, see docs/own-encoders.md"
         )
-    module, _, attribute = ENCODERS[name].partition(":")
-    load = getattr(import_module(module), attribute)
-    encoder: Encoder = load(argument, device=device, precision=precision)
     return encoder
 
 

@@ -1,0 +1,61 @@
+"""Model hubs: at once without a network, and a sentence on what to do then.
+
+huggingface_hub retries for minutes when there is no network. Inside `hub_access` the hub is
+asked once whether it can be reached; if not, everything is looked up in the local cache
+alone, where what was downloaded before is found and what was not is missed at once.
+HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from features.errors import UserError
+
+REACH_SECONDS = 5.0
+
+
+@contextmanager
+def hub_access(what: str, remedy: str) -> Iterator[None]:
+    """Let the block fetch `what` from the Hugging Face hub or its local cache.
+
+    what: names the thing in messages. remedy: how to use local files instead.
+    Raises UserError if it is neither there nor here.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    asked_offline = constants.HF_HUB_OFFLINE
+    reachable = not asked_offline and _reachable(constants.ENDPOINT)
+    constants.HF_HUB_OFFLINE = not reachable
+    try:
+        yield
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        if isinstance(error, OSError) and not reachable:
+            why = "HF_HUB_OFFLINE is set" if asked_offline else f"no {constants.ENDPOINT}"
+            raise UserError(
+                f"{what} is not in the local cache {constants.HF_HUB_CACHE} and cannot be "
+                f"downloaded ({why}): {remedy}"
+            ) from error
+        raise UserError(
+            f"{what} cannot be had from {constants.ENDPOINT} ({_first_line(error)}): check the "
+            f"name, or {remedy}"
+        ) from error
+    finally:
+        constants.HF_HUB_OFFLINE = asked_offline
+
+
+def _reachable(endpoint: str) -> bool:
+    """Whether the hub answers, whatever it says; proxies are honoured."""
+    from huggingface_hub import get_session
+
+    try:
+        get_session().head(endpoint, timeout=REACH_SECONDS)
+    except Exception:  # of whichever HTTP library huggingface_hub uses
+        return False
+    return True
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,90 @@
+"""Finding an encoder by name: the families here, other packages' entry points, the user's code."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from features.errors import UserError
+
+GROUP = "mcr_bridge.encoders"
+_ATTRIBUTE = re.compile(r"(?P<module>[A-Za-z_]\w*(\.\w+)*):(?P<attribute>[A-Za-z_]\w*)")
+
+Loader = Callable[..., Any]
+
+
+def find_loader(spec: str, families: Mapping[str, str]) -> tuple[Loader, str]:
+    """The loader that `spec` names, and the argument to call it with.
+
+    Raises UserError if there is none.
+    """
+    name, _, argument = spec.partition(":")
+    if name in families:
+        module, _, attribute = families[name].partition(":")
+        return getattr(import_module(module), attribute), argument
+    points = installed_encoders()
+    if name in points:
+        return _from_entry_point(points[name]), argument
+    own = _ATTRIBUTE.match(spec)
+    if own and spec[own.end() :][:1] in ("", ":"):
+        loader = _from_module(own["module"], own["attribute"], spec)
+        return loader, spec[own.end() + 1 :]
+    known = ", ".join([*families, *points])
+    raise UserError(
+        f"'{spec}' is not an encoder, these are: {known}, or MODULE:ATTRIBUTE of your own; see "
+        "`mcr encoders`. Embeddings that are made already become a memory with `mcr import`"
+    )
+
+
+def installed_encoders() -> dict[str, EntryPoint]:
+    """Encoders that installed packages offer, by name."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _from_entry_point(point: EntryPoint) -> Loader:
+    try:
+        return _callable(point.load(), point.value)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"the encoder {point.name} cannot be loaded from {point.value} ({error}): install "
+            "the package that offers it again"
+        ) from error
+
+
+def _from_module(module: str, attribute: str, spec: str) -> Loader:
+    found = _import(module, spec)
+    if not hasattr(found, attribute):
+        raise UserError(f"the module {module} has no '{attribute}': check the encoder {spec}")
+    return _callable(getattr(found, attribute), spec)
+
+
+def _import(module: str, spec: str) -> Any:
+    """Import a module, also from the current folder, behind everything that is installed."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise UserError(
+                f"{module} cannot be imported ({error}): install what it needs"
+            ) from error
+        raise UserError(
+            f"'{spec}' is neither a known encoder (see `mcr encoders`) nor a module of yours: no "
+            f"module {module} is installed or lies in {here}"
+        ) from error
+
+
+def _callable(found: Any, spec: str) -> Loader:
+    if not callable(found):
+        raise UserError(
+            f"{spec} is a {type(found).__name__}, not a function: it should be called as "
+            "load(argument, device=, precision=) and return an encoder, see docs/own-encoders.md"
+        )
+    return found  # type: ignore[no-any-return]
