@@ -9,9 +9,11 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.machine import machine, medians
 from features.memory import Columns, Memory, MemoryHeader
@@ -49,7 +51,7 @@ def main() -> None:
 
 
 def _make(path: Path, items: int, dimension: int) -> Memory:
-    def batches() -> Iterator[np.ndarray]:
+    def batches() -> Iterator[NDArray[Any]]:
         rng = np.random.default_rng(0)
         for start in range(0, items, BLOCK):
             size = (min(BLOCK, items - start), dimension)

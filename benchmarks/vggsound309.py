@@ -15,9 +15,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 import bridge
@@ -49,8 +51,8 @@ def main() -> None:
 
 
 def cross(
-    data: np.ndarray, order: np.ndarray, fold: np.ndarray, config: Path, seed: int
-) -> np.ndarray:
+    data: NDArray[Any], order: NDArray[Any], fold: NDArray[Any], config: Path, seed: int
+) -> NDArray[Any]:
     """R@1 in both directions on the names of `fold`, trained on the others by the command."""
     fit = np.setdiff1d(order, fold)
     with tempfile.TemporaryDirectory() as folder:
@@ -76,7 +78,7 @@ def cross(
     return recalls(clip, clap)
 
 
-def procrustes(data: np.ndarray, order: np.ndarray, fold: np.ndarray) -> np.ndarray:
+def procrustes(data: NDArray[Any], order: NDArray[Any], fold: NDArray[Any]) -> NDArray[Any]:
     """R@1 of the orthogonal map between the centred embeddings, fitted on the other names."""
     fit = np.setdiff1d(order, fold)
     clip, clap = (torch.from_numpy(data[space]).float() for space in ("clip", "clap"))
@@ -86,14 +88,14 @@ def procrustes(data: np.ndarray, order: np.ndarray, fold: np.ndarray) -> np.ndar
     return recalls(unit(clip[fold] @ u, dim=1), unit(clap[fold] @ vt.T, dim=1))
 
 
-def recalls(clip: Tensor, clap: Tensor) -> np.ndarray:
+def recalls(clip: Tensor, clap: Tensor) -> NDArray[Any]:
     """R@1 of CLAP->CLIP and of CLIP->CLAP."""
     scores, partner = clap @ clip.T, torch.arange(len(clip))
     hits = [(scores.argmax(dim=dim) == partner).float().mean() for dim in (1, 0)]
     return np.array([float(one) for one in hits])
 
 
-def _figures(two: np.ndarray) -> str:
+def _figures(two: NDArray[Any]) -> str:
     return f"{two[0]:.3f}  {two[1]:.3f}  {two.mean():.3f}"
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from features.decode import read_audio, read_image, read_points
 from features.errors import UserError
@@ -62,7 +62,7 @@ def contact_sheet(rows: Sequence[tuple[Tile, Sequence[Tile]]], out: Path, *, tit
 
 
 def similarity_matrices(
-    matrices: Sequence[tuple[str, Float[np.ndarray, "n n"]]],
+    matrices: Sequence[tuple[str, Float[NDArray[Any], "n n"]]],
     names: Sequence[str],
     out: Path,
     *,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bridge.artefact import Bridge
@@ -51,19 +53,33 @@ def project_memory(
             "projected_from": memory.space,
             "projected_fingerprint": memory.fingerprint,
         },
+        local_length=memory.header.local_length,
     )
     items = None if memory.items is memory.ids else memory.items
     columns = Columns(memory.ids, items, memory.labels)
 
     with progress.task(f"project {Path(out).name}", len(memory)) as advance:
 
-        def batches() -> Iterator[np.ndarray]:
+        def batches() -> Iterator[NDArray[Any]]:
             for start in range(0, len(memory), BLOCK):
                 rows = np.arange(start, min(start + BLOCK, len(memory)))
                 yield bridge.project(memory.tensor(rows), memory.space).cpu().numpy()
                 advance(len(rows))
 
-        return write_memory(out, header, columns, batches(), overwrite=overwrite)
+        return write_memory(
+            out, header, columns, batches(), local=_local(bridge, memory), overwrite=overwrite
+        )
+
+
+def _local(bridge: Bridge, memory: Memory) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Projected embeddings of the parts, with their masks, block by block."""
+    parts = memory.header.local_length
+    block = max(1, BLOCK // max(1, parts))
+    for start in range(0, len(memory) if parts else 0, block):
+        rows = np.arange(start, min(start + block, len(memory)))
+        local, mask = memory.local_tensors(rows)
+        projected = bridge.project(local.flatten(0, 1), memory.space).cpu().view(*mask.shape, -1)
+        yield (projected * mask[..., None]).numpy(), mask.numpy()
 
 
 def in_shared_space(bridge: Bridge, memory: Memory) -> Float[Tensor, "n e"]:

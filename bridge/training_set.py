@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bridge.config import TrainSettings
@@ -29,7 +31,7 @@ class CheckedMemories:
     """
 
     hub: tuple[Memory, Memory]
-    hub_rows: tuple[np.ndarray, np.ndarray]
+    hub_rows: tuple[NDArray[Any], NDArray[Any]]
     leaf: dict[str, list[Memory]]
 
     @property
@@ -134,7 +136,7 @@ def _refuse_twice(memories: Sequence[Memory]) -> None:
             )
 
 
-def _align(first: Memory, second: Memory, *, align: bool) -> tuple[np.ndarray, np.ndarray]:
+def _align(first: Memory, second: Memory, *, align: bool) -> tuple[NDArray[Any], NDArray[Any]]:
     common = [name for name in first.ids if name in second.row_of]
     complete = len(common) == len(first) == len(second)
     if len(common) < MIN_ITEMS or not (complete or align):

@@ -21,7 +21,8 @@ def extract(
         ),
     ],
     encoder: Annotated[
-        str, typer.Option("--encoder", "-e", help="mini-clip, mini-clap, mini-ulip or mini:FILE.")
+        str,
+        typer.Option("--encoder", "-e", help="Such as clip:ViT-B-32,openai; see `mcr encoders`."),
     ],
     modality: Annotated[
         str, typer.Option("--modality", "-m", help="text, image, audio or points.")
@@ -50,6 +51,10 @@ def extract(
     max_failures: Annotated[
         int | None, typer.Option(min=0, help="Stop when more items than this have failed.")
     ] = None,
+    local: Annotated[
+        bool,
+        typer.Option("--local", help="Also embed the parts of each item: patches, windows."),
+    ] = False,
     overwrite: Overwrite = False,
     resume: Resume = False,
     json: Json = False,
@@ -89,6 +94,7 @@ def extract(
         dtype="float16" if dtype == "float16" else "float32",
         workers=workers,
         max_failures=max_failures,
+        local=local,
         overwrite=overwrite,
         resume=resume,
         progress=BarProgress(),

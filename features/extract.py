@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +30,9 @@ from features.sources import Item, Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
-    from features.encoders import Encoder
+    from features.encoders import Encoder, LocalEncoder
     from features.space import Modality
 
 FEW_ITEMS = 200  # decoded in this process: workers would take longer to start
@@ -57,6 +58,7 @@ def extract(
     dtype: StoredDtype = "float16",
     workers: int | None = None,
     max_failures: int | None = None,
+    local: bool = False,
     overwrite: bool = False,
     resume: bool = False,
     progress: Progress = SILENT,
@@ -64,13 +66,14 @@ def extract(
     """Embed every item of `source` into the memory `out`.
 
     workers: decoding processes; None chooses by the cores and the kind of items.
+    local: also embed each item's parts (patches, windows), if the encoder can.
     max_failures: stop, keeping what is done, once more items than this have failed.
     resume: accept a finished output of the same extraction instead of refusing it. One that
     is unfinished is always continued.
     Raises UserError if the output exists, no item can be embedded, or too many fail.
     """
     encoder.space.require(modality)
-    job = _Job(source, encoder, modality, Path(out), batch_size, dtype)
+    job = _Job(source, encoder, modality, Path(out), batch_size, dtype, local)
     refuse_folder(job.out)
     if job.out.exists() and not overwrite:
         return _finished(job, resume=resume)
@@ -80,9 +83,7 @@ def extract(
         and not continues(job.partial_folder, job.started_plan)
     ):
         discard(job.partial_folder)
-    partial = Partial(
-        job.partial_folder, job.started_plan, encoder.space.dimension * job.item_bytes
-    )
+    partial = Partial(job.partial_folder, job.started_plan, job.header.row_dtype().itemsize)
     done = min(partial.batches * batch_size, len(source.items))
     try:
         with progress.task(f"extract {job.out.name}", len(source.items), done=done) as advance:
@@ -104,6 +105,21 @@ class _Job:
     out: Path
     batch_size: int
     dtype: StoredDtype
+    local: bool
+
+    @cached_property
+    def header(self) -> MemoryHeader:
+        """The output's header, but for the plan."""
+        root = self.source.root
+        return MemoryHeader(
+            space=self.encoder.space.name,
+            modality=self.modality,
+            dimension=self.encoder.space.dimension,
+            dtype=self.dtype,
+            encoder=self.encoder.description.as_dict(),
+            root=None if root is None else str(root),
+            local_length=_local_length(self.encoder, self.modality) if self.local else 0,
+        )
 
     @cached_property
     def plan(self) -> dict[str, Any]:
@@ -115,6 +131,7 @@ class _Job:
             "modality": self.modality,
             "batch_size": self.batch_size,
             "dtype": self.dtype,
+            "local": self.header.local_length,
             "root": None if self.source.root is None else str(self.source.root),
             "items": len(self.source.items),
             "source": digest.hexdigest(),
@@ -138,10 +155,6 @@ class _Job:
     @property
     def plan_digest(self) -> str:
         return xxhash.xxh3_128_hexdigest(json.dumps(self.plan, sort_keys=True).encode())
-
-    @property
-    def item_bytes(self) -> int:
-        return np.dtype(self.dtype).itemsize
 
     @property
     def partial_folder(self) -> Path:
@@ -169,7 +182,7 @@ def _embed_rest(
     with closing(decoded_batches), torch_threads(cpu_count() - workers):
         for batch, decoded in zip(batches, decoded_batches, strict=True):
             rows, failures = _embed(job, batch, decoded)
-            partial.commit(rows.astype(job.dtype), failures)
+            partial.commit(rows, failures)
             advance(len(batch))
             _check_failures(partial, max_failures)
 
@@ -192,24 +205,61 @@ def _choose_workers(modality: Modality, items: int) -> int:
 
 def _embed(
     job: _Job, batch: Sequence[Item], decoded: Sequence[NDArray[Any] | ItemError]
-) -> tuple[NDArray[np.float32], list[Failure]]:
-    """Embeddings of the batch's good items, and the bad ones with their reasons."""
-    width = job.encoder.space.dimension
+) -> tuple[NDArray[Any], list[Failure]]:
+    """Rows of the batch's good items as they are stored, and the bad ones with their reasons."""
     reasons = {i: str(one) for i, one in enumerate(decoded) if isinstance(one, ItemError)}
     arrays = [one for one in decoded if not isinstance(one, ItemError)]
     kept = [i for i in range(len(batch)) if i not in reasons]
-    rows = np.zeros((0, width), dtype=np.float32)
+    rows = np.zeros(len(kept), dtype=job.header.row_dtype())
+    bad: dict[int, str] = {}
     if arrays:
-        rows = job.encoder.encode(arrays, job.modality).cpu().numpy()
-    if rows.shape != (len(kept), width):
-        raise UserError(
-            f"the encoder {job.encoder.description.name} returned an array {rows.shape} for "
-            f"{len(kept)} items of dimension {width}: mend the encoder"
-        )
-    bad = bad_rows(rows)
+        bad = _encode_into(rows, arrays, job)
     reasons |= {kept[row]: reason for row, reason in bad.items()}
     failures = [Failure(batch[i].id, batch[i].value, reasons[i]) for i in sorted(reasons)]
     return np.delete(rows, list(bad), axis=0), failures
+
+
+def _encode_into(rows: NDArray[Any], arrays: Sequence[NDArray[Any]], job: _Job) -> dict[int, str]:
+    """Fill `rows` with the embeddings of `arrays`; returns the bad ones with their reasons."""
+    shape = (len(rows), job.header.dimension)
+    if job.header.local_length:
+        encoder: LocalEncoder = job.encoder  # type: ignore[assignment]  # it has a local length
+        embedded = encoder.encode_local(arrays, job.modality)
+        pooled = _checked(embedded.pooled, shape, job)
+        local_shape = (len(rows), job.header.local_length, job.header.dimension)
+        local = _checked(embedded.local, local_shape, job)
+        rows["local"], rows["mask"] = local, embedded.mask.cpu().numpy()
+        broken = ~np.isfinite(local).all(axis=(1, 2))
+        bad = {
+            int(row): "a local embedding has NaN or infinite values"
+            for row in np.flatnonzero(broken)
+        }
+    else:
+        pooled, bad = _checked(job.encoder.encode(arrays, job.modality), shape, job), {}
+    rows["pooled"] = pooled
+    return bad | bad_rows(pooled)
+
+
+def _checked(embedded: Tensor, shape: tuple[int, ...], job: _Job) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = embedded.float().cpu().numpy()
+    if array.shape != shape:
+        raise UserError(
+            f"the encoder {job.encoder.description.name} returned an array {array.shape} for "
+            f"{shape[0]} items of dimension {shape[-1]}: mend the encoder"
+        )
+    return array
+
+
+def _local_length(encoder: Encoder, modality: Modality) -> int:
+    from features.encoders import LocalEncoder
+
+    length = encoder.local_length(modality) if isinstance(encoder, LocalEncoder) else 0
+    if not length:
+        raise UserError(
+            f"the encoder {encoder.description.name} has no local embeddings of {modality}: leave "
+            "--local out"
+        )
+    return length
 
 
 def _finish(job: _Job, partial: Partial) -> Memory:
@@ -223,16 +273,7 @@ def _finish(job: _Job, partial: Partial) -> Memory:
             f"none of the {len(partial.failures)} items could be embedded; the first, "
             f"{first.item}: {first.reason}. Check the source and --modality"
         )
-    space, root = job.encoder.space, job.source.root
-    header = MemoryHeader(
-        space=space.name,
-        modality=job.modality,
-        dimension=space.dimension,
-        dtype=job.dtype,
-        encoder=job.encoder.description.as_dict(),
-        root=None if root is None else str(root),
-        extra={"plan": job.plan_digest},
-    )
+    header = replace(job.header, extra={"plan": job.plan_digest})
     renamed = any(item.id != item.value for item in kept)
     labels = [item.label for item in kept if item.label is not None]
     columns = Columns(
@@ -240,8 +281,15 @@ def _finish(job: _Job, partial: Partial) -> Memory:
         items=[item.value for item in kept] if renamed else None,
         labels=labels if len(labels) == len(kept) else None,
     )
-    rows = partial.embeddings(job.dtype, space.dimension)
-    return write_memory(job.out, header, columns, rows, overwrite=True)
+    dtype = header.row_dtype()
+    return write_memory(
+        job.out,
+        header,
+        columns,
+        (block["pooled"] for block in partial.stored(dtype)),
+        local=((block["local"], block["mask"]) for block in partial.stored(dtype)),
+        overwrite=True,
+    )
 
 
 def _finished(job: _Job, *, resume: bool) -> Extraction:

@@ -3,10 +3,13 @@
 `/embeddings` (n, d) float16 or float32, contiguous and uncompressed, so that it is read
 through a memory map: random rows cost microseconds each. `/ids` are the items' stable
 names; `/items`, where it differs, what was embedded (a sentence, or a path relative to the
-attribute `root`); `/labels`, optionally, the class of each item. Attributes say which
-encoder made the embeddings, and a fingerprint of the content identifies the memory.
+attribute `root`); `/labels`, optionally, the class of each item. `/local` (n, t, d) and
+`/local_mask` (n, t), optionally, are the embeddings of each item's parts: patches of an image,
+windows of a sound. Attributes say which encoder made the embeddings, and a fingerprint of the
+content identifies the memory.
 
-Axes: n items, d dimensions. Embeddings have unit L2 norm.
+Axes: n items, t parts, d dimensions. Embeddings have unit L2 norm; those of parts that an item
+does not have are zero, and false in the mask.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from features.strings import StringColumn, map_dataset, read_strings
 
 if TYPE_CHECKING:
     import torch
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
     from numpy.typing import NDArray
 
 FORMAT = "mcr-bridge memory"
@@ -43,6 +46,7 @@ class MemoryHeader:
     encoder: the encoder's description (`EncoderDescription.as_dict`), or empty if unknown.
     root: folder that `items` are relative to, if they are paths.
     extra: further JSON attributes, such as the bridge that projected the memory.
+    local_length: parts an item has at most, 0 if the memory has no local embeddings.
     """
 
     space: str
@@ -52,6 +56,16 @@ class MemoryHeader:
     encoder: Mapping[str, Any] = field(default_factory=dict)
     root: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    local_length: int = 0
+
+    def row_dtype(self) -> np.dtype[Any]:
+        """One item with its parts, as NumPy lays it out: pooled, local, mask."""
+        number = np.dtype(self.dtype)
+        fields: list[Any] = [("pooled", number, (self.dimension,))]
+        if self.local_length:
+            fields.append(("local", number, (self.local_length, self.dimension)))
+            fields.append(("mask", np.uint8, (self.local_length,)))
+        return np.dtype(fields)
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,7 @@ class Memory:
                 self.ids = read_strings(file, "ids", self.path)
                 self.items = read_strings(file, "items", self.path) if "items" in file else self.ids
                 self.labels = read_strings(file, "labels", self.path) if "labels" in file else None
+                self.local, self.local_mask = _read_local(file, self.path)
         except (OSError, KeyError, ValueError, IndexError, RuntimeError) as error:
             raise UserError(
                 f"{self.path} is not a readable memory ({' '.join(str(error).split())}): "
@@ -142,6 +157,21 @@ class Memory:
         unit = torch.from_numpy(np.array(stored, dtype=np.float32))
         return torch.nn.functional.normalize(unit, dim=-1)
 
+    def local_tensors(
+        self, rows: NDArray[np.integer[Any]]
+    ) -> tuple[Float[torch.Tensor, "n t d"], Bool[torch.Tensor, "n t"]]:
+        """Embeddings of the parts of the items at `rows`, float32, and which there are.
+
+        Raises UserError if the memory has none.
+        """
+        import torch
+
+        if self.local is None or self.local_mask is None:
+            raise UserError(f"{self.path} has no local embeddings: extract it again with --local")
+        local = torch.from_numpy(np.take(self.local, rows, axis=0).astype(np.float32))
+        mask = torch.from_numpy(np.take(self.local_mask, rows, axis=0).astype(bool))
+        return torch.nn.functional.normalize(local, dim=-1), mask
+
     def item_path(self, row: int) -> Path | None:
         """The file that was embedded at `row`, or None if it was not a file."""
         root = self.header.root
@@ -151,6 +181,9 @@ class Memory:
         """Raise UserError if the content does not match the fingerprint."""
         columns = Columns(self.ids, None if self.items is self.ids else self.items, self.labels)
         digest = xxhash.xxh3_128(np.ascontiguousarray(self.embeddings).data)
+        if self.local is not None and self.local_mask is not None:
+            digest.update(np.ascontiguousarray(self.local).data)
+            digest.update(np.ascontiguousarray(self.local_mask).data)
         found = seal(digest, self.header, columns)
         if found != self.fingerprint:
             raise UserError(
@@ -171,7 +204,14 @@ def _read_header(file: Any) -> MemoryHeader:
         encoder=json.loads(attributes["encoder"]),
         root=None if root is None else str(root),
         extra=json.loads(attributes["extra"]),
+        local_length=int(file["local"].shape[1]) if "local" in file else 0,
     )
+
+
+def _read_local(file: Any, path: Path) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+    if "local" not in file:
+        return None, None
+    return map_dataset(file["local"], path), map_dataset(file["local_mask"], path)
 
 
 def seal(digest: Any, header: MemoryHeader, columns: Columns) -> str:

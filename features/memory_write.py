@@ -33,6 +33,7 @@ from features.strings import write_strings
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+LocalBatch = tuple["NDArray[Any]", "NDArray[Any]"]
 NORM_TOLERANCE = 5e-3  # of a unit norm; float16 rounding stays below it
 
 
@@ -42,10 +43,13 @@ def write_memory(
     columns: Columns,
     batches: Iterable[NDArray[np.floating[Any]]],
     *,
+    local: Iterable[LocalBatch] = (),
     overwrite: bool = False,
 ) -> Memory:
     """Write a memory from batches of embeddings (b, d) that follow one another.
 
+    local: batches of parts (b, t, d) and masks (b, t), if the header says t; taken after all
+    of `batches`.
     The file appears when it is complete. The same content gives the same bytes. Raises
     UserError for rows that are not unit vectors of the right width, ids that repeat, a
     number of rows other than of ids, or an output that exists.
@@ -58,9 +62,8 @@ def write_memory(
     count = len(columns.ids)
     named = [(name, as_column(c)) for name, c in named_columns(columns) if c is not None]
     strings = [column.utf8.nbytes + column.offsets.nbytes for _, column in named]
-    row_bytes = header.dimension * np.dtype(header.dtype).itemsize
     # HDF5 crashes the process when the disk fills up while it closes a file.
-    require_space(path, count * row_bytes + sum(strings))
+    require_space(path, count * header.row_dtype().itemsize + sum(strings))
     with replacing(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
         embeddings = file.create_dataset(
             "embeddings", (count, header.dimension), dtype=header.dtype, track_times=False
@@ -78,10 +81,37 @@ def write_memory(
             raise UserError(
                 f"{written} embeddings were given for {count} ids: give one id for each row"
             )
+        if header.local_length:
+            _write_local(file, header, local, count, digest)
         for name, column in named:
             write_strings(file, name, column)
         _write_attributes(file.attrs, header, seal(digest, header, columns))
     return Memory(path)
+
+
+def _write_local(
+    file: Any, header: MemoryHeader, batches: Iterable[LocalBatch], count: int, digest: Any
+) -> None:
+    shape = (count, header.local_length, header.dimension)
+    local = file.create_dataset("local", shape, dtype=header.dtype, track_times=False)
+    masks = np.zeros(shape[:2], dtype=np.uint8)
+    written = 0
+    for rows, mask in batches:
+        stop = written + len(rows)
+        if rows.shape[1:] != shape[1:] or mask.shape != rows.shape[:2] or stop > count:
+            raise UserError(
+                f"local embeddings {shape} are expected, rows {written} to {stop} have shape "
+                f"{rows.shape} and mask {mask.shape}: give one batch for each batch of embeddings"
+            )
+        stored = np.ascontiguousarray(rows, dtype=header.dtype)
+        local[written:stop] = stored
+        digest.update(stored.data)
+        masks[written:stop] = mask
+        written = stop
+    if written != count:
+        raise UserError(f"{written} local embeddings were given for {count} items: give all")
+    digest.update(masks.data)
+    file.create_dataset("local_mask", data=masks)
 
 
 def save_memory(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _CONTENT = ("rows.bin", "journal.jsonl")
+BLOCK_BYTES = 64 << 20
 SYNC_SECONDS = 2.0  # at most this much is lost when the machine, not the process, stops
 
 
@@ -90,17 +91,16 @@ class Partial:
         self.rows += len(rows)
         self.failures += failures
 
-    def embeddings(self, dtype: str, dimension: int, *, chunk: int = 65_536) -> Iterator[Any]:
-        """All committed rows in order, as arrays of at most `chunk` rows."""
+    def stored(self, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+        """All committed rows in order, in blocks of some megabytes, as `dtype` lays them out."""
         with explained(self.folder):
             self._sync()
         if not self.rows:
             return
-        stored = np.memmap(
-            self.folder / "rows.bin", dtype=dtype, mode="r", shape=(self.rows, dimension)
-        )
-        for start in range(0, self.rows, chunk):
-            yield stored[start : start + chunk]
+        rows = np.memmap(self.folder / "rows.bin", dtype=dtype, mode="r", shape=(self.rows,))
+        block = max(1, BLOCK_BYTES // dtype.itemsize)
+        for start in range(0, self.rows, block):
+            yield rows[start : start + block]
 
     def close(self) -> None:
         """Let other processes continue; what was committed is written already."""

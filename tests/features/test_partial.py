@@ -58,7 +58,7 @@ def _check(partial: Partial, batches: list[Batch]) -> None:
     """What `partial` holds is exactly the first of `batches`."""
     kept = batches[: partial.batches]
     expected = np.concatenate([np.zeros((0, WIDTH), np.float32), *(rows for rows, _ in kept)])
-    found = [np.array(chunk) for chunk in partial.embeddings("float32", WIDTH, chunk=2)]
+    found = [np.array(chunk) for chunk in partial.stored(np.dtype(("<f4", (WIDTH,))))]
     np.testing.assert_array_equal(np.concatenate([expected[:0], *found]), expected)
     assert partial.rows == len(expected)
     assert partial.failures == [failure for _, failures in kept for failure in failures]
