@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import pickle
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -90,18 +92,34 @@ def _load(path: Path, what: str) -> Any:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} cannot be read as {what} ({_oneline(error)})") from error
     try:
-        with torch.serialization.safe_globals(_harmless()):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with weights_only():
+            # Mapped, so that what is not asked for is not read; old files are no archives.
+            mapped = is_zipfile(path)
+            return torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
     except pickle.UnpicklingError as error:
         found = str(error).partition("Unsupported global: GLOBAL ")[2].split(" ")[0]
         raise UserError(
             f"{path} holds Python objects{f' ({found})' if found else ''}, which could run code "
             f"when they are read: save its state_dict as .safetensors and give that"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except RuntimeError as error:
+        if "TorchScript" in str(error):
+            raise UserError(
+                f"{path} is a TorchScript archive, which could run code when it is read: give its "
+                "state_dict as .safetensors, or for CLIP the tag openai"
+            ) from error
+        raise UserError(f"{path} cannot be read as {what} ({_oneline(error)})") from error
+    except Exception as error:  # a file that is no pickle makes the unpickler raise anything
         raise UserError(
             f"{path} cannot be read as {what} ({_oneline(error)}): download it again"
         ) from error
+
+
+@contextmanager
+def weights_only() -> Iterator[None]:
+    """Let torch's `weights_only` unpickler also read Namespaces and NumPy's numbers."""
+    with torch.serialization.safe_globals(_harmless()):
+        yield
 
 
 def _harmless() -> list[Any]:

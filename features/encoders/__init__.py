@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # name on the command line -> loader(argument after the colon, device=, precision=)
 ENCODERS: dict[str, str] = {
-    "clip": "features.encoders.clip:load_clip",
+    "clip": "features.encoders.clip.encoder:load_clip",
     "clap": "features.encoders.clap:load_clap",
     "ulip": "features.encoders.ulip:load_ulip",
     "mini-clip": "features.encoders.mini.encoder:load_builtin_clip",

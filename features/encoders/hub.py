@@ -24,16 +24,19 @@ def hub_access(what: str, remedy: str) -> Iterator[None]:
     Raises UserError if it is neither there nor here.
     """
     from huggingface_hub import constants
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     asked_offline = constants.HF_HUB_OFFLINE
     reachable = not asked_offline and _reachable(constants.ENDPOINT)
     constants.HF_HUB_OFFLINE = not reachable
     try:
         yield
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        if isinstance(error, OSError) and not reachable:
-            why = "HF_HUB_OFFLINE is set" if asked_offline else f"no {constants.ENDPOINT}"
+    except (OSError, RuntimeError) as error:
+        if not (isinstance(error, OSError) or comes_from_hub(error)):
+            raise
+        if not reachable:
+            why = (
+                "HF_HUB_OFFLINE is set" if asked_offline else f"{constants.ENDPOINT} is unreachable"
+            )
             raise UserError(
                 f"{what} is not in the local cache {constants.HF_HUB_CACHE} and cannot be "
                 f"downloaded ({why}): {remedy}"
@@ -44,6 +47,18 @@ def hub_access(what: str, remedy: str) -> Iterator[None]:
         ) from error
     finally:
         constants.HF_HUB_OFFLINE = asked_offline
+
+
+def comes_from_hub(error: BaseException) -> bool:
+    """Whether an error, or one that it was raised from, is the hub's."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, HfHubHTTPError | LocalEntryNotFoundError | OfflineModeIsEnabled):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def _reachable(endpoint: str) -> bool:

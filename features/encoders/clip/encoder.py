@@ -1,0 +1,278 @@
+"""CLIP models through open_clip: images and text.
+
+    clip:MODEL,TAG            a model and published weights, such as clip:ViT-B-32,openai
+    clip:MODEL,FILE           a checkpoint of one's own
+    clip:hf-hub:ORG/REPO      a model of the Hugging Face hub
+    clip:local-dir:FOLDER     a folder with open_clip_config.json and weights
+
+Options: `space=NAME`, where several CLIP models are used side by side; `quick_gelu=yes|no`.
+OpenAI's weights, and those trained from them, need the activation QuickGELU. For a tag that needs
+it, it is set whatever the model's name says. A checkpoint does not tell: unless the option does,
+it gets what the model's name says, as in open_clip, and the description says which.
+
+Local embeddings of an image are its patch tokens through the last LayerNorm and the projection
+(b, patches, d), for vision transformers that have both.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from features.device import resolve_device, resolve_precision
+from features.encoders import EncoderDescription, LocalEmbeddings
+from features.encoders.clip.inputs import ClipImage, ClipText, image_steps
+from features.encoders.extras import require_package
+from features.encoders.hub import comes_from_hub, hub_access
+from features.encoders.spec import Argument, parse_argument
+from features.errors import UserError
+from features.space import Space
+from features.tensors import read_state, tensors_hash, weights_only
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from numpy.typing import NDArray
+
+    from features.encoders import ItemInput
+    from features.space import Modality
+
+OPTIONS = ("space", "quick_gelu")
+
+
+def load_clip(argument: str, *, device: str = "auto", precision: str = "fp32") -> OpenClipEncoder:
+    """Load the open_clip model that `argument` names (see the module).
+
+    Raises UserError if open_clip is missing, the model or its weights are not known or cannot be
+    had, or the weights do not fit the model.
+    """
+    open_clip = require_package("open_clip", "the encoder clip")
+    parsed = parse_argument(argument, family="clip", options=OPTIONS)
+    name, pretrained = _named(parsed, open_clip)
+    where, dtype = resolve_device(device), resolve_precision(precision)
+    quick_gelu = _quick_gelu(parsed, name, pretrained, open_clip)
+    extra = {} if quick_gelu is None else {"quick_gelu": quick_gelu}
+    with (
+        hub_access(
+            f"the model {argument}", "give a checkpoint, clip:MODEL,FILE, or clip:local-dir:FOLDER"
+        ),
+        weights_only(),
+        _quietly(),
+    ):
+        try:
+            model = open_clip.create_model(name, pretrained, require_pretrained=True, **extra)
+            tokenizer = open_clip.get_tokenizer(name)
+            weights = tensors_hash(model.state_dict())
+            if dtype != torch.float32:
+                # In low precision other layers are built; the hash is that of the weights as
+                # they are published.
+                exact = model.state_dict()
+                model = open_clip.create_model(
+                    name, pretrained, load_weights=False, precision=precision, **extra
+                )
+                model.load_state_dict(exact)
+        except Exception as error:  # the boundary to open_clip, which raises all kinds
+            raise _explained(error, argument) from error
+    model = model.to(where).eval()
+    return OpenClipEncoder(
+        model,
+        tokenizer,
+        Space(parsed.options.get("space", "clip"), _dimension(model), ("image", "text")),
+        EncoderDescription(
+            name=f"open_clip {name}",
+            spec=_spec(parsed, name, pretrained),
+            weights=weights,
+            modalities=("image", "text"),
+            preprocessing=_preprocessing(model, tokenizer, name, quick_gelu, open_clip),
+            precision=str(dtype).removeprefix("torch."),
+            versions={
+                "open_clip": open_clip.__version__,
+                "torch": torch.__version__,
+                "device": where.type,
+            },
+        ),
+        dtype,
+    )
+
+
+class OpenClipEncoder:
+    """An open_clip model, ready to embed images and texts."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        space: Space,
+        description: EncoderDescription,
+        dtype: torch.dtype,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.space = space
+        self.description = description
+        self._dtype = dtype
+        self._preprocess = tuple(sorted(model.visual.preprocess_cfg.items()))
+        # The transform ends with ToTensor and Normalize; see `inputs`.
+        normalize = image_steps(dict(self._preprocess))[-1]
+        device = next(model.parameters()).device
+        self._mean = torch.as_tensor(normalize.mean, device=device)[:, None, None]
+        self._std = torch.as_tensor(normalize.std, device=device)[:, None, None]
+
+    def input(self, modality: Modality) -> ItemInput:
+        """The function from a path or sentence to the array that `encode` takes."""
+        self.space.require(modality)
+        return ClipImage(self._preprocess) if modality == "image" else ClipText(self.tokenizer)
+
+    @torch.inference_mode()
+    def encode(
+        self, batch: Sequence[NDArray[Any]], modality: Modality
+    ) -> Float[torch.Tensor, "b d"]:
+        """Unit-norm float32 embeddings of a batch of arrays from `input(modality)`."""
+        self.space.require(modality)
+        if modality == "image":
+            embedded = self.model.encode_image(self._images(batch))
+        else:
+            tokens = torch.from_numpy(np.stack(batch)).to(self._mean.device)
+            embedded = self.model.encode_text(tokens)
+        return F.normalize(embedded.float(), dim=-1)
+
+    def local_length(self, modality: Modality) -> int:
+        """Patches of an image; 0 for text, and for towers whose patches are not projected."""
+        visual = self.model.visual
+        if modality != "image" or getattr(visual, "proj", None) is None:
+            return 0
+        grid = getattr(visual, "grid_size", None)
+        return 0 if grid is None or not hasattr(visual, "ln_post") else grid[0] * grid[1]
+
+    @torch.inference_mode()
+    def encode_local(self, batch: Sequence[NDArray[Any]], modality: Modality) -> LocalEmbeddings:
+        """Embeddings of images and of their patches, row by row from the top left."""
+        if not self.local_length(modality):
+            raise UserError(f"{self.description.name} has no local embeddings of {modality}")
+        visual = self.model.visual
+        found = visual.forward_intermediates(
+            self._images(batch), indices=1, normalize_intermediates=True, output_fmt="NLC"
+        )
+        local = found["image_intermediates"][0] @ visual.proj
+        return LocalEmbeddings(
+            pooled=F.normalize(found["image_features"].float(), dim=-1),
+            local=F.normalize(local.float(), dim=-1),
+            mask=torch.ones(local.shape[:2], dtype=torch.bool),
+        )
+
+    def _images(self, batch: Sequence[NDArray[Any]]) -> Float[torch.Tensor, "b 3 h w"]:
+        pixels = torch.from_numpy(np.stack(batch)).to(self._mean.device)
+        scaled = pixels.permute(0, 3, 1, 2).contiguous().float().div(255)
+        return scaled.sub_(self._mean).div_(self._std).to(self._dtype)
+
+
+def _named(parsed: Argument, open_clip: Any) -> tuple[str, str | None]:
+    """The model and its weights, checked before anything is built."""
+    name, *rest = parsed.values or ("",)
+    if name.startswith(("hf-hub:", "local-dir:")):
+        if rest:
+            raise UserError(f"clip:{name} has weights of its own: leave '{rest[0]}' out")
+        return name, None
+    models = open_clip.list_models()
+    if name not in models:
+        close = get_close_matches(name, models)
+        raise UserError(
+            f"'{name}' is not a model of open_clip{_did_you_mean(close)}: write clip:MODEL,TAG, "
+            "clip:hf-hub:ORG/REPO or clip:local-dir:FOLDER; `mcr encoders clip` lists them"
+        )
+    pretrained = ",".join(rest)
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if not pretrained:
+        raise UserError(
+            f"clip:{name} names no weights: write clip:{name},TAG or clip:{name},FILE; its tags "
+            f"are {', '.join(tags) or 'none'}"
+        )
+    if open_clip.is_pretrained_cfg(name, pretrained):
+        return name, pretrained
+    if not Path(pretrained).is_file():
+        close = get_close_matches(pretrained, tags)
+        raise UserError(
+            f"'{pretrained}' is neither a file nor a tag of open_clip's "
+            f"{name}{_did_you_mean(close)}: its tags are {', '.join(tags) or 'none'}"
+        )
+    if not pretrained.endswith(".npz"):  # big_vision's, which only open_clip reads
+        read_state(Path(pretrained), "CLIP weights")
+    return name, str(Path(pretrained).resolve())
+
+
+def _did_you_mean(close: Sequence[str]) -> str:
+    return f", did you mean {' or '.join(close)}" if close else ""
+
+
+def _quick_gelu(parsed: Argument, name: str, pretrained: str | None, open_clip: Any) -> bool | None:
+    """The activation that the weights were trained with; None keeps the model's own."""
+    if "quick_gelu" in parsed.options:
+        return parsed.option("quick_gelu", "", ("yes", "no")) == "yes"
+    if pretrained is None:
+        return None
+    tag = open_clip.get_pretrained_cfg(name, pretrained)
+    if tag:
+        return bool(tag.get("quick_gelu", False))
+    return None
+
+
+def _dimension(model: Any) -> int:
+    found = getattr(model.visual, "output_dim", None) or model.text_projection.shape[1]
+    return int(found)
+
+
+def _spec(parsed: Argument, name: str, pretrained: str | None) -> str:
+    if name.startswith("local-dir:"):
+        name = f"local-dir:{Path(name.removeprefix('local-dir:')).resolve()}"
+    options = [f"{key}={value}" for key, value in sorted(parsed.options.items())]
+    return "clip:" + ",".join([name, *([pretrained] if pretrained else []), *options])
+
+
+def _preprocessing(
+    model: Any, tokenizer: Any, name: str, quick_gelu: bool | None, open_clip: Any
+) -> dict[str, Any]:
+    config = {} if ":" in name else open_clip.get_model_config(name)
+    if quick_gelu is None and config:
+        quick_gelu = bool(config.get("quick_gelu", False))
+    activation = {None: "the model's own", True: "QuickGELU", False: "GELU"}[quick_gelu]
+    return {
+        "image": {**model.visual.preprocess_cfg, "orientation": "EXIF"},
+        "text": {
+            "tokenizer": type(tokenizer).__name__,
+            "context_length": getattr(tokenizer, "context_length", None),
+        },
+        "activation": activation,
+    }
+
+
+def _explained(error: Exception, argument: str) -> Exception:
+    """What went wrong in open_clip; errors of the hub keep their kind, for `hub_access`."""
+    if comes_from_hub(error):
+        return OSError(str(error))
+    told = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return UserError(
+        f"open_clip cannot load clip:{argument} ({told.rstrip(':')}): check that the weights "
+        "belong to the model"
+    )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without open_clip's warnings about what is settled here: activation and random weights."""
+    log = logging.getLogger()
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
