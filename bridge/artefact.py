@@ -38,12 +38,14 @@ class BridgedSpace:
 
     modalities: those that can be projected: what its encoder embeds, or, if that is not
     known, what its memories held.
+    projector: shape of its projector, where it is not the settings'.
     """
 
     name: str
     dimension: int
     modalities: tuple[Modality, ...]
     encoder: Mapping[str, Any] = field(default_factory=dict)
+    projector: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ class Bridge:
         memories: Sequence[MemoryRecord] = (),
         metrics: Mapping[str, float] | None = None,
         versions: Mapping[str, str] | None = None,
+        origin: str | None = None,
     ) -> None:
+        """origin: where the projectors came from, if they were not trained here."""
         self.name = name
         self.spaces = {space.name: space for space in spaces}
         self.projectors = {name: projector.eval() for name, projector in projectors.items()}
@@ -79,6 +83,7 @@ class Bridge:
         self.memories = tuple(memories)
         self.metrics = dict(metrics or {})
         self.versions = dict(versions or {"torch": torch.__version__})
+        self.origin = origin
 
     @property
     def dimension(self) -> int:
@@ -88,7 +93,7 @@ class Bridge:
     @property
     def device(self) -> torch.device:
         """Where the projectors are."""
-        return next(next(iter(self.projectors.values())).parameters()).device
+        return next(iter(self.projectors.values())).offset.device
 
     @property
     def fingerprint(self) -> str:
@@ -163,6 +168,7 @@ class Bridge:
             "memories": [asdict(memory) for memory in self.memories],
             "metrics": self.metrics,
             "versions": self.versions,
+            "origin": self.origin,
         }
 
     def card(self) -> str:
@@ -178,10 +184,24 @@ class Bridge:
         settings = "\n".join(
             f"| {name} | {value} |" for name, value in asdict(self.settings).items()
         )
+        trained = (
+            ""
+            if self.origin
+            else f"""
+| role | space | modality | items | fingerprint |
+|---|---|---|---|---|
+{memories}
+
+| setting | value |
+|---|---|
+{settings}
+"""
+        )
+        made = self.origin or "made with mcr-bridge by the C-MCR recipe (arXiv 2305.14381)"
         return f"""# {self.name}
 
-A bridge between frozen embedding spaces, made with mcr-bridge by the C-MCR recipe
-(arXiv 2305.14381). It projects into a shared space of {self.dimension} dimensions:
+A bridge between frozen embedding spaces, {made}.
+It projects into a shared space of {self.dimension} dimensions:
 
 {joined}
 
@@ -191,14 +211,7 @@ import bridge
 b = bridge.load("{self.name}")
 shared = b.project(embeddings, space="{next(iter(self.spaces))}")
 ```
-
-| role | space | modality | items | fingerprint |
-|---|---|---|---|---|
-{memories}
-
-| setting | value |
-|---|---|
-{settings}
+{trained.rstrip()}
 """
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -228,7 +241,10 @@ def load(folder: str | Path, *, device: str = "auto") -> Bridge:
                 f"{folder / WEIGHTS_FILE} has fingerprint {tensors_hash(tensors)} but "
                 f"{ABOUT_FILE} says {about['fingerprint']}: copy both files from one training run"
             )
-        projectors = {space.name: make_projector(space.dimension, settings) for space in spaces}
+        projectors = {
+            space.name: make_projector(space.dimension, settings, shape=space.projector)
+            for space in spaces
+        }
         for name, projector in projectors.items():
             mine = {k: v for k, v in tensors.items() if k.startswith(f"{name}/")}
             projector.load_state_dict({k.removeprefix(f"{name}/"): v for k, v in mine.items()})
@@ -245,15 +261,20 @@ def load(folder: str | Path, *, device: str = "auto") -> Bridge:
         memories=memories,
         metrics=about.get("metrics"),
         versions=about.get("versions"),
+        origin=about.get("origin"),
     ).to(resolve_device(device))
 
 
 def make_projector(
-    inputs: int, settings: TrainSettings, generator: torch.Generator | None = None
+    inputs: int,
+    settings: TrainSettings,
+    generator: torch.Generator | None = None,
+    *,
+    shape: str | None = None,
 ) -> Projector:
-    """A projector of the settings' shape for a space of dimension `inputs`."""
+    """A projector of the settings' shape, or `shape`, for a space of dimension `inputs`."""
     return Projector(
-        settings.projector,  # type: ignore[arg-type]  # checked by TrainSettings
+        shape or settings.projector,  # type: ignore[arg-type]  # checked by TrainSettings
         inputs=inputs,
         outputs=settings.dimension,
         hidden=settings.hidden,
@@ -267,6 +288,7 @@ def _space(described: Mapping[str, Any]) -> BridgedSpace:
         described["dimension"],
         tuple(modality_named(name) for name in described["modalities"]),
         described["encoder"],
+        described.get("projector"),
     )
 
 

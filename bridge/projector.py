@@ -5,6 +5,7 @@ Axes: n items, d dimensions of the frozen space, e of the shared one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Shape = Literal["mlp2", "mlp1", "linear"]
+Shape = Literal["mlp2", "mlp1", "linear", "exmcr", "identity"]
 
 
 class Projector(nn.Module):
@@ -21,6 +22,8 @@ class Projector(nn.Module):
     mlp2: Linear, BatchNorm, ReLU, Linear, BatchNorm (C-MCR's CLIP-CLAP).
     mlp1: Linear, BatchNorm, ReLU (C-MCR's CLIP-ULIP).
     linear: one Linear without bias.
+    exmcr: Linear, then mlp2 twice (Ex-MCR, arXiv 2310.08884).
+    identity: nothing, for the space that the others are projected into (Ex-MCR's CLIP).
 
     `offset` (d,) is the point of the frozen space that `centred` makes the origin; it is zero
     unless `centre_on` sets it.
@@ -40,18 +43,18 @@ class Projector(nn.Module):
         self.register_buffer("offset", torch.zeros(inputs))
         self.offset: Tensor
         self.bf16 = False  # compute the layers in bfloat16, weights stay float32
-        layers: dict[Shape, list[nn.Module]] = {
-            "mlp2": [
-                _linear(inputs, hidden),
-                nn.BatchNorm1d(hidden),
-                nn.ReLU(),
-                _linear(hidden, outputs),
-                nn.BatchNorm1d(outputs),
+        layers: dict[Shape, Callable[[], list[nn.Module]]] = {
+            "mlp2": lambda: _mlp2(inputs, hidden, outputs),
+            "mlp1": lambda: [_linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()],
+            "linear": lambda: [_linear(inputs, outputs, bias=False)],
+            "exmcr": lambda: [
+                _linear(inputs, outputs),
+                *_mlp2(outputs, hidden, outputs),
+                *_mlp2(outputs, hidden, outputs),
             ],
-            "mlp1": [_linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()],
-            "linear": [_linear(inputs, outputs, bias=False)],
+            "identity": list,
         }
-        self.layers = nn.Sequential(*layers[shape])
+        self.layers = nn.Sequential(*layers[shape]())
         with torch.no_grad():
             for layer in self.layers:
                 if isinstance(layer, nn.Linear):
@@ -72,6 +75,16 @@ class Projector(nn.Module):
         with torch.autocast(embeddings.device.type, torch.bfloat16, enabled=self.bf16):
             projected = self.layers(embeddings)
         return F.normalize(projected.float(), dim=-1)
+
+
+def _mlp2(inputs: int, hidden: int, outputs: int) -> list[nn.Module]:
+    return [
+        _linear(inputs, hidden),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(),
+        _linear(hidden, outputs),
+        nn.BatchNorm1d(outputs),
+    ]
 
 
 def _linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Module:

@@ -12,6 +12,7 @@ from cli.demo import demo
 from cli.eval import evaluate
 from cli.extract import extract
 from cli.fit import fit
+from cli.import_cmcr import import_cmcr
 from cli.index import index
 from cli.info import info
 from cli.project import project
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "query": query,
     "eval": evaluate,
     "info": info,
+    "import-cmcr": import_cmcr,
     "fit": fit,
 }
 for name, command in COMMANDS.items():

@@ -1,0 +1,64 @@
+"""`mcr import-cmcr`: the published projectors of C-MCR and Ex-MCR as a bridge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import Json, Overwrite, pairs
+from cli.output import print_json
+
+
+def import_cmcr(
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(
+            help="clap_clip.pt or ulip_clip.pt of C-MCR; or ex_clap.pt, ex_ulip.pt or both of "
+            "Ex-MCR."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The bridge's folder.")],
+    space: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of Ex-MCR: clap or ulip, for each checkpoint. Unset: by the file's name."
+        ),
+    ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--encoder",
+            metavar="SPACE=SPEC",
+            help="Load the encoder of SPACE and record its weights, so that others are refused.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Turn published C-MCR or Ex-MCR projectors into a bridge.
+
+    The authors' heads are called A and B and change places between their models; here each
+    lands on its own space.
+    """
+    from bridge.artefact import ABOUT_FILE
+    from bridge.published import import_published
+    from features.encoders import load_encoder
+    from features.errors import UserError
+
+    if (out / ABOUT_FILE).exists() and not overwrite:
+        raise UserError(f"{out} is a bridge already: pass --overwrite or choose another output")
+    if out.is_file():
+        raise UserError(f"{out} is a file but a bridge is a folder: choose another output")
+    encoders = {
+        name: load_encoder(spec, device="cpu").description.as_dict()
+        for name, spec in pairs("--encoder", encoder).items()
+    }
+    bridge = import_published(checkpoints, name=out.name, spaces=space or (), encoders=encoders)
+    bridge.save(out)
+    if json:
+        print_json({"bridge": str(out), **bridge.about()})
+        return
+    joined = "; ".join(f"{one.name}: {', '.join(one.modalities)}" for one in bridge.spaces.values())
+    typer.echo(f"{out}: {joined}; {bridge.dimension}-d")
