@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bridge.artefact import Bridge
-from features.encoders import same_encoder
 from features.errors import UserError
 from features.memory import Columns, Memory, MemoryHeader
 from features.memory_write import write_memory
 from features.progress import SILENT, Progress
+from features.provenance import check_encoders
 
 BLOCK = 16_384  # rows
 
@@ -28,14 +28,16 @@ def project_memory(
     out: str | Path,
     *,
     overwrite: bool = False,
+    trust_encoder: bool = False,
     progress: Progress = SILENT,
 ) -> Memory:
     """Write `memory`, projected, as a memory of the bridge's space; ids and labels stay.
 
+    trust_encoder: accept a memory of another encoder than the bridge was trained with.
     Raises UserError if the bridge does not join the memory's space, the memory came from
     another encoder, or the output exists.
     """
-    check_memory(bridge, memory)
+    check_memory(bridge, memory, trust_encoder=trust_encoder)
     if is_projected(memory):
         raise UserError(
             f"{memory.path} is already projected by {bridge.name}: use it as it is, or project "
@@ -82,9 +84,11 @@ def _local(bridge: Bridge, memory: Memory) -> Iterator[tuple[NDArray[Any], NDArr
         yield (projected * mask[..., None]).numpy(), mask.numpy()
 
 
-def in_shared_space(bridge: Bridge, memory: Memory) -> Float[Tensor, "n e"]:
+def in_shared_space(
+    bridge: Bridge, memory: Memory, *, trust_encoder: bool = False
+) -> Float[Tensor, "n e"]:
     """The memory's embeddings in the shared space, projected unless they are already."""
-    check_memory(bridge, memory)
+    check_memory(bridge, memory, trust_encoder=trust_encoder)
     if is_projected(memory):
         return memory.tensor().to(bridge.device)
     blocks = range(0, len(memory), BLOCK)
@@ -103,7 +107,7 @@ def is_projected(memory: Memory) -> bool:
     return "bridge" in memory.header.extra
 
 
-def check_memory(bridge: Bridge, memory: Memory) -> None:
+def check_memory(bridge: Bridge, memory: Memory, *, trust_encoder: bool = False) -> None:
     """Raise UserError unless the bridge joins the memory's space, or made it itself."""
     if is_projected(memory):
         made_by = memory.header.extra["bridge"]
@@ -120,9 +124,9 @@ def check_memory(bridge: Bridge, memory: Memory) -> None:
             f"{bridge.name} was trained on {space.dimension}-d ones: extract it again with the "
             "encoder that the bridge was trained with"
         )
-    if not same_encoder(space.encoder, memory.header.encoder):
-        raise UserError(
-            f"{memory.path} was made by a {memory.space} encoder with weights "
-            f"{memory.header.encoder.get('weights')} but the bridge {bridge.name} was trained with "
-            f"{space.encoder.get('weights')}: extract it again with the bridge's encoder"
-        )
+    check_encoders(
+        (f"the space {space.name} of the bridge {bridge.name}", space.encoder),
+        (str(memory.path), memory.header.encoder),
+        remedy="extract it again with the encoder that the bridge was trained with",
+        trust=trust_encoder,
+    )

@@ -33,14 +33,18 @@ class CrossModalRetrieval:
     chance: float
 
 
-def evaluate_retrieval(bridge: Bridge, query: Memory, gallery: Memory) -> CrossModalRetrieval:
+def evaluate_retrieval(
+    bridge: Bridge, query: Memory, gallery: Memory, *, trust_encoder: bool = False
+) -> CrossModalRetrieval:
     """Search `gallery` with every item of `query`, and the other way round.
 
     Items with the same label are right for each other where both memories have labels,
     otherwise items with the same id. Raises UserError if nothing matches.
     """
     relevance, (query_classes, gallery_classes) = _classes(query, gallery)
-    rows = in_shared_space(bridge, query), in_shared_space(bridge, gallery)
+    rows = [
+        in_shared_space(bridge, memory, trust_encoder=trust_encoder) for memory in (query, gallery)
+    ]
     right = gallery_classes.bincount(minlength=int(query_classes.max()) + 1)[query_classes]
     return CrossModalRetrieval(
         query=query.modality,

@@ -16,10 +16,11 @@ from torch.nn import functional as F
 from bridge.artefact import Bridge
 from bridge.projection import in_shared_space
 from features.decode import SUFFIXES
-from features.encoders import Encoder, load_encoder, same_encoder
+from features.encoders import Encoder, load_encoder
 from features.errors import ItemError, UserError
 from features.index import Hit, Index, hit_table
 from features.memory import Memory
+from features.provenance import check_encoders
 from features.space import MODALITIES, Modality
 
 GALLERY_BLOCK = 65_536
@@ -73,10 +74,18 @@ class Embedder:
     """Embeds queries with the encoders that made the memories, each loaded once.
 
     overrides: space -> encoder spec, for a space whose own spec does not load here.
+    trust_encoder: do not compare the encoders with those of the memories.
     """
 
-    def __init__(self, *, device: str = "auto", overrides: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        device: str = "auto",
+        overrides: Mapping[str, str] | None = None,
+        trust_encoder: bool = False,
+    ) -> None:
         self.device = device
+        self.trust_encoder = trust_encoder
         self.overrides = dict(overrides or {})
         self._loaded: dict[str, Encoder] = {}
 
@@ -109,12 +118,12 @@ class Embedder:
                     "with Bridge.project and bridge.search_memory"
                 )
             encoder = load_encoder(spec, device=self.device)
-            if not same_encoder(encoder.description.as_dict(), description):
-                raise UserError(
-                    f"the encoder {spec} has weights {encoder.description.weights} but the "
-                    f"memories of {space} were made with weights {description.get('weights')}: "
-                    f"name the right one with --encoder {space}=SPEC"
-                )
+            check_encoders(
+                (f"the space {space}", description),
+                ("the query", encoder.description.as_dict()),
+                remedy=f"name the encoder that made the memories with --encoder {space}=SPEC",
+                trust=self.trust_encoder,
+            )
             self._loaded[space] = encoder
         return self._loaded[space]
 
@@ -169,13 +178,21 @@ def search_index(
 
 
 def search_memory(
-    queries: Float[Tensor, "q e"], memory: Memory, k: int, *, bridge: Bridge | None = None
+    queries: Float[Tensor, "q e"],
+    memory: Memory,
+    k: int,
+    *,
+    bridge: Bridge | None = None,
+    trust_encoder: bool = False,
 ) -> list[list[Hit]]:
     """The k nearest items of a memory by exact search, best first.
 
     With a bridge, the memory is projected on the way, unless it is already.
     """
-    rows = memory.tensor() if bridge is None else in_shared_space(bridge, memory).cpu()
+    if bridge is None:
+        rows = memory.tensor()
+    else:
+        rows = in_shared_space(bridge, memory, trust_encoder=trust_encoder).cpu()
     scores, found = top_k(queries.cpu().float(), rows, min(k, len(rows)))
     table = hit_table(memory)
     return [

@@ -33,6 +33,7 @@ def train(
     *,
     paired: bool = False,
     align: bool = False,
+    trust_encoder: bool = False,
     device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,
@@ -43,6 +44,7 @@ def train(
     hub: two memories of the same items, one of each space. leaf: memories of the modalities
     that only one space knows; without any, the bridge is trained on the hub items alone.
     paired: `hub` holds true pairs of different modalities. align: use the hub ids that match.
+    trust_encoder: accept memories of one space from different encoders.
     resume: accept a finished bridge of the same training. An unfinished one is always
     continued, to the same weights as an undisturbed run.
     Raises UserError if memories do not fit together or the output exists.
@@ -50,7 +52,7 @@ def train(
     settings = settings or TrainSettings()
     out = Path(out)
     where = resolve_device(device)
-    sources = check_memories(hub, leaf, paired=paired, align=align)
+    sources = check_memories(hub, leaf, paired=paired, align=align, trust_encoder=trust_encoder)
     records = _records(sources, paired=paired)
     if (out / ABOUT_FILE).exists() and not overwrite:
         return _finished(out, records, settings, resume=resume, device=device)

@@ -19,6 +19,7 @@ from bridge.pseudo_pairs import leaf_centred, retrieve
 from features.errors import UserError
 from features.memory import Memory
 from features.progress import SILENT, Progress
+from features.provenance import check_encoders
 
 MIN_ITEMS = 2
 
@@ -60,12 +61,18 @@ class TrainingSet:
 
 
 def check_memories(
-    hub: Sequence[Memory], leaf: Sequence[Memory], *, paired: bool = False, align: bool = False
+    hub: Sequence[Memory],
+    leaf: Sequence[Memory],
+    *,
+    paired: bool = False,
+    align: bool = False,
+    trust_encoder: bool = False,
 ) -> CheckedMemories:
     """Check that memories fit together, and align the hub memories by their ids.
 
     paired: `hub` holds true pairs of different modalities instead of one shared modality.
     align: where the hub ids differ, use those that match.
+    trust_encoder: accept memories of one space from different encoders.
     Raises UserError that says what does not fit.
     """
     if len(hub) != 2 or hub[0].space == hub[1].space:
@@ -90,11 +97,11 @@ def check_memories(
             )
         leaves[memory.space].append(memory)
     for memories in leaves.values():
-        check_joinable(memories)
+        check_joinable(memories, trust_encoder=trust_encoder)
         _refuse_twice(memories)
     for memory in leaf:
         hub_memory = first if memory.space == first.space else second
-        check_joinable([hub_memory, memory], same_modality=False)
+        check_joinable([hub_memory, memory], same_modality=False, trust_encoder=trust_encoder)
         if memory.modality == hub_memory.modality:
             raise UserError(
                 f"the leaf memory {memory.path} holds {memory.modality}, as the hub memory "
@@ -103,10 +110,10 @@ def check_memories(
     return CheckedMemories((first, second), _align(first, second, align=align), leaves)
 
 
-def check_joinable(memories: Sequence[Memory], *, same_modality: bool = True) -> None:
+def check_joinable(
+    memories: Sequence[Memory], *, same_modality: bool = True, trust_encoder: bool = False
+) -> None:
     """Raise UserError unless the memories are of one space and encoder (and modality)."""
-    from features.encoders import same_encoder
-
     for other in memories[1:]:
         first = memories[0]
         mine, others = f"{first.space}, {first.dimension}-d", f"{other.space}, {other.dimension}-d"
@@ -117,13 +124,12 @@ def check_joinable(memories: Sequence[Memory], *, same_modality: bool = True) ->
                 f"{first.path} ({mine}) and {other.path} ({others}) cannot be used as one memory: "
                 "give memories of the same space and modality"
             )
-        if not same_encoder(first.header.encoder, other.header.encoder):
-            raise UserError(
-                f"{first.path} and {other.path} are both of the space {first.space} but were made "
-                f"by encoders with other weights or preprocessing "
-                f"({first.header.encoder.get('weights')} and "
-                f"{other.header.encoder.get('weights')}): extract both with one encoder"
-            )
+        check_encoders(
+            (str(first.path), first.header.encoder),
+            (str(other.path), other.header.encoder),
+            remedy="extract both with one encoder",
+            trust=trust_encoder,
+        )
 
 
 def _refuse_twice(memories: Sequence[Memory]) -> None:

@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
 
 import typer
 
@@ -31,9 +33,12 @@ def guarded(
     @functools.wraps(command)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         try:
-            return command(*args, **kwargs)
+            with _told_warnings():
+                return command(*args, **kwargs)
         except UserError as error:
             typer.echo(f"error: {error}", err=True)
+            if error.details:
+                typer.echo(error.details, err=True)
             raise typer.Exit(USER_ERROR) from error
         except BrokenPipeError:
             raise  # `mcr ... | head`: the app ends quietly
@@ -46,3 +51,19 @@ def guarded(
             raise typer.Exit(STOPPED) from error
 
     return run
+
+
+@contextmanager
+def _told_warnings() -> Iterator[None]:
+    """Tell this project's warnings as notes, once each; leave other libraries' as they are."""
+    with warnings.catch_warnings():
+        default = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if category.__module__.partition(".")[0] in ("features", "bridge"):
+                typer.echo(f"note: {message}", err=True)
+            else:
+                default(message, category, *where, **more)
+
+        warnings.showwarning = show
+        yield

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import BridgeFolder, Device, Json
+from cli.options import BridgeFolder, Device, Json, TrustEncoder
 from cli.output import note, print_json, print_table
 
 
@@ -16,6 +16,7 @@ def evaluate(
     bridge: BridgeFolder,
     query: Annotated[Path, typer.Option("--query", "-q", help="Memory of queries.")],
     gallery: Annotated[Path, typer.Option("--gallery", "-g", help="Memory that is searched.")],
+    trust_encoder: TrustEncoder = False,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -28,7 +29,9 @@ def evaluate(
     from bridge.protocols import evaluate_retrieval
     from features.memory import Memory
 
-    result = evaluate_retrieval(load(bridge, device=device), Memory(query), Memory(gallery))
+    result = evaluate_retrieval(
+        load(bridge, device=device), Memory(query), Memory(gallery), trust_encoder=trust_encoder
+    )
     if json:
         print_json({"bridge": str(bridge), **asdict(result)})
         return

@@ -26,6 +26,10 @@ Resume = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+TrustEncoder = Annotated[
+    bool,
+    typer.Option("--trust-encoder", help="Accept embeddings of another encoder; see `mcr info`."),
+]
 BridgeFolder = Annotated[Path, typer.Option("--bridge", "-b", help="A bridge from `mcr train`.")]
 EncoderOverrides = Annotated[
     list[str] | None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import BridgeFolder, Device, Json, Overwrite
+from cli.options import BridgeFolder, Device, Json, Overwrite, TrustEncoder
 from cli.output import memory_summary, print_json
 
 
@@ -15,6 +15,7 @@ def project(
     memory: Annotated[Path, typer.Argument(help="A memory of one of the bridge's spaces.")],
     bridge: BridgeFolder,
     out: Annotated[Path, typer.Option("--out", "-o", help="The projected memory, NAME.h5.")],
+    trust_encoder: TrustEncoder = False,
     device: Device = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
@@ -26,9 +27,13 @@ def project(
     from features.memory import Memory
 
     made = project_memory(
-        load(bridge, device=device), Memory(memory), out, overwrite=overwrite,
+        load(bridge, device=device),
+        Memory(memory),
+        out,
+        overwrite=overwrite,
+        trust_encoder=trust_encoder,
         progress=BarProgress(),
-    )  # fmt: skip
+    )
     if json:
         print_json(memory_summary(made))
         return

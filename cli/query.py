@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import Device, EncoderOverrides, Json, pairs
+from cli.options import Device, EncoderOverrides, Json, TrustEncoder, pairs
 from cli.output import print_json
 
 if TYPE_CHECKING:
-    from bridge.search import Query
+    from bridge.search import Embedder, Query
     from features.index import Hit
 
 
@@ -41,6 +41,7 @@ def query(
         typer.Option(help="Embed the query in this space. Unset: in all that know it, averaged."),
     ] = None,
     encoder: EncoderOverrides = None,
+    trust_encoder: TrustEncoder = False,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -49,14 +50,17 @@ def query(
     Prints one hit a line, best first: cosine, id, class where known, and what was embedded
     where the id does not say it, separated by tabs.
     """
-    from bridge.search import Query
+    from bridge.search import Embedder, Query
     from features.errors import UserError
     from features.space import modality_named
 
     if (index is None) == (memory is None):
         raise UserError("say what to search: give either --index or --memory")
     parsed = Query.parse(what, None if modality is None else modality_named(modality))
-    hits = _search(parsed, bridge, index, memory, k, via, pairs("--encoder", encoder), device)
+    embedder = Embedder(
+        device=device, overrides=pairs("--encoder", encoder), trust_encoder=trust_encoder
+    )
+    hits = _search(parsed, embedder, bridge, index, memory, k, via)
     if json:
         print_json({"query": what, "modality": parsed.modality, "hits": [asdict(h) for h in hits]})
         return
@@ -67,25 +71,23 @@ def query(
 
 def _search(
     query: Query,
+    embedder: Embedder,
     bridge_folder: Path | None,
     index_path: Path | None,
     memory_path: Path | None,
     k: int,
     via: str | None,
-    overrides: dict[str, str],
-    device: str,
 ) -> list[Hit]:
     from bridge.artefact import load
-    from bridge.search import Embedder, embed_for_bridge, search_index, search_memory
+    from bridge.search import embed_for_bridge, search_index, search_memory
     from features.errors import UserError
     from features.index import open_index
     from features.memory import Memory
 
     gallery = Memory(memory_path) if memory_path is not None else None
     index = open_index(index_path) if index_path is not None else None
-    embedder = Embedder(device=device, overrides=overrides)
     if bridge_folder is not None:
-        bridge = load(bridge_folder, device=device)
+        bridge = load(bridge_folder, device=embedder.device)
         rows = embed_for_bridge([query], bridge, embedder, via=via)
     else:
         bridge = None
@@ -100,6 +102,7 @@ def _search(
             )
         rows = embedder.embed([query], header.space, header.encoder)
     if gallery is not None:
-        return search_memory(rows, gallery, k, bridge=bridge)[0]
+        trust = embedder.trust_encoder
+        return search_memory(rows, gallery, k, bridge=bridge, trust_encoder=trust)[0]
     assert index is not None
     return search_index(rows, index, k, bridge=bridge)[0]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.options import Device, Json, Overwrite, Resume, with_settings
+from cli.options import Device, Json, Overwrite, Resume, TrustEncoder, with_settings
 from cli.output import print_json
 
 
@@ -32,6 +32,7 @@ def train(
     align: Annotated[
         bool, typer.Option("--align", help="Train on the hub ids that match, if not all do.")
     ] = False,
+    trust_encoder: TrustEncoder = False,
     device: Device = "auto",
     overwrite: Overwrite = False,
     resume: Resume = False,
@@ -58,6 +59,7 @@ def train(
         load_settings(config, settings),
         paired=bool(pairs),
         align=align,
+        trust_encoder=trust_encoder,
         device=device,
         overwrite=overwrite,
         resume=resume,

@@ -5,8 +5,13 @@ class UserError(Exception):
     """Something the user can put right.
 
     The message is one sentence with the fact, both values where two disagree, and the
-    remedy. It is caught once, in `cli/main.py`, and printed without a traceback.
+    remedy. It is caught once, in `cli/boundary.py`, and printed without a traceback.
+    details: lines that are printed below it, such as two descriptions side by side.
     """
+
+    def __init__(self, message: str, *, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
 
 
 class ItemError(Exception):

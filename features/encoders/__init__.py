@@ -121,9 +121,3 @@ def load_encoder(spec: str, *, device: str = "auto", precision: str = "fp32") ->
             "description, input and encode, see docs/own-encoders.md"
         )
     return encoder
-
-
-def same_encoder(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two descriptions name the same weights and preprocessing, as far as known."""
-    keys = ("weights", "preprocessing")
-    return all(one[key] == other[key] for key in keys if key in one and key in other)

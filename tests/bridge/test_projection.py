@@ -125,9 +125,26 @@ def test_a_foreign_encoder_is_refused(made, tmp_path):
     with pytest.raises(UserError) as caught:
         project_memory(made, foreign, tmp_path / "shared.h5")
     assert str(caught.value) == (
-        f"{foreign.path} was made by a left encoder with weights other weights but the bridge made "
-        "was trained with weights of left: extract it again with the bridge's encoder"
+        f"{foreign.path} and the space left of the bridge made have encoders with other weights: "
+        "extract it again with the encoder that the bridge was trained with, or pass "
+        "--trust-encoder (trust_encoder=True)"
     )
+    header, *rows = caught.value.details.splitlines()
+    assert header.split() == [
+        "the",
+        "space",
+        "left",
+        "of",
+        "the",
+        "bridge",
+        "made",
+        str(foreign.path),
+    ]
+    assert [row.split() for row in rows if "differs" in row] == [
+        ["weights", "weights", "of", "left", "other", "weights", "<-", "differs"]
+    ]
+    shared = project_memory(made, foreign, tmp_path / "shared.h5", trust_encoder=True)
+    assert len(shared) == 5
 
 
 def test_a_memory_of_an_unknown_encoder_is_accepted(world, made, tmp_path):

@@ -91,5 +91,8 @@ def test_nothing_in_common_is_refused_with_the_remedy(made, tmp_path, labelled, 
 
 def test_a_memory_of_another_encoder_is_refused(world, made, tmp_path):
     foreign = write_items(tmp_path / "f.h5", "left", "audio", range(5), weights="other weights")
-    with pytest.raises(UserError, match="was made by a left encoder with weights other weights"):
+    with pytest.raises(
+        UserError, match=r"f.h5 and the space left of .* have encoders with other weights"
+    ):
         evaluate_retrieval(made, foreign, world.test[1])
+    evaluate_retrieval(made, foreign, world.test[1], trust_encoder=True)

@@ -145,13 +145,22 @@ def test_an_encoder_that_nothing_names_is_asked_for(encoders):
 def test_an_encoder_with_other_weights_is_refused(encoders):
     mine, other = (encoders[name].description for name in ("sees", "hears"))
     embedder = Embedder(device="cpu", overrides={"sees": other.spec})
-    with pytest.raises(UserError, match=f"{other.weights} .*sees were made .*{mine.weights}: name"):
+    with pytest.raises(
+        UserError,
+        match=r"the query and the space sees have encoders with other "
+        "weights and preprocessing: name the .* --encoder sees=",
+    ) as e:
         embedder.embed([Query("text", "one")], "sees", mine.as_dict())
+    for told in (mine.weights, other.weights, mine.spec, "differs"):
+        assert told[-40:] in e.value.details
+    trusting = Embedder(device="cpu", overrides={"sees": other.spec}, trust_encoder=True)
+    rows = trusting.embed([Query("text", "one")], "sees", mine.as_dict())
+    torch.testing.assert_close(rows, embedded(encoders, "hears", "one"))
 
 
 @pytest.mark.parametrize(
     ("spec", "sentence"),
-    [("clap", "'clap' is not an encoder"), ("mini:/none.st", "weights /none.st does not exist")],
+    [("clapp", "'clapp' is not an encoder"), ("mini:/none.st", "weights /none.st does not exist")],
 )
 def test_an_encoder_that_does_not_load_is_named(encoders, spec, sentence):
     description = {**encoders["sees"].description.as_dict(), "spec": spec}

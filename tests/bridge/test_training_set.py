@@ -167,8 +167,10 @@ def test_leaves_of_two_modalities_are_refused(world, tmp_path):
 def test_memories_of_other_encoders_are_refused(world, tmp_path, with_leaf):
     foreign = write_items(tmp_path / "f.h5", "left", "audio", range(5), weights="other weights")
     leaf = [world.leaf[0], foreign] if with_leaf else [foreign]
-    with pytest.raises(UserError, match=r"with other weights .*weights of left and other weights"):
+    with pytest.raises(UserError, match=r"f.h5 and .* have encoders with other weights") as e:
         check_memories(world.hub, leaf)
+    assert "weights of left" in e.value.details
+    assert check_memories(world.hub, leaf, trust_encoder=True).leaf["left"] == leaf
 
 
 @pytest.mark.parametrize("kind", ["leaf", "all"])

@@ -12,8 +12,8 @@ Cases = dict[str, tuple[Callable[[Workshop, Path], Arguments], str]]
 
 
 def sentence_of(stderr: str) -> str:
-    """The error, which is the last line; progress and notes may come before it."""
-    lines = stderr.splitlines()
+    """The error, which is the last line but for indented details; notes may come before it."""
+    lines = [line for line in stderr.splitlines() if not line.startswith("  ")]
     errors = [line for line in lines if line.startswith("error: ")]
     assert "Traceback" not in stderr
     assert errors == lines[-1:], stderr

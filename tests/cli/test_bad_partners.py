@@ -150,7 +150,7 @@ CASES: Cases = {
     ),
     "malformed encoder": (lambda w, _t: query(w, "--encoder", "hears"), "--encoder hears should"),
     "wrong encoder": (
-        lambda w, _t: query(w, "--encoder", f"hears={w.specs['sees']}"), "were made with weights"
+        lambda w, _t: query(w, "--encoder", f"hears={w.specs['sees']}"), "the query and the space h"
     ),
     "unknown --as": (lambda w, _t: query(w, "--as", "video"), "'video' is not a modality"),
     # damage

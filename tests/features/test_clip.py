@@ -15,9 +15,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from features.encoders import LocalEncoder, load_encoder, same_encoder
+from features.encoders import LocalEncoder, load_encoder
 from features.errors import ItemError, UserError
 from features.extract import extract
+from features.provenance import differing
 from features.sources import read_source
 
 open_clip = pytest.importorskip("open_clip")
@@ -110,7 +111,7 @@ def test_low_precision_is_open_clips_own(folder: Path, images: list[Path], preci
     assert embedded.dtype == torch.float32
     assert 0 < (embedded - exact.encode(batch, "image")).abs().max() < 0.05
     assert encoder.description.weights == exact.description.weights
-    assert same_encoder(encoder.description.as_dict(), exact.description.as_dict())
+    assert not differing(encoder.description.as_dict(), exact.description.as_dict())
     assert encoder.description.precision != exact.description.precision
 
 
@@ -207,7 +208,7 @@ def test_the_activation_of_a_checkpoint_can_be_told(folder: Path):
     assert told.description.preprocessing["activation"] == "QuickGELU"
     assert plain.preprocessing["activation"] == "GELU"
     assert told.description.weights == plain.weights
-    assert not same_encoder(told.description.as_dict(), plain.as_dict())
+    assert differing(told.description.as_dict(), plain.as_dict())
     assert load_encoder(told.description.spec, device="cpu").description == told.description
 
 

@@ -17,12 +17,13 @@ from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file
 
 from features import keypad
-from features.encoders import ENCODERS, load_encoder, same_encoder
+from features.encoders import ENCODERS, load_encoder
 from features.encoders.mini.config import MiniConfig
 from features.encoders.mini.encoder import MiniEncoder, load_file, save_mini, weights_hash
 from features.encoders.mini.inputs import audio_input, image_input, points_input, text_input
 from features.encoders.mini.towers import farthest_points, mel_filters
 from features.errors import ItemError, UserError
+from features.provenance import differing
 
 ALL: tuple[Any, ...] = ("text", "image", "audio", "points")
 CONFIG = MiniConfig("m", ALL)
@@ -56,7 +57,7 @@ def test_a_saved_encoder_comes_back(make_encoder: Make, tmp_path: Path) -> None:
     assert again.description.preprocessing["seconds"] == 0.5
     assert again.description.spec == f"mini:{tmp_path.resolve()}/again.safetensors"
     assert load_encoder(again.description.spec, device="cpu").description == again.description
-    assert same_encoder(again.description.as_dict(), encoder.description.as_dict())
+    assert not differing(again.description.as_dict(), encoder.description.as_dict())
     for modality in ALL:
         batch = _arrays(encoder.config, modality, 3)
         assert torch.equal(again.encode(batch, modality), encoder.encode(batch, modality))
@@ -135,7 +136,7 @@ def test_damaged_or_foreign_weights_are_refused(make_encoder: Make, how: str, me
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("nothing", f"'nothing' is not an encoder, these are: {', '.join(ENCODERS)}:FILE"),
+        ("nothing", f"'nothing' is not an encoder, these are: {', '.join(ENCODERS)}, or MODULE"),
         ("mini", "the encoder 'mini' needs its weights file: write mini:FILE.safetensors"),
         ("mini:none.safetensors", "encoder weights none.safetensors does not exist"),
         ("mini-clip:x", "the encoder 'mini-clip' takes no argument"),

@@ -1,0 +1,77 @@
+"""Encoders compared: the same, different, or not known."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from features.errors import UserError
+from features.provenance import EncoderUnknown, check_encoders, differing, side_by_side
+
+KNOWN = {
+    "name": "a",
+    "weights": "11",
+    "preprocessing": {"image": {"size": [224, 224], "mean": 0.5}, "text": "x" * 60},
+    "precision": "float32",
+}
+
+
+def _check(one: dict[str, object], other: dict[str, object], *, trust: bool = False) -> None:
+    check_encoders(("the bridge", one), ("f.h5", other), remedy="do that", trust=trust)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"precision": "bfloat16"}, {"name": "b", "spec": "b:c", "versions": {"x": "1"}}]
+)
+def test_name_precision_and_versions_make_no_other_encoder(changes):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _check(KNOWN, KNOWN | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"weights": "22"}, "weights"),
+        ({"preprocessing": {**KNOWN["preprocessing"], "text": "y"}}, "preprocessing"),
+        ({"weights": "22", "preprocessing": {"a": 1}}, "weights and preprocessing"),
+    ],
+)
+def test_other_weights_or_preprocessing_are_refused_side_by_side(changes, what):
+    with pytest.raises(UserError) as caught:
+        _check(KNOWN, KNOWN | changes)
+    assert str(caught.value) == (
+        f"f.h5 and the bridge have encoders with other {what}: do that, or pass --trust-encoder "
+        "(trust_encoder=True)"
+    )
+    assert "\n" not in str(caught.value)
+    marked = [row.split()[0] for row in caught.value.details.splitlines() if "differs" in row]
+    assert {name.split(".")[0] for name in marked} == set(differing(KNOWN, KNOWN | changes))
+    _check(KNOWN, KNOWN | changes, trust=True)
+
+
+@pytest.mark.parametrize("unknown", [{}, {"name": "a", "spec": "a"}])
+def test_an_unknown_encoder_is_taken_on_trust_and_that_is_told(unknown):
+    with pytest.warns(EncoderUnknown, match=r"embeddings of f.h5 is not recorded: .*the bridge is"):
+        _check(KNOWN, unknown)
+    with pytest.warns(EncoderUnknown, match=r"embeddings of the bridge is not recorded"):
+        _check(unknown, KNOWN)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _check(unknown, unknown)
+        _check(KNOWN, unknown, trust=True)
+
+
+def test_descriptions_stand_side_by_side():
+    other = {**KNOWN, "preprocessing": {"image": {"size": [336, 336], "mean": 0.5}}}
+    lines = [line.split() for line in side_by_side(("one", KNOWN), ("two", other)).splitlines()]
+    assert lines == [
+        ["one", "two"],
+        ["name", "a", "a"],
+        ["weights", "11", "11"],
+        ["preprocessing.image.size", "[224,", "224]", "[336,", "336]", "<-", "differs"],
+        ["preprocessing.image.mean", "0.5", "0.5"],
+        ["preprocessing.text", "…" + "x" * 44, "-", "<-", "differs"],
+        ["precision", "float32", "float32"],
+    ]
