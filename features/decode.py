@@ -1,4 +1,4 @@
-"""From a file to an array: images, sounds and point clouds, without torch.
+"""From a file to an array: text, images and sounds, without torch; clouds in features.clouds.
 
 Every reader returns one item or raises ItemError with the reason. Decoding runs in worker
 processes, which start in milliseconds because nothing here imports torch.
@@ -6,28 +6,42 @@ processes, which start in milliseconds because nothing here imports torch.
 
 from __future__ import annotations
 
-import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
 
 import numpy as np
 
+from features.clouds import SUFFIXES as CLOUD_SUFFIXES
+from features.clouds import read_cloud, read_points
 from features.errors import ItemError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
+    from soundfile import SoundFile
 
     from features.space import Modality
+
+__all__ = [
+    "SUFFIXES",
+    "read_audio",
+    "read_audio_parts",
+    "read_cloud",
+    "read_image",
+    "read_points",
+    "read_text",
+]
 
 SUFFIXES: dict[Modality, tuple[str, ...]] = {
     "text": (".txt",),
     "image": (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     "audio": (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif", ".au"),
-    "points": (".npz", ".npy", ".xyz"),
+    "points": CLOUD_SUFFIXES,
 }
 MIN_SAMPLES = 2
+MARGIN_SECONDS = 0.1  # around a part of a sound, for the resampler
+MAX_FRAMES = 1 << 53  # headers that do not know the length say more, or nothing
 
 
 def read_text(path: Path) -> str:
@@ -67,13 +81,95 @@ def read_audio(path: Path, sample_rate: int) -> NDArray[np.float32]:
 
     Resampling is soxr's high quality setting.
     """
+    return _resampled(*_read_frames(path), sample_rate)
+
+
+def read_audio_parts(
+    path: Path, sample_rate: int, choose: Callable[[int], Sequence[tuple[int, int]]]
+) -> list[NDArray[np.float32]]:
+    """Parts of a sound as `read_audio` gives them, without decoding the rest of the file.
+
+    choose: from the sound's length in samples at `sample_rate`, rounded up, the (start, stop) of
+    each part; it is asked again if the file turns out to be shorter than its header says.
+    A part that the resampler leaves a sample short ends in a zero. Raises ItemError.
+    """
+    parts = _seek_parts(path, sample_rate, choose)
+    if parts is not None:
+        return parts
+    frames, rate = _read_frames(path)
+    length = _length_at(len(frames), rate, sample_rate)
+    whole = _cut(frames, rate, sample_rate, 0, length)
+    return [whole[start:stop] for start, stop in choose(length)]
+
+
+def _read_frames(path: Path) -> tuple[NDArray[np.float32], int]:
+    """All frames (n, channels) of a file, and their rate."""
     import soundfile
-    import soxr
 
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        frames, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:
         raise ItemError(f"cannot be decoded as a sound ({_oneline(error)})") from error
+    return frames, rate
+
+
+def _seek_parts(
+    path: Path, sample_rate: int, choose: Callable[[int], Sequence[tuple[int, int]]]
+) -> list[NDArray[np.float32]] | None:
+    """The parts, or None if the file is not as its header says or does not let itself be sought."""
+    import soundfile
+
+    parts = []
+    try:
+        with soundfile.SoundFile(path) as file:
+            if not 0 < file.frames < MAX_FRAMES:
+                return None
+            for span in choose(_length_at(file.frames, file.samplerate, sample_rate)):
+                frames, lead = _read_span(file, span, sample_rate)
+                parts.append(_cut(frames, file.samplerate, sample_rate, lead, span[1] - span[0]))
+    except (OSError, RuntimeError):
+        return None
+    return parts
+
+
+def _length_at(frames: int, rate: int, sample_rate: int) -> int:
+    """Samples of a resampled sound, by the formula of librosa.resample."""
+    return int(np.ceil(frames * (sample_rate / rate)))
+
+
+def _read_span(
+    file: SoundFile, span: tuple[int, int], sample_rate: int
+) -> tuple[NDArray[np.float32], int]:
+    """The frames of a span and MARGIN_SECONDS around it, and how many come before it.
+
+    The margin lets the resampler's filter see the sound on both sides. Raises OSError if
+    the file ends before the span does.
+    """
+    rate = file.samplerate
+    margin = round(MARGIN_SECONDS * rate)
+    first = span[0] * rate // sample_rate
+    last = min(file.frames, -(-span[1] * rate // sample_rate))
+    start, stop = max(0, first - margin), min(file.frames, last + margin)
+    file.seek(start)
+    samples = file.read(stop - start, dtype="float32", always_2d=True)
+    if len(samples) < stop - start:
+        raise OSError("the file ends before its header says")
+    return samples, first - start
+
+
+def _cut(
+    samples: NDArray[np.float32], rate: int, sample_rate: int, lead: int, length: int
+) -> NDArray[np.float32]:
+    """Resample, drop the first `lead` frames, and give exactly `length` samples."""
+    skip = round(lead * sample_rate / rate)
+    mono = _resampled(samples, rate, sample_rate)[skip : skip + length]
+    return np.pad(mono, (0, length - len(mono)))
+
+
+def _resampled(samples: NDArray[np.float32], rate: int, sample_rate: int) -> NDArray[np.float32]:
+    """Frames (n, channels) at `rate` as mono samples at `sample_rate`. Raises ItemError."""
+    import soxr
+
     if len(samples) < MIN_SAMPLES:
         raise ItemError(
             f"the sound has {len(samples)} sample{'s' * (len(samples) != 1)}, "
@@ -87,43 +183,6 @@ def read_audio(path: Path, sample_rate: int) -> NDArray[np.float32]:
         if not len(mono):
             raise ItemError(f"the sound is shorter than one sample at {sample_rate} Hz")
     return np.ascontiguousarray(mono, dtype=np.float32)
-
-
-def read_points(path: Path, *, min_points: int) -> NDArray[np.float32]:
-    """Coordinates (n, 3) of a point cloud as the file has them, n >= min_points.
-
-    .npz holds them under `xyz` (or is a single array), .npy as (n, 3 or more) with the
-    coordinates first, .xyz as text with three numbers first on each line. Raises ItemError.
-    """
-    try:
-        xyz = _load_points(path)
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error) as error:
-        raise ItemError(f"cannot be read as a point cloud ({_oneline(error)})") from error
-    if xyz.ndim != 2 or xyz.shape[1] < 3:
-        raise ItemError(f"a point cloud is an array (n, 3), this one is {xyz.shape}")
-    if xyz.dtype.kind not in "fiu":
-        raise ItemError(f"a point cloud holds numbers, this one has type {xyz.dtype}")
-    xyz = np.ascontiguousarray(xyz[:, :3], dtype=np.float32)
-    if not np.isfinite(xyz).all():
-        bad = int((~np.isfinite(xyz).all(axis=1)).sum())
-        raise ItemError(f"{bad} of {len(xyz)} points are NaN or infinite")
-    if len(xyz) < min_points:
-        raise ItemError(f"the point cloud has {len(xyz)} points, needs at least {min_points}")
-    return xyz
-
-
-def _load_points(path: Path) -> NDArray[np.float32]:
-    if path.suffix.lower() == ".xyz":
-        return np.loadtxt(path, dtype=np.float32, ndmin=2)
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    with loaded:
-        names = loaded.files
-        name = "xyz" if "xyz" in names else names[0] if len(names) == 1 else None
-        if name is None:
-            raise KeyError(f"no array named xyz among {', '.join(names) or 'none'}")
-        return np.asarray(loaded[name])
 
 
 def _oneline(error: Exception) -> str:
