@@ -23,6 +23,7 @@ from features.errors import UserError
 from features.files import explained
 from features.memory import Memory
 from features.progress import SILENT, Progress
+from features.provenance import merged
 
 
 def train(
@@ -134,10 +135,9 @@ def _records(sources: CheckedMemories, *, paired: bool) -> list[MemoryRecord]:
 
 def _bridged(memory: Memory, sources: CheckedMemories) -> BridgedSpace:
     held = [memory, *sources.leaf[memory.space]]
-    known = memory.header.encoder.get("modalities") or [one.modality for one in held]
-    return BridgedSpace(
-        memory.space, memory.dimension, tuple(dict.fromkeys(known)), memory.header.encoder
-    )
+    encoder = merged([one.header.encoder for one in held])
+    known = encoder.get("modalities") or [one.modality for one in held]
+    return BridgedSpace(memory.space, memory.dimension, tuple(dict.fromkeys(known)), encoder)
 
 
 def _finished(

@@ -26,6 +26,7 @@ from features.memory import Columns, Memory, MemoryHeader, StoredDtype
 from features.memory_write import bad_rows, write_memory
 from features.partial import Failure, Partial, continues, discard, has_plan
 from features.progress import SILENT, Progress
+from features.provenance import for_modality
 from features.sources import Item, Source
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class _Job:
             modality=self.modality,
             dimension=self.encoder.space.dimension,
             dtype=self.dtype,
-            encoder=self.encoder.description.as_dict(),
+            encoder=for_modality(self.encoder.description.as_dict(), self.modality),
             root=None if root is None else str(root),
             local_length=_local_length(self.encoder, self.modality) if self.local else 0,
         )

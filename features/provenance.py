@@ -1,6 +1,7 @@
 """Whether embeddings come from the same encoder, and saying so when they do not.
 
-Two encoders are the same when their weights and their preprocessing are. Precision and library
+Two encoders are the same when their weights and their preprocessing are, the latter as far as
+both descriptions speak of it: a memory's says nothing of other modalities. Precision and library
 versions are recorded, but do not make another space. Of embeddings whose encoder is not known,
 or whose weights are not, that is told in a warning, and they are taken on trust.
 """
@@ -9,13 +10,13 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from features.errors import UserError
+from features.space import MODALITIES, Modality
 
 Description = Mapping[str, Any]
-_DECISIVE = ("weights", "preprocessing")
 _WIDEST = 44  # characters of a value in the table
 
 
@@ -58,12 +59,39 @@ def check_encoders(
 
 def differing(one: Description, other: Description) -> list[str]:
     """What of weights and preprocessing differs, as far as both are known."""
-    return [key for key in _DECISIVE if one.get(key) and other.get(key) and one[key] != other[key]]
+    different = []
+    if one.get("weights") and other.get("weights") and one["weights"] != other["weights"]:
+        different.append("weights")
+    steps, others = (description.get("preprocessing") or {} for description in (one, other))
+    if any(steps[key] != others[key] for key in steps.keys() & others.keys()):
+        different.append("preprocessing")
+    return different
+
+
+def for_modality(description: Description, modality: Modality) -> dict[str, Any]:
+    """A description without what it says of preprocessing other modalities."""
+    steps = description.get("preprocessing") or {}
+    others = [key for key in steps if key in MODALITIES and isinstance(steps[key], Mapping)]
+    kept = {key: step for key, step in steps.items() if key == modality or key not in others}
+    return {**description, "preprocessing": kept}
+
+
+def merged(descriptions: Sequence[Description]) -> dict[str, Any]:
+    """The description of one encoder from those of its memories, of several modalities.
+
+    The last one says how it is loaded; preprocessing is what all of them say together.
+    """
+    joined: dict[str, Any] = {}
+    steps: dict[str, Any] = {}
+    for description in descriptions:
+        joined |= description
+        steps |= description.get("preprocessing") or {}
+    return {**joined, "preprocessing": steps} if steps else joined
 
 
 def side_by_side(one: tuple[str, Description], other: tuple[str, Description]) -> str:
     """Two descriptions as a table of three columns; rows that differ are marked."""
-    left, right = _flat(one[1]), _flat(other[1])
+    left, right = flat(one[1]), flat(other[1])
     rows = [("", one[0], other[0])]
     for key in dict.fromkeys([*left, *right]):
         mark = "  <- differs" if left.get(key) != right.get(key) else ""
@@ -74,13 +102,13 @@ def side_by_side(one: tuple[str, Description], other: tuple[str, Description]) -
     )
 
 
-def _flat(description: Description, prefix: str = "") -> dict[str, str]:
-    """Nested settings as `image.size: 224`."""
-    flat: dict[str, str] = {}
+def flat(description: Description, prefix: str = "") -> dict[str, str]:
+    """Nested settings as one level: `preprocessing.image.size: 224`."""
+    told: dict[str, str] = {}
     for key, value in description.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
+            told |= flat(value, f"{prefix}{key}.")
         else:
             text = value if isinstance(value, str) else json.dumps(value)
-            flat[f"{prefix}{key}"] = text if len(text) <= _WIDEST else f"…{text[-_WIDEST:]}"
-    return flat
+            told[f"{prefix}{key}"] = text if len(text) <= _WIDEST else f"…{text[-_WIDEST:]}"
+    return told

@@ -7,7 +7,14 @@ import warnings
 import pytest
 
 from features.errors import UserError
-from features.provenance import EncoderUnknown, check_encoders, differing, side_by_side
+from features.provenance import (
+    EncoderUnknown,
+    check_encoders,
+    differing,
+    for_modality,
+    merged,
+    side_by_side,
+)
 
 KNOWN = {
     "name": "a",
@@ -35,7 +42,7 @@ def test_name_precision_and_versions_make_no_other_encoder(changes):
     [
         ({"weights": "22"}, "weights"),
         ({"preprocessing": {**KNOWN["preprocessing"], "text": "y"}}, "preprocessing"),
-        ({"weights": "22", "preprocessing": {"a": 1}}, "weights and preprocessing"),
+        ({"weights": "22", "preprocessing": {"image": 1}}, "weights and preprocessing"),
     ],
 )
 def test_other_weights_or_preprocessing_are_refused_side_by_side(changes, what):
@@ -75,3 +82,16 @@ def test_descriptions_stand_side_by_side():
         ["preprocessing.text", "…" + "x" * 44, "-", "<-", "differs"],
         ["precision", "float32", "float32"],
     ]
+
+
+def test_what_a_memory_says_of_preprocessing_is_of_its_own_modality():
+    steps = {"image": {"size": 224}, "text": {"context": 77}, "activation": "GELU"}
+    image = for_modality({**KNOWN, "preprocessing": steps}, "image")
+    assert image["preprocessing"] == {"image": {"size": 224}, "activation": "GELU"}
+    text = for_modality({**KNOWN, "preprocessing": {**steps, "image": {"size": 336}}}, "text")
+    assert differing(image, text) == []
+    joined = merged([image, {**text, "spec": "b"}])
+    assert joined["preprocessing"] == steps
+    assert joined["spec"] == "b"
+    assert differing(joined, {"preprocessing": {"image": {"size": 336}}}) == ["preprocessing"]
+    assert merged([{}, {}]) == {}
