@@ -33,7 +33,7 @@ def decode_batches(
 
     workers: processes that decode; 0 decodes in this one. A few batches are decoded ahead.
     An item whose decoder kills its worker is a bad item too. Raises UserError if workers
-    cannot be started.
+    cannot be started, or a decoder raises it.
     """
     if workers == 0:
         yield from (_decode(make_input, batch) for batch in batches)
@@ -131,6 +131,8 @@ def _decode_one(make_input: ItemInput, item: str | Path) -> NDArray[Any] | ItemE
         return make_input(item)
     except ItemError as error:
         return error
+    except UserError:
+        raise  # a missing package, say: every item of the kind would fail
     except Exception as error:
         # The boundary to decoders of any library: one bad file among millions must not end
         # the extraction, and its reason is kept.

@@ -47,3 +47,18 @@ def test_workers_that_cannot_start_are_said_so(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("features.decode_pool._start_worker", os._exit)
     with pytest.raises(UserError, match=r"die as soon as they start.*--workers 0"):
         list(decode_batches(number, BATCHES[:1], workers=1))
+
+
+def number_or_missing_package(item: str | Path) -> np.ndarray:
+    if str(item) == "50":
+        raise UserError("50 needs a package: install it", details="so")
+    return number(item)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_the_user_must_mend_stops_instead_of_failing_every_item(workers: int) -> None:
+    decoded = decode_batches(number_or_missing_package, BATCHES, workers=workers)
+    assert len(next(decoded)) == 40
+    with pytest.raises(UserError, match="50 needs a package: install it") as error:
+        list(decoded)
+    assert error.value.details == "so"
