@@ -166,6 +166,34 @@ def test_local_embeddings_go_into_the_memory(folder: Path, images: list[Path], t
         extract(source, encoder, "text", tmp_path / "t.h5", local=True)
 
 
+@torch.no_grad()
+def test_towers_of_timm_work_and_have_no_local_embeddings(tmp_path: Path, images: list[Path]):
+    config = {
+        "embed_dim": 24,
+        "vision_cfg": {
+            "timm_model_name": "test_vit", "timm_model_pretrained": False,
+            "timm_pool": "", "timm_proj": "linear", "image_size": 160,
+        },
+        "text_cfg": CONFIG["text_cfg"],
+        "custom_text": True,
+    }  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        text = {key: value for key, value in config.items() if key != "custom_text"}
+        state = open_clip.model.CustomTextCLIP(**text).state_dict()
+    save_file(state, tmp_path / "open_clip_model.safetensors")
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    encoder = load_encoder(f"clip:local-dir:{tmp_path}", device="cpu")
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{tmp_path}")
+    pixels = torch.stack([preprocess(Image.open(path)) for path in images])
+    by_hand = F.normalize(model.eval().encode_image(pixels), dim=-1)
+    batch = [encoder.input("image")(path) for path in images]
+    assert torch.equal(encoder.encode(batch, "image"), by_hand)
+    assert encoder.space.dimension == 24
+    assert isinstance(encoder, LocalEncoder)
+    assert encoder.local_length("image") == 0
+
+
 # --- the activation
 
 

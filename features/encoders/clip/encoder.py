@@ -85,7 +85,11 @@ def load_clip(argument: str, *, device: str = "auto", precision: str = "fp32") -
     return OpenClipEncoder(
         model,
         tokenizer,
-        Space(parsed.options.get("space", "clip"), _dimension(model), ("image", "text")),
+        Space(
+            parsed.options.get("space", "clip"),
+            _dimension(model, tokenizer(["a"]).to(where)),
+            ("image", "text"),
+        ),
         EncoderDescription(
             name=f"open_clip {name}",
             spec=_spec(parsed, name, pretrained),
@@ -224,9 +228,10 @@ def _quick_gelu(parsed: Argument, name: str, pretrained: str | None, open_clip: 
     return None
 
 
-def _dimension(model: Any) -> int:
-    found = getattr(model.visual, "output_dim", None) or model.text_projection.shape[1]
-    return int(found)
+def _dimension(model: Any, tokens: torch.Tensor) -> int:
+    """Asked of the model itself: its towers keep it in places of their own."""
+    with torch.inference_mode():
+        return int(model.encode_text(tokens).shape[1])
 
 
 def _spec(parsed: Argument, name: str, pretrained: str | None) -> str:
