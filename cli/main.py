@@ -9,9 +9,13 @@ import typer
 
 from cli.boundary import guarded
 from cli.demo import demo
+from cli.doctor import doctor
+from cli.encoders import encoders
 from cli.eval import evaluate
+from cli.export import export_memory
 from cli.extract import extract
 from cli.fit import fit
+from cli.import_ import import_memory
 from cli.import_cmcr import import_cmcr
 from cli.index import index
 from cli.info import info
@@ -37,7 +41,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "query": query,
     "eval": evaluate,
     "info": info,
+    "import": import_memory,
+    "export": export_memory,
     "import-cmcr": import_cmcr,
+    "encoders": encoders,
+    "doctor": doctor,
     "fit": fit,
 }
 for name, command in COMMANDS.items():

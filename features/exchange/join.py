@@ -1,0 +1,71 @@
+"""Columns of strings, joined and cut without Python strings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from features.strings import StringColumn
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def join(parts: Sequence[StringColumn]) -> StringColumn:
+    """The strings of all parts, one part after another."""
+    if len(parts) == 1:
+        return parts[0]
+    lengths = [np.diff(part.offsets) for part in parts]
+    return _column(
+        np.concatenate([part.utf8 for part in parts] or [np.zeros(0, np.uint8)]),
+        np.concatenate([*lengths, np.zeros(0, np.int64)]),
+    )
+
+
+def split_lines(text: bytes) -> StringColumn:
+    """The lines of a text; a line break at its end starts no further line."""
+    characters = np.frombuffer(text.replace(b"\r\n", b"\n"), dtype=np.uint8)
+    ends = np.flatnonzero(characters == ord("\n"))
+    if len(characters) and characters[-1] != ord("\n"):
+        ends = np.append(ends, len(characters))
+    return _column(
+        characters[characters != ord("\n")], np.diff(ends, prepend=-1).astype(np.int64) - 1
+    )
+
+
+def join_lines(column: StringColumn) -> bytes:
+    """The strings as lines of UTF-8, each ended by a line break; they must have none inside."""
+    text = np.empty(len(column.utf8) + len(column), dtype=np.uint8)
+    breaks = column.offsets[1:] + np.arange(len(column))
+    inside = np.ones(len(text), dtype=bool)
+    inside[breaks] = False
+    text[inside], text[breaks] = column.utf8, ord("\n")
+    return text.tobytes()
+
+
+def numbers(count: int) -> StringColumn:
+    """`0`, `1`, .. `count - 1` as text."""
+    parts = []
+    start = 0
+    while start < count:
+        digits = len(str(start))
+        stop = min(count, 10**digits)
+        values = np.arange(start, stop, dtype=np.int64)[:, None]
+        powers = 10 ** np.arange(digits - 1, -1, -1, dtype=np.int64)
+        utf8 = (values // powers % 10 + ord("0")).astype(np.uint8).ravel()
+        parts.append(_column(utf8, np.full(stop - start, digits, dtype=np.int64)))
+        start = stop
+    return join(parts)
+
+
+def same(one: StringColumn, other: StringColumn) -> bool:
+    """Whether two columns hold the same strings."""
+    return np.array_equal(one.offsets, other.offsets) and np.array_equal(one.utf8, other.utf8)
+
+
+def _column(utf8: NDArray[np.uint8], lengths: NDArray[np.int64]) -> StringColumn:
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return StringColumn(utf8, offsets)

@@ -1,0 +1,66 @@
+"""What all writers of `exporting` take: a memory's rows in blocks, its columns, its header.
+
+Axes: n items, d dimensions, b rows of a block.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from features.exchange.embedding_file import block_rows
+from features.memory import Columns, Memory, as_column, named_columns
+from features.progress import Advance
+from features.strings import StringColumn
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Rows of a memory on their way into another tool's file.
+
+    dtype: as the file stores them.
+    """
+
+    memory: Memory
+    dtype: np.dtype[Any]
+    advance: Advance
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, d)."""
+        return len(self.memory), self.memory.dimension
+
+    @property
+    def columns(self) -> dict[str, StringColumn]:
+        """ids, and items and labels where the memory has them."""
+        memory = self.memory
+        items = None if memory.items is memory.ids else memory.items
+        named = named_columns(Columns(memory.ids, items, memory.labels))
+        return {name: as_column(column) for name, column in named if column is not None}
+
+    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[NDArray[Any]]:
+        """The rows from `start` to `stop` as contiguous arrays (b, d)."""
+        stop = len(self.memory) if stop is None else stop
+        step = block_rows(self.memory.dimension, self.dtype)
+        for first in range(start, stop, step):
+            rows = self.memory.embeddings[first : min(first + step, stop)]
+            yield np.ascontiguousarray(rows, dtype=self.dtype)
+            self.advance(len(rows))
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What the rows are, for formats that have a place for it."""
+        header = self.memory.header
+        return {
+            "space": header.space,
+            "modality": header.modality,
+            "encoder": json.dumps(dict(header.encoder), sort_keys=True),
+            "fingerprint": self.memory.fingerprint,
+        }
