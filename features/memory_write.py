@@ -69,9 +69,7 @@ def write_memory(
     # HDF5 crashes the process when the disk fills up while it closes a file.
     require_space(path, count * header.row_dtype().itemsize + sum(strings))
     with replacing(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
-        embeddings = file.create_dataset(
-            "embeddings", (count, header.dimension), dtype=header.dtype, track_times=False
-        )
+        embeddings = _Rows(file, "embeddings", (count, header.dimension), header.dtype)
         digest = xxhash.xxh3_128()
         written = 0
         for batch in batches:
@@ -80,8 +78,7 @@ def write_memory(
             if not checked:
                 _check_norms(batch, columns.ids, written)
             stored = np.ascontiguousarray(batch, dtype=header.dtype)
-            embeddings[written:stop] = stored
-            _start_writing(file, embeddings, written, stored.nbytes)
+            embeddings.append(stored)
             digest.update(stored.data)
             written = stop
         if written != count:
@@ -100,7 +97,7 @@ def _write_local(
     file: Any, header: MemoryHeader, batches: Iterable[LocalBatch], count: int, digest: Any
 ) -> None:
     shape = (count, header.local_length, header.dimension)
-    local = file.create_dataset("local", shape, dtype=header.dtype, track_times=False)
+    local = _Rows(file, "local", shape, header.dtype)
     masks = np.zeros(shape[:2], dtype=np.uint8)
     written = 0
     for rows, mask in batches:
@@ -111,7 +108,7 @@ def _write_local(
                 f"{rows.shape} and mask {mask.shape}: give one batch for each batch of embeddings"
             )
         stored = np.ascontiguousarray(rows, dtype=header.dtype)
-        local[written:stop] = stored
+        local.append(stored)
         digest.update(stored.data)
         masks[written:stop] = mask
         written = stop
@@ -165,16 +162,36 @@ def bad_rows(batch: NDArray[np.floating[Any]]) -> dict[int, str]:
     }
 
 
-def _start_writing(file: Any, dataset: Any, row: int, size: int) -> None:
-    """Let the disk begin with rows that are in the cache, so that the end need not wait for all.
+class _Rows:
+    """A contiguous dataset of an open h5py file, written behind HDF5's back from row 0 on.
 
-    Linux starts to write pages that are said to be needed no more; these stay in the cache, as
-    they are not yet clean.
+    Plain writes let other threads run, which h5py's do not, and tell the disk to begin, so that
+    the end need not wait for all of it.
     """
-    if size and hasattr(os, "posix_fadvise"):
-        start = dataset.id.get_offset() + row * dataset.dtype.itemsize * dataset.shape[1]
-        descriptor = file.id.get_vfd_handle()
-        os.posix_fadvise(descriptor, start, size, os.POSIX_FADV_DONTNEED)
+
+    def __init__(self, file: Any, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        from h5py import h5d, h5p, h5s, h5t
+
+        settings = h5p.create(h5p.DATASET_CREATE)
+        settings.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+        settings.set_fill_time(h5d.FILL_TIME_NEVER)
+        settings.set_obj_track_times(False)
+        kind = h5t.py_create(np.dtype(dtype), logical=True)
+        space = h5s.create_simple(shape)
+        dataset = h5d.create(file.id, name.encode(), kind, space, settings)
+        self.descriptor: int = file.id.get_vfd_handle()
+        self.place: int = dataset.get_offset()
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Write contiguous rows of the dataset's type after those before."""
+        start, left = self.place, rows.reshape(-1).view(np.uint8).data
+        while left:
+            count = os.pwrite(self.descriptor, left, self.place)
+            self.place += count
+            left = left[count:]
+        if hasattr(os, "posix_fadvise"):
+            # Linux starts to write pages that are said to be needed no more, and keeps them.
+            os.posix_fadvise(self.descriptor, start, self.place - start, os.POSIX_FADV_DONTNEED)
 
 
 def _check_columns(columns: Columns, *, checked: bool) -> None:

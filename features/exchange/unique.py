@@ -21,6 +21,8 @@ _BLOCK = 16_384  # strings hashed at a time
 
 def first_repetition(column: StringColumn) -> tuple[int, int] | None:
     """The first row whose string stands in an earlier row: (earlier, row), or None."""
+    if _in_order(column):
+        return None
     hashes = _hashes(column)
     ordered = np.sort(hashes)
     shared = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
@@ -32,6 +34,18 @@ def first_repetition(column: StringColumn) -> tuple[int, int] | None:
             return seen[column[row]], row
         seen[column[row]] = row
     return None
+
+
+def _in_order(column: StringColumn) -> bool:
+    """Whether the strings are equally long and each comes after the one before, as keys do."""
+    lengths = np.diff(column.offsets)
+    width = int(lengths[0]) if len(lengths) else 0
+    if not width or (lengths != width).any():
+        return False
+    content = np.ascontiguousarray(column.utf8[column.offsets[0] : column.offsets[-1]])
+    strings = content.view(f"S{width}")
+    # NumPy ignores zeros at a string's end, so that "a" and "a\0" are in no order.
+    return bool((strings[:-1] < strings[1:]).all())
 
 
 def _hashes(column: StringColumn) -> NDArray[np.uint64]:
