@@ -117,7 +117,7 @@ class Embedder:
                     f"--encoder {space}=SPEC, or embed the query yourself and search from Python "
                     "with Bridge.project and bridge.search_memory"
                 )
-            encoder = load_encoder(spec, device=self.device)
+            encoder = self._load(spec, space)
             check_encoders(
                 (f"the space {space}", description),
                 ("the query", encoder.description.as_dict()),
@@ -126,6 +126,16 @@ class Embedder:
             )
             self._loaded[space] = encoder
         return self._loaded[space]
+
+    def _load(self, spec: str, space: str) -> Encoder:
+        try:
+            return load_encoder(spec, device=self.device)
+        except UserError as error:
+            if space in self.overrides:
+                raise
+            raise UserError(
+                f"{error}; if the encoder is elsewhere now, name it with --encoder {space}=SPEC"
+            ) from error
 
 
 def embed_for_bridge(

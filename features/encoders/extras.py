@@ -12,7 +12,7 @@ from features.errors import UserError
 EXTRAS = {
     "open_clip": "clip",
     "laion_clap": "clap",
-    "transformers": "clap",
+    "transformers": "clap-hf",
     "trimesh": "mesh",
     "pyarrow": "parquet",
 }
