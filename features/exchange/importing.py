@@ -19,13 +19,13 @@ import numpy as np
 
 from features.errors import UserError
 from features.exchange.ahead import ahead
-from features.exchange.norms import row_norms
-from features.exchange.unique import first_repetition
 from features.files import refuse_existing, replacing
 from features.memory import Columns, Memory, MemoryHeader, as_column
 from features.memory_write import NORM_TOLERANCE, write_memory
+from features.norms import row_norms
 from features.partial import Failure
 from features.progress import SILENT, Advance, Progress
+from features.unique import first_repetition
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

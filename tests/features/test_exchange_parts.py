@@ -16,10 +16,10 @@ from features.exchange import unique
 from features.exchange.ahead import ahead
 from features.exchange.join import join, join_lines, numbers, split_lines
 from features.exchange.neighbors import exact_neighbors, read_neighbors, write_ibin
-from features.exchange.norms import row_norms
-from features.exchange.unique import first_repetition
 from features.memory_write import save_memory
+from features.norms import row_norms
 from features.strings import StringColumn
+from features.unique import first_repetition
 from tests.features.helpers import saved, unit_rows
 
 
