@@ -15,8 +15,6 @@ import numpy as np
 import xxhash
 
 from features.errors import UserError
-from features.exchange.norms import row_norms
-from features.exchange.unique import first_repetition
 from features.files import refuse_existing, replacing, require_space
 from features.memory import (
     FORMAT,
@@ -29,8 +27,10 @@ from features.memory import (
     named_columns,
     seal,
 )
+from features.norms import row_norms
 from features.space import Modality, modality_named
 from features.strings import write_strings
+from features.unique import first_repetition
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -55,8 +55,9 @@ def write_memory(
     of `batches`.
     checked: the caller knows that the rows are unit vectors and the ids unique.
     The file appears when it is complete. The same content gives the same bytes. Raises
-    UserError for rows that are not unit vectors of the right width, ids that repeat, a
-    number of rows other than of ids, or an output that exists.
+    UserError for rows that are not unit vectors of the right width, parts that are not unit
+    where the mask is true and zero elsewhere, ids that repeat, a number of rows other than of
+    ids, or an output that exists.
     """
     import h5py
 
@@ -86,7 +87,12 @@ def write_memory(
                 f"{written} embeddings were given for {count} ids: give one id for each row"
             )
         if header.local_length:
-            _write_local(file, header, local, count, digest)
+            _write_local(file, header, local, columns.ids, digest)
+        elif next(iter(local), None) is not None:
+            raise UserError(
+                "local embeddings were given for a memory whose header has a local_length of 0: "
+                "say how many parts an item has at most, or leave them out"
+            )
         for name, column in named:
             write_strings(file, name, column)
         _write_attributes(file.attrs, header, seal(digest, header, columns))
@@ -94,8 +100,9 @@ def write_memory(
 
 
 def _write_local(
-    file: Any, header: MemoryHeader, batches: Iterable[LocalBatch], count: int, digest: Any
+    file: Any, header: MemoryHeader, batches: Iterable[LocalBatch], ids: Sequence[str], digest: Any
 ) -> None:
+    count = len(ids)
     shape = (count, header.local_length, header.dimension)
     local = _Rows(file, "local", shape, header.dtype)
     masks = np.zeros(shape[:2], dtype=np.uint8)
@@ -107,6 +114,8 @@ def _write_local(
                 f"local embeddings {shape} are expected, rows {written} to {stop} have shape "
                 f"{rows.shape} and mask {mask.shape}: give one batch for each batch of embeddings"
             )
+        for row, reason in bad_parts(rows, mask).items():
+            raise UserError(f"'{ids[written + row]}': {reason}; normalise or remove it")
         stored = np.ascontiguousarray(rows, dtype=header.dtype)
         local.append(stored)
         digest.update(stored.data)
@@ -192,6 +201,25 @@ class _Rows:
         if hasattr(os, "posix_fadvise"):
             # Linux starts to write pages that are said to be needed no more, and keeps them.
             os.posix_fadvise(self.descriptor, start, self.place - start, os.POSIX_FADV_DONTNEED)
+
+
+def bad_parts(local: NDArray[np.floating[Any]], mask: NDArray[Any]) -> dict[int, str]:
+    """Rows of (b, t, d) whose parts are not unit where `mask` (b, t) is true and zero elsewhere.
+
+    Each row comes with the reason.
+    """
+    norms = np.linalg.norm(local.astype(np.float32, copy=False), axis=2)
+    wanted = mask.astype(bool)
+    wrong = ~(np.abs(norms - wanted) <= NORM_TOLERANCE)
+    return {
+        int(row): (
+            "a local embedding has NaN or infinite values"
+            if not np.isfinite(norms[row]).all()
+            else f"the local embedding {part} has norm {norms[row, part]:.4g}, not "
+            f"{int(wanted[row, part])}"
+        )
+        for row, part in ((row, int(wrong[row].argmax())) for row in np.flatnonzero(wrong.any(1)))
+    }
 
 
 def _check_columns(columns: Columns, *, checked: bool) -> None:

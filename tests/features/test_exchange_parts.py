@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features import unique
 from features.errors import UserError
-from features.exchange import unique
 from features.exchange.ahead import ahead
 from features.exchange.join import join, join_lines, numbers, split_lines
 from features.exchange.neighbors import exact_neighbors, read_neighbors, write_ibin
