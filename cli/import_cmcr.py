@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,17 +44,13 @@ def import_cmcr(
     """
     from bridge.artefact import ABOUT_FILE
     from bridge.published import import_published
-    from features.encoders import load_encoder
     from features.errors import UserError
 
     if (out / ABOUT_FILE).exists() and not overwrite:
         raise UserError(f"{out} is a bridge already: pass --overwrite or choose another output")
     if out.is_file():
         raise UserError(f"{out} is a file but a bridge is a folder: choose another output")
-    encoders = {
-        name: load_encoder(spec, device="cpu").description.as_dict()
-        for name, spec in pairs("--encoder", encoder).items()
-    }
+    encoders = {name: _described(spec) for name, spec in pairs("--encoder", encoder).items()}
     bridge = import_published(checkpoints, name=out.name, spaces=space or (), encoders=encoders)
     bridge.save(out)
     if json:
@@ -62,3 +58,17 @@ def import_cmcr(
         return
     joined = "; ".join(f"{one.name}: {', '.join(one.modalities)}" for one in bridge.spaces.values())
     typer.echo(f"{out}: {joined}; {bridge.dimension}-d")
+
+
+def _described(spec: str) -> dict[str, Any]:
+    from bridge.published import DIMENSION
+    from features.encoders import load_encoder
+    from features.errors import UserError
+
+    loaded = load_encoder(spec, device="cpu")
+    if loaded.space.dimension != DIMENSION:
+        raise UserError(
+            f"the encoder {spec} has {loaded.space.dimension} dimensions but the published "
+            f"projectors take {DIMENSION}: name the encoder that they were trained on"
+        )
+    return loaded.description.as_dict()

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.connection import wait
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +34,12 @@ def decode_batches(
 
     workers: processes that decode; 0 decodes in this one. A few batches are decoded ahead.
     An item whose decoder kills its worker is a bad item too. Raises UserError if workers
-    cannot be started, or a decoder raises it.
+    cannot be started, `make_input` cannot be sent to them, or a decoder raises it.
     """
     if workers == 0:
         yield from (_decode(make_input, batch) for batch in batches)
         return
+    _check_travels(make_input)
     remaining = iter(batches)
     ahead: deque[tuple[Sequence[str | Path], _Tasks | None]] = deque()
     pool = _new_pool(workers)
@@ -80,6 +82,17 @@ def _decode_alone(
         if pool is not None:
             pool.shutdown()
     return decoded
+
+
+def _check_travels(make_input: ItemInput) -> None:
+    try:
+        ForkingPickler.dumps(make_input)
+    except Exception as error:  # a closure, a lock, a model: each has an exception of its own
+        raise UserError(
+            f"what the encoder's input() returns cannot be pickled ({error}), so it cannot go to "
+            "worker processes: return a function of a module, or decode in this process with "
+            "--workers 0 (workers=0)"
+        ) from error
 
 
 def _check_start(pool: ProcessPoolExecutor) -> None:

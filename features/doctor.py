@@ -54,7 +54,7 @@ def examine(encoder: Encoder, samples: Samples) -> Iterator[Finding]:
         yield _told_apart(modality, embedded[modality])
         yield _same_in_any_company(encoder, modality, arrays, embedded[modality])
     if "text" in embedded:
-        for modality in embedded.keys() - {"text"}:
+        for modality in [one for one in embedded if one != "text"]:
             texts = embedded["text"][[sentences.index(text) for _, text in samples[modality]]]
             names = [path.stem for path, _ in samples[modality]]
             yield _matches(modality, names, embedded[modality] @ texts.T)

@@ -23,7 +23,7 @@ from features.device import cpu_count, torch_threads
 from features.errors import ItemError, UserError
 from features.files import refuse_folder, replacing
 from features.memory import Columns, Memory, MemoryHeader, StoredDtype
-from features.memory_write import bad_rows, write_memory
+from features.memory_write import bad_parts, bad_rows, write_memory
 from features.partial import Failure, Partial, continues, discard, has_plan
 from features.progress import SILENT, Progress
 from features.provenance import for_modality
@@ -31,7 +31,6 @@ from features.sources import Item, Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from features.encoders import Encoder, LocalEncoder
     from features.space import Modality
@@ -229,25 +228,29 @@ def _encode_into(rows: NDArray[Any], arrays: Sequence[NDArray[Any]], job: _Job) 
         pooled = _checked(embedded.pooled, shape, job)
         local_shape = (len(rows), job.header.local_length, job.header.dimension)
         local = _checked(embedded.local, local_shape, job)
-        rows["local"], rows["mask"] = local, embedded.mask.cpu().numpy()
-        broken = ~np.isfinite(local).all(axis=(1, 2))
-        bad = {
-            int(row): "a local embedding has NaN or infinite values"
-            for row in np.flatnonzero(broken)
-        }
+        mask = _checked(embedded.mask, local_shape[:2], job)
+        rows["local"], rows["mask"] = local, mask
+        bad = bad_parts(local, mask)
     else:
         pooled, bad = _checked(job.encoder.encode(arrays, job.modality), shape, job), {}
     rows["pooled"] = pooled
     return bad | bad_rows(pooled)
 
 
-def _checked(embedded: Tensor, shape: tuple[int, ...], job: _Job) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = embedded.float().cpu().numpy()
-    if array.shape != shape:
+def _checked(embedded: object, shape: tuple[int, ...], job: _Job) -> NDArray[np.float32]:
+    import torch
+
+    name, header = job.encoder.description.name, job.header
+    if not isinstance(embedded, torch.Tensor):
+        kind = type(embedded).__name__
+        raise UserError(f"the encoder {name} returned a {kind}, not a Tensor: mend the encoder")
+    if embedded.shape != shape:
+        parts = f" with {header.local_length} parts" * bool(header.local_length)
         raise UserError(
-            f"the encoder {job.encoder.description.name} returned an array {array.shape} for "
-            f"{shape[0]} items of dimension {shape[-1]}: mend the encoder"
+            f"the encoder {name} returned an array {tuple(embedded.shape)} for {shape[0]} items of "
+            f"dimension {header.dimension}{parts}: mend the encoder"
         )
+    array: NDArray[np.float32] = embedded.float().cpu().numpy()
     return array
 
 
@@ -283,12 +286,13 @@ def _finish(job: _Job, partial: Partial) -> Memory:
         labels=labels if len(labels) == len(kept) else None,
     )
     dtype = header.row_dtype()
+    parts = ((block["local"], block["mask"]) for block in partial.stored(dtype))
     return write_memory(
         job.out,
         header,
         columns,
         (block["pooled"] for block in partial.stored(dtype)),
-        local=((block["local"], block["mask"]) for block in partial.stored(dtype)),
+        local=parts if header.local_length else (),
         overwrite=True,
     )
 

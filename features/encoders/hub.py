@@ -8,8 +8,9 @@ HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean everywhere.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from features.errors import UserError
 
@@ -30,7 +31,7 @@ def hub_access(what: str, remedy: str) -> Iterator[None]:
     constants.HF_HUB_OFFLINE = not reachable
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, _http_error()) as error:
         if not (isinstance(error, OSError) or comes_from_hub(error)):
             raise
         if not reachable:
@@ -50,26 +51,41 @@ def hub_access(what: str, remedy: str) -> Iterator[None]:
 
 
 def comes_from_hub(error: BaseException) -> bool:
-    """Whether an error, or one that it was raised from, is the hub's."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    """Whether an error, or one that it was raised from, is the hub's or of the way there."""
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, HfHubHTTPError | LocalEntryNotFoundError | OfflineModeIsEnabled):
+        if isinstance(seen, _http_error() | LocalEntryNotFoundError | OfflineModeIsEnabled):
             return True
         seen = seen.__cause__ or seen.__context__
     return False
 
 
+def _http_error() -> type[Exception]:
+    """The base class of errors of whichever HTTP library huggingface_hub uses."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    base: type[Exception] = HfHubHTTPError.__bases__[0]
+    return base
+
+
 def _reachable(endpoint: str) -> bool:
-    """Whether the hub answers, whatever it says; proxies are honoured."""
+    """Whether the hub answers in time, whatever it says; proxies are honoured."""
     from huggingface_hub import get_session
 
-    try:
-        get_session().head(endpoint, timeout=REACH_SECONDS)
-    except Exception:  # of whichever HTTP library huggingface_hub uses
-        return False
-    return True
+    answered = threading.Event()
+
+    def ask() -> None:
+        with suppress(Exception):  # of any layer: the answer is no
+            get_session().head(endpoint, timeout=REACH_SECONDS)
+            answered.set()
+
+    # An HTTP library's timeout is for each address of a name, and none for looking the name up.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(REACH_SECONDS)
+    return answered.is_set()
 
 
 def _first_line(error: Exception) -> str:

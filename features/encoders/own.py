@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from features.errors import UserError
 
 GROUP = "mcr_bridge.encoders"
 _ATTRIBUTE = re.compile(r"(?P<module>[A-Za-z_]\w*(\.\w+)*):(?P<attribute>[A-Za-z_]\w*)")
+_CALLED = "load(argument, device=, precision=)"
 
 Loader = Callable[..., Any]
 
@@ -70,8 +72,9 @@ def _import(module: str, spec: str) -> Any:
         sys.path.append(here)
     try:
         return import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+    except ImportError as error:
+        absent = isinstance(error, ModuleNotFoundError) and error.name is not None
+        if not absent or not f"{module}.".startswith(f"{error.name}."):
             raise UserError(
                 f"{module} cannot be imported ({error}): install what it needs"
             ) from error
@@ -84,7 +87,16 @@ def _import(module: str, spec: str) -> Any:
 def _callable(found: Any, spec: str) -> Loader:
     if not callable(found):
         raise UserError(
-            f"{spec} is a {type(found).__name__}, not a function: it should be called as "
-            "load(argument, device=, precision=) and return an encoder, see docs/own-encoders.md"
+            f"{spec} is of type {type(found).__name__} and cannot be called: name a function "
+            f"{_CALLED} that returns an encoder, see docs/own-encoders.md"
         )
+    try:
+        inspect.signature(found).bind("", device="", precision="")
+    except ValueError:
+        pass  # what is written in C may have no signature
+    except TypeError as error:
+        raise UserError(
+            f"{spec} cannot be called as {_CALLED} ({error}): name a function that can, see "
+            "docs/own-encoders.md"
+        ) from error
     return found  # type: ignore[no-any-return]
