@@ -128,13 +128,14 @@ class Embedder:
         return self._loaded[space]
 
     def _load(self, spec: str, space: str) -> Encoder:
+        named = space in self.overrides  # by the user, not by a file
         try:
-            return load_encoder(spec, device=self.device)
+            return load_encoder(spec, device=self.device, own_code=named)
         except UserError as error:
-            if space in self.overrides:
+            if named:
                 raise
             raise UserError(
-                f"{error}; if the encoder is elsewhere now, name it with --encoder {space}=SPEC"
+                f"{error}; if it is yours, or elsewhere now, name it with --encoder {space}=SPEC"
             ) from error
 
 

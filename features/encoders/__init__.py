@@ -104,16 +104,19 @@ class LocalEncoder(Encoder, Protocol):
         """Embeddings of the items, equal to those of `encode`, and of their parts."""
 
 
-def load_encoder(spec: str, *, device: str = "auto", precision: str = "fp32") -> Encoder:
+def load_encoder(
+    spec: str, *, device: str = "auto", precision: str = "fp32", own_code: bool = True
+) -> Encoder:
     """Load the encoder that `spec` names.
 
     spec: `NAME` or `NAME:ARGUMENT` of a known family (`clip:ViT-B-32,openai`, `mini:FILE`) or an
     entry point, or `MODULE:ATTRIBUTE[:ARGUMENT]` of a module of the user's.
+    own_code: whether it may be the latter; not for a spec that stands in a file.
     Raises UserError if there is no such encoder or its weights cannot be read.
     """
     from features.encoders.own import find_loader
 
-    load, argument = find_loader(spec, ENCODERS)
+    load, argument = find_loader(spec, ENCODERS, own_code=own_code)
     encoder = load(argument, device=device, precision=precision)
     if not isinstance(encoder, Encoder):
         raise UserError(

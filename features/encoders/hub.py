@@ -8,6 +8,7 @@ HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean everywhere.
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from contextlib import contextmanager, suppress
 from features.errors import UserError
 
 REACH_SECONDS = 5.0
+_LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
@@ -34,6 +36,11 @@ def hub_access(what: str, remedy: str) -> Iterator[None]:
     except (OSError, RuntimeError, _http_error()) as error:
         if not (isinstance(error, OSError) or comes_from_hub(error)):
             raise
+        if isinstance(error, OSError) and error.errno in _LOCAL:
+            raise UserError(
+                f"{what} cannot be stored in {constants.HF_HUB_CACHE} ({error.strerror}): make "
+                "room there, or let HF_HOME name another folder"
+            ) from error
         if not reachable:
             why = (
                 "HF_HUB_OFFLINE is set" if asked_offline else f"{constants.ENDPOINT} is unreachable"

@@ -20,7 +20,9 @@ _CALLED = "load(argument, device=, precision=)"
 Loader = Callable[..., Any]
 
 
-def find_loader(spec: str, families: Mapping[str, str]) -> tuple[Loader, str]:
+def find_loader(
+    spec: str, families: Mapping[str, str], *, own_code: bool = True
+) -> tuple[Loader, str]:
     """The loader that `spec` names, and the argument to call it with.
 
     Raises UserError if there is none.
@@ -34,6 +36,11 @@ def find_loader(spec: str, families: Mapping[str, str]) -> tuple[Loader, str]:
         return _from_entry_point(points[name]), argument
     own = _ATTRIBUTE.match(spec)
     if own and spec[own.end() :][:1] in ("", ":"):
+        if not own_code:
+            raise UserError(
+                f"a file names the encoder {spec}, which would import the module {own['module']} "
+                "and run it, and files are not trusted so far"
+            )
         loader = _from_module(own["module"], own["attribute"], spec)
         return loader, spec[own.end() + 1 :]
     known = ", ".join([*families, *points])

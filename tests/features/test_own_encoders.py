@@ -20,6 +20,7 @@ from features.encoders import LocalEncoder, load_encoder
 from features.errors import ItemError, UserError
 from features.extract import extract
 from features.memory import Memory
+from features.memory_write import save_memory
 from features.sources import read_source
 from tests.cli.conftest import mcr
 from tests.cli.refusals import refused
@@ -143,7 +144,8 @@ def test_other_weights_are_refused_as_the_page_says(
     workplace: tuple[Path, list[str]], here: Path
 ) -> None:
     (here / "my_encoder.py").write_text(MODULE.replace("SEED = 0", "SEED = 1"))
-    run = mcr("query", "pictures/red.png", "--memory", workplace[0] / "colours.h5")
+    ask = ("query", "pictures/red.png", "--memory", workplace[0] / "colours.h5")
+    run = mcr(*ask, "--encoder", "colours=my_encoder:load")
     (message,) = blocks("text")
     assert run.exit_code == 1
     assert run.stderr.startswith(message)
@@ -229,3 +231,21 @@ def test_mistakes_in_an_encoder_get_one_sentence(
             source, load_encoder("my_encoder:load", device="cpu"), "image", here / "m.h5", workers=1
         )
     assert "\n" not in str(error.value)
+
+
+def test_code_is_not_run_because_a_file_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil.py").write_text("open('ran', 'w')\ndef load(argument, **_): ...\n")
+    monkeypatch.chdir(tmp_path)
+    rows = np.eye(3, dtype=np.float32)
+    for spec in ("evil:load", "os:system:touch ran", "subprocess:run:ls"):
+        save_memory(
+            tmp_path / "m.h5", rows, list("abc"), space="s", modality="text",
+            encoder={"name": "harmless", "spec": spec}, overwrite=True,
+        )  # fmt: skip
+        run = mcr("query", "hello", "--memory", "m.h5")
+        assert run.exit_code == 1
+        assert f"a file names the encoder {spec}, which would import the module" in run.stderr
+        assert "name it with --encoder s=SPEC" in run.stderr
+    assert not (tmp_path / "ran").exists()
