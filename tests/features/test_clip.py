@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -194,7 +196,82 @@ def test_towers_of_timm_work_and_have_no_local_embeddings(tmp_path: Path, images
     assert encoder.local_length("image") == 0
 
 
+def _local_dir(folder: Path, tmp_path: Path, **changes: Any) -> Path:
+    """A copy of the model's folder with another configuration."""
+    copy = tmp_path / f"copy{len(list(tmp_path.iterdir()))}"
+    shutil.copytree(folder / "local", copy)
+    config = json.loads(json.dumps(CONFIG))
+    preprocess = changes.pop("preprocess_cfg", {})
+    for name, change in changes.items():
+        config[name] = {**config[name], **change} if isinstance(change, dict) else change
+    about = {"model_cfg": config, "preprocess_cfg": preprocess}
+    (copy / "open_clip_config.json").write_text(json.dumps(about))
+    return copy
+
+
+@torch.no_grad()
+def test_a_configuration_as_the_hub_has_it(folder: Path, images: list[Path], tmp_path: Path):
+    settings = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "interpolation": "bilinear"}
+    copy = _local_dir(folder, tmp_path, preprocess_cfg={**settings, "resize_mode": "squash"})
+    encoder = load_encoder(f"clip:local-dir:{copy}", device="cpu")
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{copy}")
+    pixels = torch.stack([preprocess(Image.open(path)) for path in images])
+    by_hand = F.normalize(model.eval().encode_image(pixels), dim=-1)
+    batch = [encoder.input("image")(path) for path in images]
+    assert torch.equal(encoder.encode(batch, "image"), by_hand)
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"quick_gelu": True}, "activation"),
+        ({"vision_cfg": {"head_width": 16}}, "image"),
+        ({"text_cfg": {"heads": 4}}, "text"),
+        ({"text_cfg": {"tokenizer_kwargs": {"clean": "whitespace"}}}, "text"),
+        ({"preprocess_cfg": {"interpolation": "bilinear"}}, "image"),
+        ({"preprocess_cfg": {"mean": [0.5, 0.5, 0.5]}}, "image"),
+    ],
+)
+def test_what_alters_embeddings_is_described(
+    folder: Path, tmp_path: Path, changes: dict[str, Any], part: str
+):
+    plain, altered = _local_dir(folder, tmp_path), _local_dir(folder, tmp_path, **changes)
+    one = load_encoder(f"clip:local-dir:{plain}", device="cpu").description
+    other = load_encoder(f"clip:local-dir:{altered}", device="cpu").description
+    assert one.weights == other.weights
+    different = {k for k in one.preprocessing if one.preprocessing[k] != other.preprocessing[k]}
+    assert different == {part}
+    assert one.preprocessing == _load(folder).description.preprocessing
+
+
+def test_a_tower_that_pools_by_attention_has_no_local_embeddings(tmp_path: Path):
+    config = json.loads(json.dumps(CONFIG))
+    config["vision_cfg"] |= {"attentional_pool": True, "attn_pooler_heads": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = open_clip.model.CLIP(**config).state_dict()
+    save_file(state, tmp_path / "open_clip_model.safetensors")
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    encoder = load_encoder(f"clip:local-dir:{tmp_path}", device="cpu")
+    assert isinstance(encoder, LocalEncoder)
+    assert encoder.local_length("image") == 0
+    with pytest.raises(UserError, match="has no local embeddings of image"):
+        encoder.encode_local([np.zeros((64, 64, 3), np.uint8)], "image")
+
+
 # --- the activation
+
+
+def test_a_checkpoint_of_a_model_that_was_published_with_quick_gelu_is_asked_about(
+    published: str, folder: Path
+):
+    assert published
+    spec = f"clip:{MODEL},{folder / 'weights.pt'}"
+    with pytest.warns(UserWarning, match=r"does not say which activation .* add quick_gelu=yes"):
+        load_encoder(spec, device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_encoder(f"{spec},quick_gelu=no", device="cpu")
 
 
 @pytest.fixture
@@ -252,7 +329,8 @@ def test_the_activation_of_a_checkpoint_can_be_told(folder: Path):
         ("ViT-B-32,opneai", "neither a file nor a tag .*did you mean openai: its tags are "),
         (f"{MODEL},openai.pt", "whose tags are none|its tags are none"),
         ("hf-hub:a/b,openai", "clip:hf-hub:a/b has weights of its own: leave 'openai' out"),
-        ("local-dir:/nowhere", "open_clip cannot load clip:local-dir:/nowhere .*not found"),
+        ("local-dir:/nowhere", "configuration /nowhere/open_clip_config.json does not exist"),
+        ("local-dir:FOLDER", "the weights of clip:local-dir:.* hold Python objects"),
         (f"{MODEL},x,gelu=quick", "has no option 'gelu': its options are space, quick_gelu"),
         (f"{MODEL},WEIGHTS,quick_gelu=maybe", "quick_gelu=maybe is not known: use .*yes|no"),
         ("ViT-S-32,WEIGHTS", "open_clip cannot load .*check that the weights belong to the model"),
@@ -271,8 +349,12 @@ def test_mistakes_get_one_sentence(folder: Path, tmp_path: Path, argument: str, 
     torch.save({"w": Evil()}, tmp_path / "evil2.pt")
     (tmp_path / "text.pt").write_text("these are not weights")
     torch.save([1, 2], tmp_path / "list.pt")
+    (tmp_path / "dir").mkdir()
+    shutil.copy(folder / "local" / "open_clip_config.json", tmp_path / "dir")
+    torch.save({"w": Evil()}, tmp_path / "dir" / "open_clip_pytorch_model.bin")
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
     names = {
+        "FOLDER": tmp_path / "dir",
         "SCRIPT": tmp_path / "script.pt",
         "WEIGHTS": folder / "weights.pt",
         "EVIL": tmp_path / "evil2.pt",

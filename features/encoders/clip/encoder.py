@@ -17,15 +17,17 @@ Local embeddings of an image are its patch tokens through the last LayerNorm and
 from __future__ import annotations
 
 import logging
+import re
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import xxhash
 from torch.nn import functional as F
 
 from features.device import resolve_device, resolve_precision
@@ -35,6 +37,7 @@ from features.encoders.extras import require_package
 from features.encoders.hub import comes_from_hub, hub_access
 from features.encoders.spec import Argument, parse_argument
 from features.errors import UserError
+from features.files import require_file
 from features.space import Space
 from features.tensors import read_state, tensors_hash, weights_only
 
@@ -46,6 +49,17 @@ if TYPE_CHECKING:
     from features.space import Modality
 
 OPTIONS = ("space", "quick_gelu")
+CONFIG_FILE = "open_clip_config.json"
+_PROBES = (
+    "A photo of two Dogs, running.",
+    "it's   12:45 &amp; 3.14 <b>über</b> naïve cafés",
+    "\u4e00 \u65e5 \U0001f600 #tag @name",
+)
+_ANSI = re.compile("\x1b\\[[0-9;]*m")
+
+
+class ActivationUnknown(UserWarning):
+    """A checkpoint does not say which activation it was trained with."""
 
 
 def load_clip(argument: str, *, device: str = "auto", precision: str = "fp32") -> OpenClipEncoder:
@@ -60,13 +74,12 @@ def load_clip(argument: str, *, device: str = "auto", precision: str = "fp32") -
     where, dtype = resolve_device(device), resolve_precision(precision)
     quick_gelu = _quick_gelu(parsed, name, pretrained, open_clip)
     extra = {} if quick_gelu is None else {"quick_gelu": quick_gelu}
-    with (
-        hub_access(
-            f"the model {argument}", "give a checkpoint, clip:MODEL,FILE, or clip:local-dir:FOLDER"
-        ),
-        weights_only(),
-        _quietly(),
-    ):
+    told = ",quick_gelu=yes" * bool(quick_gelu)
+    remedy = f"give a checkpoint, clip:MODEL,FILE{told}, or clip:local-dir:FOLDER{told}"
+    access: AbstractContextManager[None] = nullcontext()
+    if _asks_the_hub(name, pretrained, open_clip):
+        access = hub_access(f"the model {argument}", remedy)
+    with access, weights_only(), _quietly():
         try:
             model = open_clip.create_model(name, pretrained, require_pretrained=True, **extra)
             tokenizer = open_clip.get_tokenizer(name)
@@ -95,7 +108,7 @@ def load_clip(argument: str, *, device: str = "auto", precision: str = "fp32") -
             spec=_spec(parsed, name, pretrained),
             weights=weights,
             modalities=("image", "text"),
-            preprocessing=_preprocessing(model, tokenizer, name, quick_gelu, open_clip),
+            preprocessing=_preprocessing(model, tokenizer),
             precision=str(dtype).removeprefix("torch."),
             versions={
                 "open_clip": open_clip.__version__,
@@ -123,7 +136,7 @@ class OpenClipEncoder:
         self.space = space
         self.description = description
         self._dtype = dtype
-        self._preprocess = tuple(sorted(model.visual.preprocess_cfg.items()))
+        self._preprocess = tuple(sorted(_hashable(model.visual.preprocess_cfg).items()))
         # The transform ends with ToTensor and Normalize; see `inputs`.
         normalize = image_steps(dict(self._preprocess))[-1]
         device = next(model.parameters()).device
@@ -153,8 +166,10 @@ class OpenClipEncoder:
         visual = self.model.visual
         if modality != "image" or getattr(visual, "proj", None) is None:
             return 0
-        grid = getattr(visual, "grid_size", None)
-        return 0 if grid is None or not hasattr(visual, "ln_post") else grid[0] * grid[1]
+        # CoCa pools by attention into what its last norm and projection are for.
+        if getattr(visual, "attn_pool", None) is not None or not hasattr(visual, "ln_post"):
+            return 0
+        return int(visual.grid_size[0] * visual.grid_size[1])
 
     @torch.inference_mode()
     def encode_local(self, batch: Sequence[NDArray[Any]], modality: Modality) -> LocalEmbeddings:
@@ -181,6 +196,10 @@ class OpenClipEncoder:
 def _named(parsed: Argument, open_clip: Any) -> tuple[str, str | None]:
     """The model and its weights, checked before anything is built."""
     name, *rest = parsed.values or ("",)
+    if name.startswith("local-dir:"):
+        require_file(
+            Path(name.removeprefix("local-dir:")) / CONFIG_FILE, "open_clip's configuration"
+        )
     if name.startswith(("hf-hub:", "local-dir:")):
         if rest:
             raise UserError(f"clip:{name} has weights of its own: leave '{rest[0]}' out")
@@ -212,6 +231,16 @@ def _named(parsed: Argument, open_clip: Any) -> tuple[str, str | None]:
     return name, str(Path(pretrained).resolve())
 
 
+def _asks_the_hub(name: str, pretrained: str | None, open_clip: Any) -> bool:
+    """Whether anything may have to be downloaded; a text tower of transformers may."""
+    if name.startswith("hf-hub:") or open_clip.is_pretrained_cfg(name, pretrained or ""):
+        return True
+    if name.startswith("local-dir:"):
+        text = (Path(name.removeprefix("local-dir:")) / CONFIG_FILE).read_text("utf-8", "replace")
+        return "hf_model_name" in text or "hf_tokenizer_name" in text
+    return "hf_model_name" in str(open_clip.get_model_config(name))
+
+
 def _did_you_mean(close: Sequence[str]) -> str:
     return f", did you mean {' or '.join(close)}" if close else ""
 
@@ -225,6 +254,18 @@ def _quick_gelu(parsed: Argument, name: str, pretrained: str | None, open_clip: 
     tag = open_clip.get_pretrained_cfg(name, pretrained)
     if tag:
         return bool(tag.get("quick_gelu", False))
+    own = bool((open_clip.get_model_config(name) or {}).get("quick_gelu", False))
+    tags = [
+        open_clip.get_pretrained_cfg(name, one).get("quick_gelu", False)
+        for one in open_clip.list_pretrained_tags_by_model(name)
+    ]
+    if not own and any(tags):
+        warnings.warn(
+            f"{pretrained} does not say which activation it was trained with, and GELU is used: "
+            "for weights of OpenAI, or trained from them, add quick_gelu=yes",
+            ActivationUnknown,
+            stacklevel=2,
+        )
     return None
 
 
@@ -241,21 +282,38 @@ def _spec(parsed: Argument, name: str, pretrained: str | None) -> str:
     return "clip:" + ",".join([name, *([pretrained] if pretrained else []), *options])
 
 
-def _preprocessing(
-    model: Any, tokenizer: Any, name: str, quick_gelu: bool | None, open_clip: Any
-) -> dict[str, Any]:
-    config = {} if ":" in name else open_clip.get_model_config(name)
-    if quick_gelu is None and config:
-        quick_gelu = bool(config.get("quick_gelu", False))
-    activation = {None: "the model's own", True: "QuickGELU", False: "GELU"}[quick_gelu]
-    return {
-        "image": {**model.visual.preprocess_cfg, "orientation": "EXIF"},
-        "text": {
-            "tokenizer": type(tokenizer).__name__,
-            "context_length": getattr(tokenizer, "context_length", None),
-        },
-        "activation": activation,
+def _preprocessing(model: Any, tokenizer: Any) -> dict[str, Any]:
+    """Asked of the model itself, wherever its configuration came from."""
+    names = {type(module).__name__ for module in model.modules()}
+    heads = {
+        tower: next((m.num_heads for m in modules if hasattr(m, "num_heads")), None)
+        for tower, modules in (("image", model.visual.modules()), ("text", _text_modules(model)))
     }
+    tokens = tokenizer(list(_PROBES)).numpy()
+    return {
+        "image": {
+            **_hashable(model.visual.preprocess_cfg),
+            "orientation": "EXIF",
+            "heads": heads["image"],
+        },
+        "text": {
+            "context_length": tokens.shape[1],
+            # Vocabulary, case and cleaning, in what they make of a few sentences.
+            "tokens": xxhash.xxh3_64_hexdigest(np.ascontiguousarray(tokens, dtype="<i8").data),
+            "heads": heads["text"],
+        },
+        "activation": "QuickGELU" if "QuickGELU" in names else "GELU",
+    }
+
+
+def _text_modules(model: Any) -> Iterator[Any]:
+    visual = set(model.visual.modules())
+    return (module for module in model.modules() if module not in visual)
+
+
+def _hashable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Without lists, which a configuration read from JSON has."""
+    return {key: tuple(one) if isinstance(one, list) else one for key, one in config.items()}
 
 
 def _explained(error: Exception, argument: str) -> Exception:
@@ -263,6 +321,12 @@ def _explained(error: Exception, argument: str) -> Exception:
     if comes_from_hub(error):
         return OSError(str(error))
     told = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    told = _ANSI.sub("", told)
+    if type(error).__name__ == "UnpicklingError":
+        return UserError(
+            f"the weights of clip:{argument} hold Python objects, which could run code when they "
+            "are read: save the state_dict as .safetensors"
+        )
     return UserError(
         f"open_clip cannot load clip:{argument} ({told.rstrip(':')}): check that the weights "
         "belong to the model"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from features.decode import read_image, read_text
+from features.errors import ItemError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,8 +46,10 @@ class ClipText:
     tokenizer: Callable[..., Any]
 
     def __call__(self, item: str | Path) -> NDArray[np.int64]:
-        """Token ids (context,). Raises ItemError if a file cannot be read."""
+        """Token ids (context,). Raises ItemError if the text is empty or cannot be read."""
         text = read_text(item) if isinstance(item, Path) else item
+        if not text.strip():
+            raise ItemError("the text is empty")
         tokens: NDArray[np.int64] = self.tokenizer([text])[0].numpy()
         return tokens
 
