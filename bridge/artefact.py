@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bridge.config import TrainSettings
-from bridge.projector import Projector
+from bridge.projector import Projector, Shape
 from features.device import resolve_device
 from features.errors import UserError
 from features.files import replacing
@@ -288,8 +288,14 @@ def _space(described: Mapping[str, Any]) -> BridgedSpace:
         described["dimension"],
         tuple(modality_named(name) for name in described["modalities"]),
         described["encoder"],
-        described.get("projector"),
+        _shape(described.get("projector")),
     )
+
+
+def _shape(name: str | None) -> str | None:
+    if name is not None and name not in get_args(Shape):
+        raise KeyError(f"the projector '{name}'")
+    return name
 
 
 def _read_about(folder: Path) -> dict[str, Any]:

@@ -108,7 +108,8 @@ def _connected(
         mine = {k.removeprefix(f"{head}."): v for k, v in state.items() if k.startswith(f"{head}.")}
         # What is of neither head is nobody's: it is refused with the first.
         projectors[space] = _projector(path, {**mine, **known}, settings, shape)
-    return _bridge(name, projectors, settings, {}, encoders, f"C-MCR's published {path.name}", path)
+    origin = f"C-MCR's published {path.name} ({tensors_hash(state)})"
+    return _bridge(name, projectors, settings, {}, encoders, origin)
 
 
 def _extended(
@@ -136,8 +137,9 @@ def _extended(
         for space, path, state in zip(named, paths, states, strict=True)
     }
     shapes = {"clip": "identity"} | dict.fromkeys(named, "exmcr")
-    origin = f"Ex-MCR's published {' and '.join(path.name for path in paths)}"
-    return _bridge(name, projectors, settings, shapes, encoders, origin, *paths)
+    hashes = ", ".join(tensors_hash(state) for state in states)
+    origin = f"Ex-MCR's published {' and '.join(path.name for path in paths)} ({hashes})"
+    return _bridge(name, projectors, settings, shapes, encoders, origin)
 
 
 def _space_of(path: Path) -> str:
@@ -170,7 +172,6 @@ def _bridge(
     shapes: Mapping[str, str],
     encoders: Mapping[str, Mapping[str, Any]],
     origin: str,
-    *paths: Path,
 ) -> Bridge:
     unknown = encoders.keys() - projectors.keys()
     if unknown:
@@ -188,12 +189,11 @@ def _bridge(
         )
         for space in projectors
     ]
-    hashes = ", ".join(tensors_hash(read_state(path)) for path in paths)
     return Bridge(
         name,
         joined,
         projectors,
         settings,
         versions={"torch": torch.__version__},
-        origin=f"converted from {origin} ({hashes})",
+        origin=f"converted from {origin}",
     )

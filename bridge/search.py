@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from features.encoders import Encoder, load_encoder
 from features.errors import ItemError, UserError
 from features.index import Hit, Index, hit_table
 from features.memory import Memory
-from features.provenance import check_encoders
+from features.provenance import check_encoders, for_modality
 from features.space import MODALITIES, Modality
 
 GALLERY_BLOCK = 65_536
@@ -97,9 +97,14 @@ class Embedder:
         description: the encoder that the answer must come from. Raises UserError if it is not
         known or cannot be loaded, has other weights, or a query cannot be read.
         """
-        encoder = self._encoder(space, description)
-        modality = queries[0].modality
-        make_input = encoder.input(modality)
+        encoder, modality = self._encoder(space, description), queries[0].modality
+        make_input = encoder.input(modality)  # after it, the description is complete
+        check_encoders(
+            (f"the space {space}", for_modality(description, modality)),
+            ("the query", for_modality(encoder.description.as_dict(), modality)),
+            remedy=f"name the encoder that made the memories with --encoder {space}=SPEC",
+            trust=self.trust_encoder,
+        )
         arrays = []
         for query in queries:
             try:
@@ -117,15 +122,17 @@ class Embedder:
                     f"--encoder {space}=SPEC, or embed the query yourself and search from Python "
                     "with Bridge.project and bridge.search_memory"
                 )
-            encoder = self._load(spec, space)
-            check_encoders(
-                (f"the space {space}", description),
-                ("the query", encoder.description.as_dict()),
-                remedy=f"name the encoder that made the memories with --encoder {space}=SPEC",
-                trust=self.trust_encoder,
-            )
-            self._loaded[space] = encoder
+            self._loaded[space] = self._load(spec, space)
         return self._loaded[space]
+
+    def check_overrides(self, spaces: Collection[str]) -> None:
+        """Raise UserError if an override names none of `spaces`."""
+        for name in self.overrides:
+            if name not in spaces:
+                raise UserError(
+                    f"--encoder {name}={self.overrides[name]} names the space {name} but the "
+                    f"search is in {' and '.join(spaces)}: name one of these"
+                )
 
     def _load(self, spec: str, space: str) -> Encoder:
         named = space in self.overrides  # by the user, not by a file
@@ -147,6 +154,7 @@ def embed_for_bridge(
     A modality that both spaces know, such as the hub's, is embedded in both and averaged,
     unless `via` names one of them. Raises UserError for a modality that none knows.
     """
+    embedder.check_overrides(bridge.spaces)
     spaces = bridge.spaces_of(queries[0].modality)
     if via is not None:
         bridge.space_named(via)
@@ -204,6 +212,11 @@ def search_memory(
         rows = memory.tensor()
     else:
         rows = in_shared_space(bridge, memory, trust_encoder=trust_encoder).cpu()
+    if queries.shape[1] != rows.shape[1]:
+        raise UserError(
+            f"{memory.path} holds {rows.shape[1]}-d embeddings but the queries have "
+            f"{queries.shape[1]} dimensions: use the encoder that made the memory"
+        )
     scores, found = top_k(queries.cpu().float(), rows, min(k, len(rows)))
     table = hit_table(memory)
     return [

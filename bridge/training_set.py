@@ -79,7 +79,8 @@ def check_memories(
         given = ", ".join(f"{memory.path} ({memory.space})" for memory in hub) or "none"
         raise UserError(
             f"a bridge needs two hub memories, of two different spaces, but got {given}: embed "
-            "the same items with both encoders and give both memories"
+            "the same items with both encoders and give both memories; of two models of one "
+            "family, name the space of one otherwise with an option of its encoder, space=NAME"
         )
     first, second = hub
     if not paired and first.modality != second.modality:

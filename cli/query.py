@@ -100,6 +100,7 @@ def _search(
                 f"{memory_path or index_path} holds the space of the bridge {header.space}: name "
                 "the bridge with --bridge"
             )
+        embedder.check_overrides([header.space])
         rows = embedder.embed([query], header.space, header.encoder)
     if gallery is not None:
         trust = embedder.trust_encoder

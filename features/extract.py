@@ -21,10 +21,10 @@ import xxhash
 from features.decode_pool import decode_batches
 from features.device import cpu_count, torch_threads
 from features.errors import ItemError, UserError
-from features.files import refuse_folder, replacing
+from features.files import refuse_folder
 from features.memory import Columns, Memory, MemoryHeader, StoredDtype
 from features.memory_write import bad_parts, bad_rows, write_memory
-from features.partial import Failure, Partial, continues, discard, has_plan
+from features.partial import Failure, Partial, continues, discard, has_plan, write_failures
 from features.progress import SILENT, Progress
 from features.provenance import for_modality
 from features.sources import Item, Source
@@ -73,6 +73,7 @@ def extract(
     Raises UserError if the output exists, no item can be embedded, or too many fail.
     """
     encoder.space.require(modality)
+    encoder.input(modality)  # before its description is read, which may be complete only then
     job = _Job(source, encoder, modality, Path(out), batch_size, dtype, local)
     refuse_folder(job.out)
     if job.out.exists() and not overwrite:
@@ -269,7 +270,7 @@ def _local_length(encoder: Encoder, modality: Modality) -> int:
 def _finish(job: _Job, partial: Partial) -> Memory:
     failed = {failure.id for failure in partial.failures}
     kept = [item for item in job.source.items if item.id not in failed]
-    _write_failures(job.failures_path, partial.failures)
+    write_failures(job.failures_path, partial.failures)
     if not kept:
         partial.remove()
         first = partial.failures[0]
@@ -334,11 +335,3 @@ def _file_state(path: Path) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return state.st_size, state.st_mtime_ns
-
-
-def _write_failures(path: Path, failures: Sequence[Failure]) -> None:
-    if not failures:
-        path.unlink(missing_ok=True)
-        return
-    with replacing(path) as temporary:
-        temporary.write_text("".join(json.dumps(asdict(one)) + "\n" for one in failures))

@@ -34,17 +34,22 @@ def check_encoders(
     """Raise UserError, with both descriptions side by side, unless two encoders are the same.
 
     wanted, found: what each belongs to ("the bridge b"), and its description.
-    trust: accept any. Warns with EncoderUnknown if one is known and the other is not.
+    trust: accept any. Warns with EncoderUnknown if the weights of either are not known, unless
+    nothing is known of both.
     """
     (of_wanted, one), (of_found, other) = wanted, found
     if trust:
         return
     known = [bool(description.get("weights")) for description in (one, other)]
-    if known[0] != known[1]:
-        unknown = of_found if known[0] else of_wanted
+    if not all(known) and (one or other):
+        unknown = [
+            name
+            for name, is_known in zip((of_wanted, of_found), known, strict=True)
+            if not is_known
+        ]
         warnings.warn(
-            f"which weights made the embeddings of {unknown} is not recorded: that they are those "
-            f"of {of_wanted if known[0] else of_found} is taken on trust",
+            f"which weights made the embeddings of {' and of '.join(unknown)} is not recorded: "
+            f"that {of_wanted} and {of_found} have one encoder is taken on trust",
             EncoderUnknown,
             stacklevel=3,
         )
@@ -58,14 +63,21 @@ def check_encoders(
 
 
 def differing(one: Description, other: Description) -> list[str]:
-    """What of weights and preprocessing differs, as far as both are known."""
+    """What of weights (or else names) and preprocessing differs, as far as both are known."""
     different = []
     if one.get("weights") and other.get("weights") and one["weights"] != other["weights"]:
         different.append("weights")
+    elif not (one.get("weights") or other.get("weights")) and _told_apart(one, other):
+        different.append("names")
     steps, others = (description.get("preprocessing") or {} for description in (one, other))
     if any(steps[key] != others[key] for key in steps.keys() & others.keys()):
         different.append("preprocessing")
     return different
+
+
+def _told_apart(one: Description, other: Description) -> bool:
+    """Whether two descriptions without weights at least say that they are of two encoders."""
+    return all(d.get("spec") for d in (one, other)) and one["spec"] != other["spec"]
 
 
 def for_modality(description: Description, modality: Modality) -> dict[str, Any]:

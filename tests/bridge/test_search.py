@@ -14,6 +14,7 @@ from bridge.projection import project_memory
 from bridge.search import Embedder, Query, embed_for_bridge, search_index, search_memory, top_k
 from features.errors import UserError
 from features.index_build import build_index
+from features.memory_write import save_memory
 from tests.bridge.conftest import unit_rows
 
 
@@ -243,3 +244,17 @@ def test_queries_of_another_width_are_refused(world, tmp_path):
         UserError, match=r"plain\.faiss holds 10-d vectors but the queries have sha"
     ):
         search_index(unit_rows(1, 3, dtype=torch.float32), index, 1)
+
+
+def test_a_query_of_another_width_is_refused(tmp_path):
+    memory = save_memory(
+        tmp_path / "m.h5", torch.eye(3), list("abc"), space="third", modality="text"
+    )
+    with pytest.raises(UserError, match="holds 3-d embeddings but the queries have 5 dimensions"):
+        search_memory(torch.eye(5), memory, 1)
+
+
+def test_an_override_of_a_space_that_is_not_searched_is_refused(encoders, untrained):
+    embedder = Embedder(device="cpu", overrides={"see": encoders["sees"].description.spec})
+    with pytest.raises(UserError, match=r"names the space see but the search is in .*: name one"):
+        embed_for_bridge([Query("text", "one")], untrained, embedder)

@@ -140,6 +140,6 @@ def test_a_query_in_a_memory_of_an_unknown_encoder(workshop, unknown):
     result = done("query", picture, "--memory", unknown, "--encoder", f"sees={spec}", "-k", 1)
     assert result.stdout.split("\t")[1] == f"images-{NUMBERS[7]}"
     assert result.stderr == (
-        "note: which weights made the embeddings of the space sees is not recorded: that they are "
-        "those of the query is taken on trust\n"
+        "note: which weights made the embeddings of the space sees is not recorded: that the "
+        "space sees and the query have one encoder is taken on trust\n"
     )

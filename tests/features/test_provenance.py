@@ -20,7 +20,7 @@ KNOWN = {
     "name": "a",
     "weights": "11",
     "preprocessing": {"image": {"size": [224, 224], "mean": 0.5}, "text": "x" * 60},
-    "precision": "float32",
+    "precision": "fp32",
 }
 
 
@@ -29,7 +29,7 @@ def _check(one: dict[str, object], other: dict[str, object], *, trust: bool = Fa
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"precision": "bfloat16"}, {"name": "b", "spec": "b:c", "versions": {"x": "1"}}]
+    "changes", [{}, {"precision": "bf16"}, {"name": "b", "spec": "b:c", "versions": {"x": "1"}}]
 )
 def test_name_precision_and_versions_make_no_other_encoder(changes):
     with warnings.catch_warnings():
@@ -60,14 +60,25 @@ def test_other_weights_or_preprocessing_are_refused_side_by_side(changes, what):
 
 @pytest.mark.parametrize("unknown", [{}, {"name": "a", "spec": "a"}])
 def test_an_unknown_encoder_is_taken_on_trust_and_that_is_told(unknown):
-    with pytest.warns(EncoderUnknown, match=r"embeddings of f.h5 is not recorded: .*the bridge is"):
+    with pytest.warns(EncoderUnknown, match=r"embeddings of f.h5 is not recorded: .*on trust"):
         _check(KNOWN, unknown)
     with pytest.warns(EncoderUnknown, match=r"embeddings of the bridge is not recorded"):
         _check(unknown, KNOWN)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        _check(unknown, unknown)
+        _check({}, {})
         _check(KNOWN, unknown, trust=True)
+
+
+def test_two_encoders_without_weights_are_told_apart_by_their_names():
+    one, other = {"name": "a", "spec": "clap:one"}, {"name": "b", "spec": "clap:other"}
+    with pytest.warns(EncoderUnknown, match=r"of the bridge and of f.h5 is not recorded"):
+        _check(one, one)
+    with (
+        pytest.warns(EncoderUnknown),
+        pytest.raises(UserError, match="have encoders with other names: do that, or pass"),
+    ):
+        _check(one, other)
 
 
 def test_descriptions_stand_side_by_side():
@@ -80,7 +91,7 @@ def test_descriptions_stand_side_by_side():
         ["preprocessing.image.size", "[224,", "224]", "[336,", "336]", "<-", "differs"],
         ["preprocessing.image.mean", "0.5", "0.5"],
         ["preprocessing.text", "…" + "x" * 44, "-", "<-", "differs"],
-        ["precision", "float32", "float32"],
+        ["precision", "fp32", "fp32"],
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ from features.encoders.ulip.inputs import ImageInput, PointsInput, image_input, 
 from features.encoders.ulip.inputs import text_input as tokens_of
 from features.encoders.ulip.settings import PointSettings
 from features.errors import ItemError, UserError
+from features.provenance import differing
 from tests.conftest import DATA
 from tests.features.ulip_checkpoints import (
     image_shapes,
@@ -188,7 +190,7 @@ def test_a_wrong_argument_is_refused(argument: str, message: str) -> None:
 def test_low_precision_stays_close(checkpoint: Path, encoder: UlipEncoder, precision: str) -> None:
     low = load_ulip(str(checkpoint), device="cpu", precision=precision)
     assert low.description.weights == encoder.description.weights
-    assert low.description.precision == {"bf16": "bfloat16", "fp16": "float16"}[precision]
+    assert (encoder.description.precision, low.description.precision) == ("fp32", precision)
     pixels = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     tokens = np.array([49406, 320, 1929, 49407, *[0] * 73])
     batches: dict[Any, NDArray[Any]] = {"points": _input(_cloud()), "image": pixels, "text": tokens}
@@ -219,7 +221,7 @@ def test_the_towers_of_open_clip_are_left_out(tmp_path: Path, channels: int) -> 
             one.encode([], "audio")
 
 
-def _open_clip_folder(folder: Path, dimension: int) -> Path:
+def _open_clip_folder(folder: Path, dimension: int, *, seed: int = 1) -> Path:
     """A small OpenCLIP model of random weights, as a local directory."""
     config = {
         "embed_dim": dimension,
@@ -230,7 +232,7 @@ def _open_clip_folder(folder: Path, dimension: int) -> Path:
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
     open_clip = pytest.importorskip("open_clip")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
+        torch.manual_seed(seed)
         model = open_clip.model.CLIP(**config)
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     return folder
@@ -244,8 +246,22 @@ def test_images_and_texts_of_the_1280_d_model_are_its_partners(tmp_path: Path) -
     found = both.encode([both.input("text")(text)], "text")
     assert torch.equal(found, clip.encode([clip.input("text")(text)], "text"))
     assert torch.equal(both.encode([image], "image"), clip.encode([image], "image"))
-    assert both.description.preprocessing["text"] == {"by": f"clip:local-dir:{partner}"}
-    assert load_encoder(both.description.spec, device="cpu").description == both.description
+    told, theirs = both.description.preprocessing["text"], clip.description
+    assert told["weights"] == theirs.weights
+    assert theirs.preprocessing["text"].items() <= told.items()
+    again = load_encoder(both.description.spec, device="cpu")
+    again.input("text")
+    assert again.description == both.description
+    moved = shutil.copytree(partner, tmp_path / "elsewhere")
+    other = _points_only(tmp_path / "c.pt", f",clip=local-dir:{moved}", dimension=1280)
+    other.input("text")
+    assert differing(other.description.as_dict(), both.description.as_dict()) == []
+    changed = _open_clip_folder(tmp_path / "changed", 1280, seed=2)
+    other = _points_only(tmp_path / "c.pt", f",clip=local-dir:{changed}", dimension=1280)
+    other.input("image")
+    assert differing(other.description.as_dict(), both.description.as_dict()) == ["preprocessing"]
+    with pytest.raises(UserError, match="clip=ViT-B-32,openai cannot be given here, a comma ends"):
+        load_encoder(f"ulip:{tmp_path / 'c.pt'},clip=ViT-B-32,openai", device="cpu")
     wrong = _open_clip_folder(tmp_path / "small", 64)
     with pytest.raises(UserError, match="has 64 dimensions but this ULIP checkpoint has 1280"):
         _points_only(tmp_path / "d.pt", f",clip=local-dir:{wrong}", dimension=1280).input("text")

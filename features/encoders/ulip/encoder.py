@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,8 @@ class UlipEncoder:
     """The towers of a ULIP checkpoint, ready to embed.
 
     partner: of the 1280-d model, what `load_clip` takes to load the OpenCLIP model that embeds
-    its images and texts, when one is first asked for; it has gigabytes.
+    its images and texts, when one is first asked for; it has gigabytes. Only then does the
+    description tell its weights and preprocessing.
     """
 
     def __init__(
@@ -55,7 +57,6 @@ class UlipEncoder:
         steps: dict[str, Any] = {one: preprocessing(one, settings) for one in modalities}
         if partner is not None:
             modalities = ("points", "image", "text")
-            steps |= {one: {"by": f"clip:{partner}"} for one in ("image", "text")}
         default = "ulip" if partner is None else "ulip2"
         self.space = Space(space or default, dimension, modalities)
         self.settings = settings
@@ -119,6 +120,14 @@ class UlipEncoder:
                 f"ULIP checkpoint has {self.space.dimension}: give the model it was trained with, "
                 f"clip:{OPEN_CLIP}"
             )
+        theirs = partner.description
+        mine = {
+            one: {**theirs.preprocessing[one], "weights": theirs.weights}
+            | {"activation": theirs.preprocessing["activation"]}
+            for one in ("image", "text")
+        }
+        steps = {**self.description.preprocessing, **mine}
+        self.description = replace(self.description, preprocessing=steps)
         return partner
 
     def _clouds(self, batch: Sequence[NDArray[Any]]) -> Float[torch.Tensor, "b d"]:

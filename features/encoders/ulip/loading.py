@@ -41,6 +41,11 @@ def load(argument: str, *, device: str, precision: str) -> UlipEncoder:
     given = parse_argument(argument, family="ulip", options=OPTIONS)
     if not given.values:
         raise UserError("the encoder 'ulip' needs its checkpoint: write ulip:FILE.pt")
+    if len(given.values) > 1 and "clip" in given.options and Path(given.values[0]).is_file():
+        raise UserError(
+            f"clip={given.options['clip']},{given.values[1]} cannot be given here, a comma ends "
+            "it: use clip=hf-hub:ORG/REPO or clip=local-dir:FOLDER"
+        )
     limit, normalise = _limit(given), given.option("normalise", "yes", ("yes", "no"))
     place = resolve_device(device)
     path = Path(given.path)
