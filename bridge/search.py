@@ -119,8 +119,8 @@ class Embedder:
             if spec is None:
                 raise UserError(
                     f"the memories of {space} do not say which encoder made them: name it with "
-                    f"--encoder {space}=SPEC, or embed the query yourself and search from Python "
-                    "with Bridge.project and bridge.search_memory"
+                    f"--encoder {space}=SPEC, ask in another of a bridge's spaces with --via, or "
+                    "embed the query yourself and use Bridge.project and bridge.search_memory"
                 )
             self._loaded[space] = self._load(spec, space)
         return self._loaded[space]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,7 +31,6 @@ def doctor(
     is nearest to its own sentence. Exit code 1 if a check fails.
     """
     import time
-    from tempfile import TemporaryDirectory
 
     from features.doctor import examine
     from features.encoders import load_encoder
@@ -43,12 +41,11 @@ def doctor(
     if not json:
         _print_description(loaded, seconds)
     findings = []
-    with TemporaryDirectory() as folder:
-        for finding in examine(loaded, _samples(encoder, Path(folder))):
-            findings.append(finding)
-            if not json:
-                mark = "ok    " if finding.passed else "FAILED"
-                typer.echo(f"{mark}  {finding.check}: {finding.told}")
+    for finding in examine(loaded, _samples(encoder)):
+        findings.append(finding)
+        if not json:
+            mark = "ok    " if finding.passed else "FAILED"
+            typer.echo(f"{mark}  {finding.check}: {finding.told}")
     failed = [finding.check for finding in findings if not finding.passed]
     if json:
         print_json(
@@ -65,15 +62,12 @@ def doctor(
         raise typer.Exit(USER_ERROR)
 
 
-def _samples(spec: str, folder: Path) -> Samples:
+def _samples(spec: str) -> Samples:
     """Numbers for the mini encoders, which know nothing else; the real world for all others."""
-    if spec.partition(":")[0] in ("mini", "mini-clip", "mini-clap", "mini-ulip"):
-        from features.keypad_files import keypad_samples
+    from features.samples import number_samples, real_samples
 
-        return keypad_samples(folder)
-    from features.samples import real_samples
-
-    return real_samples()
+    mini = spec.partition(":")[0] in ("mini", "mini-clip", "mini-clap", "mini-ulip")
+    return number_samples() if mini else real_samples()
 
 
 def _print_description(encoder: Encoder, seconds: float) -> None:

@@ -69,6 +69,7 @@ def extract(
     from features.encoders import load_encoder
     from features.errors import UserError
     from features.extract import extract as run_extract
+    from features.files import require_h5
     from features.sources import read_source
     from features.space import modality_named
 
@@ -81,7 +82,7 @@ def extract(
         column=column,
         id_column=id_column,
         label_column=label_column,
-        where=pairs("--where", where),
+        where=pairs("--where", where, form="COLUMN=VALUE"),
     )
     for sentence in items.notes:
         note(sentence)
@@ -89,7 +90,7 @@ def extract(
         items,
         load_encoder(encoder, device=device, precision=precision),
         kind,
-        out,
+        require_h5(out),
         batch_size=batch_size,
         dtype="float16" if dtype == "float16" else "float32",
         workers=workers,

@@ -73,11 +73,11 @@ def import_memory(
     from features.exchange.importing import import_memory as run_import
     from features.exchange.made_by import header_for
     from features.exchange.opening import open_embeddings
-    from features.files import refuse_existing
+    from features.files import refuse_existing, require_h5
     from features.space import modality_named
 
     kind = modality_named(modality)
-    refuse_existing(out, overwrite=overwrite)
+    refuse_existing(require_h5(out), overwrite=overwrite)
     file = open_embeddings(source, kind, key=key)
     wanted = ColumnNames(ids, id_column, label_column, item_column)
     columns, notes = choose_columns(file, kind, wanted)

@@ -50,7 +50,10 @@ def import_cmcr(
         raise UserError(f"{out} is a bridge already: pass --overwrite or choose another output")
     if out.is_file():
         raise UserError(f"{out} is a file but a bridge is a folder: choose another output")
-    encoders = {name: _described(spec) for name, spec in pairs("--encoder", encoder).items()}
+    encoders = {
+        name: _described(spec)
+        for name, spec in pairs("--encoder", encoder, form="SPACE=SPEC").items()
+    }
     bridge = import_published(checkpoints, name=out.name, spaces=space or (), encoders=encoders)
     bridge.save(out)
     if json:

@@ -41,13 +41,13 @@ EncoderOverrides = Annotated[
 ]
 
 
-def pairs(option: str, values: Sequence[str] | None) -> dict[str, str]:
+def pairs(option: str, values: Sequence[str] | None, *, form: str = "NAME=VALUE") -> dict[str, str]:
     """`NAME=VALUE` options as a dict. Raises UserError for one without `=`."""
     parsed = {}
     for value in values or ():
         name, separator, rest = value.partition("=")
         if not separator or not name:
-            raise UserError(f"{option} {value} should read NAME=VALUE")
+            raise UserError(f"{option} {value} should read {form}")
         parsed[name] = rest
     return parsed
 

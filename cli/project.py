@@ -24,12 +24,13 @@ def project(
     from bridge.artefact import load
     from bridge.projection import project_memory
     from cli.progress import BarProgress
+    from features.files import require_h5
     from features.memory import Memory
 
     made = project_memory(
         load(bridge, device=device),
         Memory(memory),
-        out,
+        require_h5(out),
         overwrite=overwrite,
         trust_encoder=trust_encoder,
         progress=BarProgress(),

@@ -58,7 +58,9 @@ def query(
         raise UserError("say what to search: give either --index or --memory")
     parsed = Query.parse(what, None if modality is None else modality_named(modality))
     embedder = Embedder(
-        device=device, overrides=pairs("--encoder", encoder), trust_encoder=trust_encoder
+        device=device,
+        overrides=pairs("--encoder", encoder, form="SPACE=SPEC"),
+        trust_encoder=trust_encoder,
     )
     hits = _search(parsed, embedder, bridge, index, memory, k, via)
     if json:

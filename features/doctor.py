@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NORM_TOLERANCE = 1e-3
 # Cosine of an item's embeddings in different company; low precision rounds by batch size.
-SAME = {"float32": 0.999999, "bfloat16": 0.999, "float16": 0.9999}
+SAME = {"fp32": 0.999999, "bf16": 0.999, "fp16": 0.9999}
 ALIKE = 0.9999  # above this, two different things are not told apart
 
 
@@ -67,7 +67,7 @@ def _norms(modality: Modality, rows: Tensor, dimension: int) -> Finding:
     return Finding(
         f"{modality}: unit embeddings",
         passed,
-        f"{len(rows)} of {rows.shape[1]} dimensions, norms {low:.6f} to {high:.6f}",
+        f"{len(rows)} items, {rows.shape[1]} dimensions, norms {low:.6f} to {high:.6f}",
     )
 
 
@@ -87,7 +87,7 @@ def _same_in_any_company(
     alone = torch.cat([encoder.encode([array], modality) for array in arrays])
     reversed_ = encoder.encode(arrays[::-1], modality).flip(0)
     lowest = float(min((rows * other).sum(dim=1).min() for other in (alone, reversed_)))
-    wanted = SAME.get(encoder.description.precision, SAME["float32"])
+    wanted = SAME.get(encoder.description.precision, SAME["fp32"])
     return Finding(
         f"{modality}: the same in any batch",
         lowest >= wanted,

@@ -80,6 +80,13 @@ def refuse_existing(
         raise UserError(f"{path} exists: pass {remedy} or choose another output")
 
 
+def require_h5(path: Path) -> Path:
+    """`path`, the output of a command. Raises UserError unless it is called NAME.h5."""
+    if path.suffix != ".h5":
+        raise UserError(f"a memory is called NAME.h5, not {path.name}: write {path.name}.h5")
+    return path
+
+
 def refuse_folder(path: Path) -> None:
     """Raise UserError if `path` is a folder."""
     if path.is_dir():

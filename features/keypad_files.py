@@ -18,7 +18,6 @@ import numpy as np
 from features import keypad
 from features.files import replacing
 from features.progress import SILENT, Progress
-from features.samples import Samples
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -68,25 +67,6 @@ def write_keypad_numbers(folder: Path, *, seed: int = 0, progress: Progress = SI
         _write_table(table, "path", rows)
     if not (folder / "texts.csv").exists():
         _write_table(folder / "texts.csv", "text", _sentences(rngs[3]))
-
-
-def keypad_samples(folder: Path, *, seed: int = 0) -> Samples:
-    """One file of every modality for three unseen numbers, each with a sentence."""
-    rng = np.random.default_rng(seed)
-    writers = {
-        "image": ("png", _write_image),
-        "audio": ("wav", _write_sound),
-        "points": ("npz", _write_points),
-    }
-    made: Samples = {"image": [], "audio": [], "points": []}
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in rng.choice(keypad.numbers("test"), 3, replace=False):
-        for modality, pairs in made.items():
-            suffix, write = writers[modality]
-            path = folder / f"{number}.{suffix}"
-            write(_Sample(str(number), "test", 0), path, rng)
-            pairs.append((path, keypad.sentences(str(number))[0]))
-    return made
 
 
 def _samples(train: int, test: int) -> Iterator[_Sample]:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 FORMAT = "mcr-bridge memory"
 VERSION = 1
+FOREIGN = (".npy", ".npz", ".parquet", ".safetensors", ".fbin", ".f16bin")  # see `mcr import`
 StoredDtype = Literal["float16", "float32"]
 
 
@@ -101,7 +102,7 @@ class Memory:
         except (OSError, KeyError, ValueError, IndexError, RuntimeError) as error:
             raise UserError(
                 f"{self.path} is not a readable memory ({' '.join(str(error).split())}): "
-                "make it again with `mcr extract`"
+                f"{_remedy(self.path)}"
             ) from error
 
     def _check_format(self, attributes: Any) -> None:
@@ -190,6 +191,14 @@ class Memory:
                 f"{self.path} is damaged: its content has fingerprint {found}, it was written "
                 f"with {self.fingerprint}; make it again with `mcr extract`"
             )
+
+
+def _remedy(path: Path) -> str:
+    if path.suffix in FOREIGN:
+        return "make a memory of it with `mcr import`"
+    if path.suffix == ".faiss":
+        return "it looks like an index, which is given with --index"
+    return "make it again with `mcr extract`"
 
 
 def _read_header(file: Any) -> MemoryHeader:

@@ -98,9 +98,13 @@ def _load(path: Path, what: str) -> Any:
             return torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
     except pickle.UnpicklingError as error:
         found = str(error).partition("Unsupported global: GLOBAL ")[2].split(" ")[0]
+        if not found:
+            raise UserError(
+                f"{path} cannot be read as {what}: give a .pt or .safetensors file"
+            ) from error
         raise UserError(
-            f"{path} holds Python objects{f' ({found})' if found else ''}, which could run code "
-            f"when they are read: save its state_dict as .safetensors and give that"
+            f"{path} holds Python objects ({found}), which could run code when they are read: save "
+            "its state_dict as .safetensors and give that"
         ) from error
     except RuntimeError as error:
         if "TorchScript" in str(error):

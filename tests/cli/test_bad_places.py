@@ -51,7 +51,7 @@ def making(w: Workshop, out: Path) -> dict[str, Arguments]:
 
 @pytest.mark.parametrize("command", ["extract", "train", "project", "index", "fit"])
 def test_an_output_that_exists_is_kept(workshop, tmp_path, command):
-    out = tmp_path / "out.faiss"
+    out = tmp_path / ("out.faiss" if command == "index" else "out.h5")
     target = out / "bridge.json" if command == "train" else out
     target.parent.mkdir(exist_ok=True)
     file(target, "precious")
@@ -63,10 +63,17 @@ def test_an_output_that_exists_is_kept(workshop, tmp_path, command):
 
 @pytest.mark.parametrize("command", ["extract", "project", "index", "fit"])
 def test_a_folder_is_never_replaced_by_a_file(workshop, tmp_path, command):
-    out = tmp_path / "out.faiss"
+    out = tmp_path / ("out.faiss" if command == "index" else "out.h5")
     out.mkdir()
     assert str(out) in refused(*making(workshop, out)[command], "--overwrite")
     assert out.is_dir()
+
+
+@pytest.mark.parametrize("command", ["extract", "project"])
+def test_a_memory_is_called_by_its_kind(workshop, tmp_path, command):
+    for name in ("out.npy", "out"):
+        sentence = refused(*making(workshop, tmp_path / name)[command])
+        assert sentence == f"a memory is called NAME.h5, not {name}: write {name}.h5"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")

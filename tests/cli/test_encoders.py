@@ -82,9 +82,9 @@ def test_what_is_missing_here_is_told_with_the_line_that_installs_it(monkeypatch
 
 def test_extract_names_all_encoders_when_one_is_mistyped(workshop, tmp_path):
     arguments = list(extract(workshop, workshop.files / "images.csv", tmp_path))
-    arguments[arguments.index("-e") + 1] = "klip"
+    arguments[arguments.index("-e") + 1] = "clpi"
     assert refused(*arguments).startswith(
-        f"'klip' is not an encoder, these are: {', '.join(ENCODERS)}, or MODULE:ATTRIBUTE"
+        f"'clpi' is not an encoder, did you mean clip, these are: {', '.join(ENCODERS)}, or "
     )
 
 

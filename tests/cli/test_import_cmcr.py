@@ -146,7 +146,7 @@ MISTAKES = {
     ),
     "malformed encoder": (
         lambda t: (extended(t / "ex_clap.pt", 0), "--encoder", "clap"),
-        "--encoder clap should read NAME=VALUE",
+        "--encoder clap should read SPACE=SPEC",
     ),
     "unknown encoder": (
         lambda t: (extended(t / "ex_clap.pt", 0), "--encoder", "clap=klap"),

@@ -17,8 +17,7 @@ from features.decode import read_audio, read_image, read_points
 from features.doctor import ALIKE, Finding, examine
 from features.encoders import load_encoder
 from features.encoders.mini.inputs import text_input
-from features.keypad_files import keypad_samples
-from features.samples import Samples, real_samples
+from features.samples import Samples, number_samples, real_samples
 from features.space import Space
 
 
@@ -28,9 +27,8 @@ def mini_clip() -> Any:
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
-    pytest.importorskip("sklearn")  # draws the digits
-    return keypad_samples(tmp_path_factory.mktemp("keypad"))
+def samples() -> Samples:
+    return number_samples()
 
 
 @pytest.mark.parametrize("name", ["mini-clip", "mini-clap", "mini-ulip"])
@@ -142,7 +140,7 @@ def test_another_dimension_than_the_space_says_is_found(samples: Samples) -> Non
     findings = list(examine(Ill(lambda rows, *_: rows, dimension=96), samples))
     failed = [finding for finding in findings if not finding.passed]
     assert [one.check for one in failed] == ["image: unit embeddings", "text: unit embeddings"]
-    assert failed[0].told == "3 of 128 dimensions, norms 1.000000 to 1.000000"
+    assert failed[0].told == "3 items, 128 dimensions, norms 1.000000 to 1.000000"
 
 
 def test_not_a_number_is_found(samples: Samples) -> None:
@@ -172,7 +170,7 @@ def test_what_is_told_are_the_figures(samples: Samples) -> None:
     rows = encoder.encode([encoder.input("image")(path) for path, _ in pairs], "image")
     texts = encoder.encode([encoder.input("text")(text) for _, text in pairs], "text")
     told = {one.check: one.told for one in examine(encoder, samples)}
-    assert told["image: unit embeddings"].startswith("3 of 128 dimensions, norms 1.0000")
+    assert told["image: unit embeddings"].startswith("3 items, 128 dimensions, norms 1.0000")
     off_diagonal = (rows @ rows.T)[~torch.eye(3, dtype=torch.bool)]
     highest = float(off_diagonal.max())
     assert highest < ALIKE

@@ -30,12 +30,12 @@ import torch
 import xxhash
 from torch.nn import functional as F
 
-from features.device import resolve_device, resolve_precision
+from features.device import precision_name, resolve_device, resolve_precision
 from features.encoders import EncoderDescription, LocalEmbeddings
 from features.encoders.clip.inputs import ClipImage, ClipText, image_steps
 from features.encoders.extras import require_package
 from features.encoders.hub import comes_from_hub, hub_access
-from features.encoders.spec import Argument, parse_argument
+from features.encoders.spec import Argument, parse_argument, space_name
 from features.errors import UserError
 from features.files import require_file
 from features.space import Space
@@ -70,6 +70,7 @@ def load_clip(argument: str, *, device: str = "auto", precision: str = "fp32") -
     """
     open_clip = require_package("open_clip", "the encoder clip")
     parsed = parse_argument(argument, family="clip", options=OPTIONS)
+    space = space_name(parsed, "clip")
     name, pretrained = _named(parsed, open_clip)
     where, dtype = resolve_device(device), resolve_precision(precision)
     quick_gelu = _quick_gelu(parsed, name, pretrained, open_clip)
@@ -98,18 +99,14 @@ def load_clip(argument: str, *, device: str = "auto", precision: str = "fp32") -
     return OpenClipEncoder(
         model,
         tokenizer,
-        Space(
-            parsed.options.get("space", "clip"),
-            _dimension(model, tokenizer(["a"]).to(where)),
-            ("image", "text"),
-        ),
+        Space(space, _dimension(model, tokenizer(["a"]).to(where)), ("image", "text")),
         EncoderDescription(
             name=f"open_clip {name}",
             spec=_spec(parsed, name, pretrained),
             weights=weights,
             modalities=("image", "text"),
             preprocessing=_preprocessing(model, tokenizer),
-            precision=str(dtype).removeprefix("torch."),
+            precision=precision_name(dtype),
             versions={
                 "open_clip": open_clip.__version__,
                 "torch": torch.__version__,
@@ -207,6 +204,8 @@ def _named(parsed: Argument, open_clip: Any) -> tuple[str, str | None]:
     models = open_clip.list_models()
     if name not in models:
         close = get_close_matches(name, models)
+        if name and Path(name).is_dir():
+            close = [f"local-dir:{name}"]
         raise UserError(
             f"'{name}' is not a model of open_clip{_did_you_mean(close)}: write clip:MODEL,TAG, "
             "clip:hf-hub:ORG/REPO or clip:local-dir:FOLDER; `mcr encoders clip` lists them"
@@ -216,7 +215,7 @@ def _named(parsed: Argument, open_clip: Any) -> tuple[str, str | None]:
     if not pretrained:
         raise UserError(
             f"clip:{name} names no weights: write clip:{name},TAG or clip:{name},FILE; its tags "
-            f"are {', '.join(tags) or 'none'}"
+            f"are {_few(tags)}"
         )
     if open_clip.is_pretrained_cfg(name, pretrained):
         return name, pretrained
@@ -224,7 +223,7 @@ def _named(parsed: Argument, open_clip: Any) -> tuple[str, str | None]:
         close = get_close_matches(pretrained, tags)
         raise UserError(
             f"'{pretrained}' is neither a file nor a tag of open_clip's "
-            f"{name}{_did_you_mean(close)}: its tags are {', '.join(tags) or 'none'}"
+            f"{name}{_did_you_mean(close)}: its tags are {_few(tags)}"
         )
     if not pretrained.endswith(".npz"):  # big_vision's, which only open_clip reads
         read_state(Path(pretrained), "CLIP weights")
@@ -239,6 +238,11 @@ def _asks_the_hub(name: str, pretrained: str | None, open_clip: Any) -> bool:
         text = (Path(name.removeprefix("local-dir:")) / CONFIG_FILE).read_text("utf-8", "replace")
         return "hf_model_name" in text or "hf_tokenizer_name" in text
     return "hf_model_name" in str(open_clip.get_model_config(name))
+
+
+def _few(tags: Sequence[str]) -> str:
+    told = ", ".join(tags[:4]) or "none"
+    return told if len(tags) <= 4 else f"{told} and {len(tags) - 4} more, see `mcr encoders clip`"
 
 
 def _did_you_mean(close: Sequence[str]) -> str:
