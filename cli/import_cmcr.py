@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.options import Json, Overwrite, pairs
-from cli.output import print_json
+from cli.output import note, print_json
 
 
 def import_cmcr(
@@ -56,6 +56,12 @@ def import_cmcr(
     }
     bridge = import_published(checkpoints, name=out.name, spaces=space or (), encoders=encoders)
     bridge.save(out)
+    unknown = [one.name for one in bridge.spaces.values() if not one.encoder.get("weights")]
+    if unknown:
+        note(
+            f"which weights the projectors of {' and '.join(unknown)} belong to is not recorded, "
+            "and will be taken on trust: record it with --encoder SPACE=SPEC"
+        )
     if json:
         print_json({"bridge": str(out), **bridge.about()})
         return
