@@ -7,6 +7,7 @@ processes, which start in milliseconds because nothing here imports torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,8 +126,8 @@ def _seek_parts(
             if not 0 < file.frames < MAX_FRAMES:
                 return None
             for span in choose(_length_at(file.frames, file.samplerate, sample_rate)):
-                frames, lead = _read_span(file, span, sample_rate)
-                parts.append(_cut(frames, file.samplerate, sample_rate, lead, span[1] - span[0]))
+                frames, skip = _read_span(file, span, sample_rate)
+                parts.append(_cut(frames, file.samplerate, sample_rate, skip, span[1] - span[0]))
     except (OSError, RuntimeError):
         return None
     return parts
@@ -140,28 +141,29 @@ def _length_at(frames: int, rate: int, sample_rate: int) -> int:
 def _read_span(
     file: SoundFile, span: tuple[int, int], sample_rate: int
 ) -> tuple[NDArray[np.float32], int]:
-    """The frames of a span and MARGIN_SECONDS around it, and how many come before it.
+    """The frames of a span with MARGIN_SECONDS around it, and how many samples come before it.
 
-    The margin lets the resampler's filter see the sound on both sides. Raises OSError if
-    the file ends before the span does.
+    The margin lets the resampler's filter see the sound on both sides. The frames begin where
+    a frame and a sample coincide: between two samples, the part would be resampled at other
+    moments than the whole. Raises OSError if the file ends before the span does.
     """
     rate = file.samplerate
     margin = round(MARGIN_SECONDS * rate)
-    first = span[0] * rate // sample_rate
+    together = rate // gcd(rate, sample_rate)  # frames from one such place to the next
+    start = max(0, span[0] * rate // sample_rate - margin) // together * together
     last = min(file.frames, -(-span[1] * rate // sample_rate))
-    start, stop = max(0, first - margin), min(file.frames, last + margin)
+    stop = min(file.frames, last + margin)
     file.seek(start)
     samples = file.read(stop - start, dtype="float32", always_2d=True)
     if len(samples) < stop - start:
         raise OSError("the file ends before its header says")
-    return samples, first - start
+    return samples, span[0] - start * sample_rate // rate
 
 
 def _cut(
-    samples: NDArray[np.float32], rate: int, sample_rate: int, lead: int, length: int
+    samples: NDArray[np.float32], rate: int, sample_rate: int, skip: int, length: int
 ) -> NDArray[np.float32]:
-    """Resample, drop the first `lead` frames, and give exactly `length` samples."""
-    skip = round(lead * sample_rate / rate)
+    """Resample, drop the first `skip` samples, and give exactly `length` of the rest."""
     mono = _resampled(samples, rate, sample_rate)[skip : skip + length]
     return np.pad(mono, (0, length - len(mono)))
 

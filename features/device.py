@@ -12,7 +12,9 @@ from features.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+# name on the command line and in descriptions -> name in torch
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+PRECISIONS = tuple(_DTYPES)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -45,10 +47,20 @@ def resolve_precision(name: str) -> torch.dtype:
     """The torch dtype called fp32, bf16 or fp16. Raises UserError for another name."""
     import torch
 
-    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if name not in dtypes:
+    if name not in _DTYPES:
         raise UserError(f"'{name}' is not a precision: use one of {', '.join(PRECISIONS)}")
-    return dtypes[name]
+    dtype: torch.dtype = getattr(torch, _DTYPES[name])
+    return dtype
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """What `resolve_precision` knows a dtype by; of others, torch's own name.
+
+    >>> precision_name(resolve_precision("bf16"))
+    'bf16'
+    """
+    of_torch = str(dtype).removeprefix("torch.")
+    return next((name for name, known in _DTYPES.items() if known == of_torch), of_torch)
 
 
 def cpu_count() -> int:

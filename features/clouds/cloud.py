@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # No file, and no array that a file describes, may be larger: a few bytes can claim terabytes.
 MAX_BYTES = 1 << 29
 _BYTE = 255
-_COLOUR_COLUMNS = 6
+_WITH_COLOURS = (6, 7, 9)  # columns of a table that may have colours
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,18 @@ class Cloud:
 def split_columns(table: NDArray[Any]) -> Cloud:
     """The cloud of a table (n, 3 or more) whose columns have no names.
 
-    Coordinates come first. Six columns are coordinates and colours, unless the last three have
-    a negative number: then they are normals. Raises ItemError for another shape.
+    Coordinates come first. Three columns with a negative number are no colours but normals.
+    6: coordinates and colours, or normals. 7: the same before an alpha or a label, which is
+    ignored. 9: coordinates, and colours and normals in either order. Any other number of columns
+    does not tell which of them are colours, and only coordinates are taken.
+    Raises ItemError for another shape.
     """
     if table.ndim != 2 or table.shape[1] < 3:
         raise ItemError(f"a point cloud is an array (n, 3), this one is {table.shape}")
-    xyz, rest = table[:, :3], table[:, 3:]
-    colours = table.shape[1] == _COLOUR_COLUMNS and not (rest < 0).any()
-    return Cloud(xyz, rest if colours else None)
+    width = table.shape[1]
+    starts = range(3, width - 2, 3) if width in _WITH_COLOURS else ()
+    triples = (table[:, start : start + 3] for start in starts)
+    return Cloud(table[:, :3], next((one for one in triples if not (one < 0).any()), None))
 
 
 def unit_colours(rgb: NDArray[Any]) -> NDArray[np.float32]:

@@ -69,7 +69,7 @@ class Encoder(Protocol):
 
     @property
     def description(self) -> EncoderDescription:
-        """What it is, for the memories it makes."""
+        """What it is, for the memories it makes; complete for a modality after its `input`."""
 
     def input(self, modality: Modality) -> ItemInput:
         """A picklable function from a path, or a sentence, to the array the network takes.
@@ -112,15 +112,23 @@ def load_encoder(
     spec: `NAME` or `NAME:ARGUMENT` of a known family (`clip:ViT-B-32,openai`, `mini:FILE`) or an
     entry point, or `MODULE:ATTRIBUTE[:ARGUMENT]` of a module of the user's.
     own_code: whether it may be the latter; not for a spec that stands in a file.
-    Raises UserError if there is no such encoder or its weights cannot be read.
+    Raises UserError if there is no such encoder, its weights cannot be read, or code that is not
+    of this package fails.
     """
-    from features.encoders.own import find_loader
+    from features.encoders.own import failed_to_load, find_loader
 
     load, argument = find_loader(spec, ENCODERS, own_code=own_code)
-    encoder = load(argument, device=device, precision=precision)
-    if not isinstance(encoder, Encoder):
-        raise UserError(
-            f"{spec} gave a {type(encoder).__name__}, which is no encoder: it needs space, "
-            "description, input and encode, see docs/own-encoders.md"
-        )
-    return encoder
+    try:
+        encoder = load(argument, device=device, precision=precision)
+        if isinstance(encoder, Encoder):  # asks for its properties, which may fail as well
+            return encoder
+    except UserError:
+        raise
+    except Exception as error:
+        if spec.partition(":")[0] in ENCODERS:
+            raise
+        raise failed_to_load(spec, error) from error
+    raise UserError(
+        f"{spec} gave a {type(encoder).__name__}, which is no encoder: it needs space, "
+        "description, input and encode, see docs/own-encoders.md"
+    )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -16,6 +18,8 @@ from features.errors import UserError
 GROUP = "mcr_bridge.encoders"
 _ATTRIBUTE = re.compile(r"(?P<module>[A-Za-z_]\w*(\.\w+)*):(?P<attribute>[A-Za-z_]\w*)")
 _CALLED = "load(argument, device=, precision=)"
+_TRACEBACK_LINES = 6  # that are told of a mistake in someone's code
+_PART_LINES = 3  # of these, at most for the message, and for each place: file, code, marks
 
 Loader = Callable[..., Any]
 
@@ -44,15 +48,32 @@ def find_loader(
         loader = _from_module(own["module"], own["attribute"], spec)
         return loader, spec[own.end() + 1 :]
     known = ", ".join([*families, *points])
+    close = get_close_matches(name.lower(), [*families, *points], 1)
+    meant = f", did you mean {close[0]}" if close else ""
     raise UserError(
-        f"'{spec}' is not an encoder, these are: {known}, or MODULE:ATTRIBUTE of your own; see "
-        "`mcr encoders`. Embeddings that are made already become a memory with `mcr import`"
+        f"'{spec}' is not an encoder{meant}, these are: {known}, or MODULE:ATTRIBUTE of your own; "
+        "see `mcr encoders`. Embeddings that are made already become a memory with `mcr import`"
     )
 
 
 def installed_encoders() -> dict[str, EntryPoint]:
     """Encoders that installed packages offer, by name."""
     return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def failed_to_load(spec: str, error: Exception) -> UserError:
+    """What to tell of an exception in the code of an encoder's author, and where it was."""
+    lines = "".join(traceback.format_exception_only(error)).splitlines()[:_PART_LINES]
+    for place in reversed(traceback.format_tb(error.__traceback__)):
+        above = place.splitlines()[:_PART_LINES]
+        if len(above) + len(lines) > _TRACEBACK_LINES:
+            break
+        lines = above + lines
+    told = ": ".join(filter(None, [type(error).__name__, " ".join(str(error).split())]))
+    return UserError(
+        f"the encoder {spec} failed to load ({told}): mend its code",
+        details="\n".join(f"  {line}" for line in lines),
+    )
 
 
 def _from_entry_point(point: EntryPoint) -> Loader:
@@ -63,6 +84,10 @@ def _from_entry_point(point: EntryPoint) -> Loader:
             f"the encoder {point.name} cannot be loaded from {point.value} ({error}): install "
             "the package that offers it again"
         ) from error
+    except UserError:
+        raise
+    except Exception as error:  # the module is the package's own, and may raise anything
+        raise failed_to_load(point.name, error) from error
 
 
 def _from_module(module: str, attribute: str, spec: str) -> Loader:
@@ -89,6 +114,10 @@ def _import(module: str, spec: str) -> Any:
             f"'{spec}' is neither a known encoder (see `mcr encoders`) nor a module of yours: no "
             f"module {module} is installed or lies in {here}"
         ) from error
+    except UserError:
+        raise
+    except Exception as error:  # the module is the user's own, and may raise anything
+        raise failed_to_load(spec, error) from error
 
 
 def _callable(found: Any, spec: str) -> Loader:

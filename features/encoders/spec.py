@@ -6,10 +6,13 @@ sets an option.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from features.errors import UserError
+
+_SPACE_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
@@ -51,3 +54,18 @@ def parse_argument(text: str, *, family: str, options: Collection[str] = ()) -> 
         else:
             found[key] = value
     return Argument(tuple(values), found)
+
+
+def space_name(argument: Argument, default: str) -> str:
+    """What `space=` says, or `default`: bridges name their tensors SPACE/NAME.
+
+    Raises UserError if it is empty or has other than letters of ASCII, digits, dots, underscores
+    and hyphens.
+    """
+    name = argument.options.get("space", default)
+    if "space" in argument.options and not _SPACE_NAME.fullmatch(name):
+        raise UserError(
+            f"space={name} does not name a space: use letters, digits, dots, underscores and "
+            "hyphens, such as space=clip-large"
+        )
+    return name

@@ -88,6 +88,37 @@ def test_a_part_is_what_the_whole_has_there(tmp_path: Path, rate: int) -> None:
         np.testing.assert_allclose(part, whole[start:stop], atol=2e-6)
 
 
+@pytest.mark.parametrize("sample_rate", [48_000, 16_000, 8000])
+@pytest.mark.parametrize("rate", [11_025, 22_050, 44_100, 48_000, 44_101])
+def test_a_part_between_two_frames_is_not_shifted(
+    tmp_path: Path, rate: int, sample_rate: int
+) -> None:
+    path = write_sound(tmp_path / "s.wav", noise(4.37, rate), rate)
+    whole = read_audio(path, sample_rate)
+    width = sample_rate // 2 + 1
+    middle, end = (len(whole) - width) // 2, len(whole) - width
+    starts = [7, 1001, sample_rate + 1, middle, middle + 1, middle + 2, end - 1, end]
+    spans = [(start, start + width) for start in starts]
+    parts = read_audio_parts(path, sample_rate, lambda _: spans)
+    for part, (start, stop) in zip(parts, spans, strict=True):
+        np.testing.assert_allclose(part, whole[start:stop], atol=5e-6)
+        inside = part[20:-20]
+        likeness = {
+            shift: float(inside @ whole[start + 20 + shift :][: len(inside)])
+            for shift in range(-5, 6)
+            if start + shift >= 0 and stop - 20 + shift <= len(whole)
+        }
+        assert max(likeness, key=lambda shift: likeness[shift]) == 0
+
+
+def test_the_middle_window_of_a_real_length_is_where_it_is_said_to_be(tmp_path: Path) -> None:
+    for rate in (11_025, 22_050, 44_100):
+        path = write_sound(tmp_path / "s.wav", noise(21.37, rate), rate)
+        whole = read_audio(path, 48_000)
+        ((start, stop),) = (make := _make(sample_rate=48_000, window=480_000)).spans(len(whole))
+        np.testing.assert_allclose(make(path)[0], whole[start:stop], atol=5e-6)
+
+
 def test_only_the_parts_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_sound(tmp_path / "s.wav", noise(300, 8000), 8000)
     decoded, real = [], soundfile.SoundFile.read
@@ -169,9 +200,11 @@ def test_a_text_is_a_string_and_not_empty(text: str, tmp_path: Path) -> None:
         ("windows=fused", "windows=fused needs a model with feature fusion"),
         ("max_windows=0", "max_windows=0 is not a number of windows"),
         ("max_windows=-1", "max_windows=-1 is not a number of windows"),
+        ("max_windows=5", "max_windows=5 changes nothing with windows=centre, which is one win"),
+        ("windows=centre,max_windows=5", "add windows=tiled, or leave max_windows out"),
     ],
 )
-def test_unknown_windows_are_refused(argument: str, message: str) -> None:
+def test_windows_that_cannot_be_are_refused(argument: str, message: str) -> None:
     options = ("windows", "max_windows")
     with pytest.raises(UserError, match=message):
         choose_windows(parse_argument(argument, family="clap", options=options), fused=False)
@@ -181,6 +214,8 @@ def test_default_windows_follow_the_model() -> None:
     empty = parse_argument("", family="clap")
     assert choose_windows(empty, fused=True) == ("fused", 30)
     assert choose_windows(empty, fused=False) == ("centre", 30)
+    five = parse_argument("max_windows=5", family="clap", options=("max_windows",))
+    assert choose_windows(five, fused=True) == ("fused", 5)
 
 
 def test_log_mel_is_its_definition() -> None:

@@ -174,7 +174,7 @@ def test_bf16_stays_close(published: Any, cache: Path, tmp_path: Path) -> None:
     paths = [write_sound(tmp_path / "s.wav", noise(12))]
     full, low = (_load(published[1], cache, precision=one) for one in ("fp32", "bf16"))
     assert (low.description.precision, low.description.weights) == (
-        "bfloat16",
+        "bf16",
         full.description.weights,
     )
     texts = [np.array(text) for text in TEXTS]
@@ -323,6 +323,8 @@ def test_without_a_hub_a_published_name_is_missed_at_once(tmp_path: Path, name: 
         ("none/there/model.pt", "fp32", "CLAP weights none/there/model.pt does not exist"),
         ("630k-best", "fp16", "precision fp16 does not suit CLAP"),
         ("630k-best", "fp8", "'fp8' is not a precision"),
+        ("630k-best,space=", "fp32", "space= does not name a space: use letters, digits"),
+        ("laion/clap-htsat-unfused,space=a/b c", "fp32", "space=a/b c does not name a space"),
     ],
 )
 def test_what_is_no_clap_is_refused(argument: str, precision: str, message: str) -> None:

@@ -114,7 +114,7 @@ def test_low_precision_is_open_clips_own(folder: Path, images: list[Path], preci
     assert 0 < (embedded - exact.encode(batch, "image")).abs().max() < 0.05
     assert encoder.description.weights == exact.description.weights
     assert not differing(encoder.description.as_dict(), exact.description.as_dict())
-    assert encoder.description.precision != exact.description.precision
+    assert (exact.description.precision, encoder.description.precision) == ("fp32", precision)
 
 
 @pytest.mark.parametrize("form", ["weights.pt", "training.pt", "local-dir"])
@@ -332,6 +332,8 @@ def test_the_activation_of_a_checkpoint_can_be_told(folder: Path):
         ("local-dir:/nowhere", "configuration /nowhere/open_clip_config.json does not exist"),
         ("local-dir:FOLDER", "the weights of clip:local-dir:.* hold Python objects"),
         (f"{MODEL},x,gelu=quick", "has no option 'gelu': its options are space, quick_gelu"),
+        (f"{MODEL},WEIGHTS,space=", "space= does not name a space: use letters, digits, dots"),
+        (f"{MODEL},WEIGHTS,space=a/b c", "space=a/b c does not name a space"),
         (f"{MODEL},WEIGHTS,quick_gelu=maybe", "quick_gelu=maybe is not known: use .*yes|no"),
         ("ViT-S-32,WEIGHTS", "open_clip cannot load .*check that the weights belong to the model"),
         (f"{MODEL},EVIL", "holds Python objects .*could run code"),
@@ -376,6 +378,16 @@ def test_without_a_network_a_missing_model_fails_at_once(
     monkeypatch.setattr(hub_constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"not in the local cache .*HF_HUB_OFFLINE is set.*FILE"):
         load_encoder(f"clip:{spec}", device="cpu")
+
+
+@pytest.mark.parametrize("text", ["", " \n\t"])
+def test_a_text_without_words_is_an_item_error(folder: Path, tmp_path: Path, text: str):
+    read = _load(folder).input("text")
+    (tmp_path / "t.txt").write_text(text)
+    for item in (text, tmp_path / "t.txt"):
+        with pytest.raises(ItemError, match=r"^the text is empty$"):
+            read(item)
+    assert read(" a dog").tolist() == read("a dog").tolist()
 
 
 def test_a_broken_picture_is_an_item_error(folder: Path, images: list[Path], tmp_path: Path):

@@ -14,7 +14,7 @@ from features.encoders import ENCODERS, catalogue, extras, load_encoder, own
 from features.encoders.extras import EXTRAS, install_line, installed, require_package
 from features.encoders.mini.encoder import load_builtin_clip
 from features.encoders.own import find_loader, installed_encoders
-from features.encoders.spec import Argument, parse_argument
+from features.encoders.spec import Argument, parse_argument, space_name
 from features.errors import UserError
 from features.space import MODALITIES
 
@@ -66,6 +66,22 @@ def test_an_option_has_a_default_and_a_choice():
     assert argument.option("fusion", "no", ("no", "yes")) == "no"
     with pytest.raises(UserError, match=r"^windows=tiled is not known: use windows=one\|two$"):
         argument.option("windows", "one", ("one", "two"))
+
+
+def test_a_space_has_its_own_name_or_the_familys():
+    assert space_name(Argument(("x",), {}), "clip") == "clip"
+    for name in ("clip-large", "a", "B.1_c"):
+        assert space_name(Argument((), {"space": name}), "clip") == name
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b c", "a/b", "a b", "clip\n", "räume", "a=b"])
+def test_what_cannot_stand_in_a_tensors_name_names_no_space(name):
+    with pytest.raises(UserError) as error:
+        space_name(Argument((), {"space": name}), "clip")
+    assert str(error.value) == (
+        f"space={name} does not name a space: use letters, digits, dots, underscores and hyphens, "
+        "such as space=clip-large"
+    )
 
 
 # --- loaders
@@ -187,6 +203,95 @@ def test_what_is_loaded_must_be_an_encoder(here: Path):
     )
     with pytest.raises(UserError, match=message):
         load_encoder("mine:load", device="cpu")
+
+
+BROKEN = """import torch
+
+def load(argument, *, device, precision):
+    if argument == "quiet":
+        raise KeyError
+    if argument == "own sentence":
+        from features.errors import UserError
+        raise UserError("it is the user's")
+    return build(argument)
+
+def build(argument):
+    layer = torch.nn.Linear(1, 1)
+    layer.load_state_dict({"many": 1, "lines": 2})
+"""
+
+
+@pytest.mark.parametrize("through", ["module", "entry point"])
+def test_a_mistake_in_someones_loader_names_the_encoder_and_the_place(here, monkeypatch, through):
+    spec = {"module": "broken_one:load", "entry point": "broken"}[through]
+    (here / "broken_one.py").write_text(BROKEN)
+    if through == "entry point":
+        offer(here, monkeypatch, broken="broken_one:load")
+        monkeypatch.syspath_prepend(here)
+    with pytest.raises(UserError) as error:
+        load_encoder(f"{spec}:quiet", device="cpu")
+    assert str(error.value) == f"the encoder {spec}:quiet failed to load (KeyError): mend its code"
+    place = f'File "{here / "broken_one.py"}", line 5, in load'
+    lines = error.value.details.splitlines()
+    assert any(place in line for line in lines)
+    assert lines[-1] == "  KeyError"
+    assert isinstance(error.value.__cause__, KeyError)
+    with pytest.raises(
+        UserError, match=r"failed to load \(RuntimeError: Error\(s\) in loading st"
+    ) as error:
+        load_encoder(spec, device="cpu")
+    assert "\n" not in str(error.value)
+    lines = error.value.details.splitlines()
+    assert 4 <= len(lines) <= 6
+    assert lines[0].startswith("    File ")
+    assert all(line.startswith("  ") for line in lines)
+    assert any("RuntimeError: Error(s)" in line for line in lines)
+    with pytest.raises(UserError, match=r"^it is the user's$"):
+        load_encoder(f"{spec}:own sentence", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("code", "told", "place"),
+    [
+        ("x = 1\ny = x / 0\n", "ZeroDivisionError: division by zero", 'broken_two.py", line 2'),
+        ("def load(:\n", "SyntaxError: invalid syntax (broken_two.py, line 1)", 'two.py", line 1'),
+    ],
+)
+def test_a_mistake_in_someones_module_names_the_encoder_too(here, monkeypatch, code, told, place):
+    (here / "broken_two.py").write_text(code)
+    offer(here, monkeypatch, broken="broken_two:load")
+    for spec in ("broken_two:load", "broken"):
+        with monkeypatch.context() as patch:
+            if spec == "broken":
+                patch.syspath_prepend(here)
+            with pytest.raises(UserError) as error:
+                load_encoder(spec, device="cpu")
+        assert str(error.value) == f"the encoder {spec} failed to load ({told}): mend its code"
+        assert place in error.value.details
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="isinstance no longer asks properties")
+def test_a_property_that_fails_is_a_mistake_like_another(here):
+    (here / "broken_three.py").write_text(
+        "class load:\n"
+        "    def __init__(self, argument, *, device, precision): ...\n"
+        "    @property\n"
+        "    def space(self): return {}['missing']\n"
+        "    description = input = encode = print\n"
+    )
+    with pytest.raises(
+        UserError, match=r"broken_three:load failed to load \(KeyError: 'missing'\)"
+    ):
+        load_encoder("broken_three:load", device="cpu")
+
+
+def test_a_mistake_of_this_packages_own_is_not_the_users(monkeypatch):
+    def fail(_argument, **_):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("features.encoders.mini.encoder.load_builtin_clip", fail)
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        load_encoder("mini-clip", device="cpu")
 
 
 # --- optional packages

@@ -182,7 +182,7 @@ def test_the_example_is_an_encoder_with_the_right_figures(here: Path) -> None:
     corner = encoder.encode([batch[0][:16, 16:32].repeat(4, axis=0).repeat(4, axis=1)], "image")
     torch.testing.assert_close(found.local[0, 1], corner[0], atol=1e-5, rtol=0)
     low = load_encoder("my_encoder:load:24", device="cpu", precision="bf16")
-    assert low.description.precision == "bfloat16"
+    assert low.description.precision == "bf16"
     assert low.description.weights == encoder.description.weights
 
 
@@ -231,6 +231,19 @@ def test_mistakes_in_an_encoder_get_one_sentence(
             source, load_encoder("my_encoder:load", device="cpu"), "image", here / "m.h5", workers=1
         )
     assert "\n" not in str(error.value)
+
+
+def test_a_mistake_in_the_loader_is_told_as_the_page_says(here: Path) -> None:
+    (here / "my_encoder.py").write_text(
+        MODULE.replace("return Colours(", "1 / 0\n    return Colours(")
+    )
+    run = mcr("doctor", "my_encoder:load", "--device", "cpu")
+    message, *place = run.stderr.splitlines()
+    assert run.exit_code == 1
+    assert message.removeprefix("error: ") in " ".join(PAGE.split())
+    assert message.startswith("error: the encoder my_encoder:load failed to load (ZeroDivisionErr")
+    assert f'  File "{here / "my_encoder.py"}", line ' in place[-4 if "^" in place[-2] else -3]
+    assert place[-1] == "  ZeroDivisionError: division by zero"
 
 
 def test_code_is_not_run_because_a_file_names_it(

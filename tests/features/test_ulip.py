@@ -177,6 +177,8 @@ def test_another_point_network_is_refused(tmp_path: Path) -> None:
         ("none.pt,points=511", "points=511 is not a number of points from 512"),
         ("none.pt,points=many", "points=many is not"),
         ("none.pt,normalise=maybe", "normalise=maybe is not known: use normalise=yes|no"),
+        ("none.pt,space=", "space= does not name a space: use letters, digits"),
+        ("none.pt,space=a/b c", "space=a/b c does not name a space"),
         ("none.pt,start=3", "the encoder ulip has no option 'start'"),
     ],
 )

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from features.device import precision_name
 from features.encoders import EncoderDescription, LocalEmbeddings
 from features.encoders.clap.inputs import AudioInput, TextInput, dequantise
 from features.space import Space
@@ -74,7 +75,7 @@ class ClapEncoder:
                 "audio": {**_window_settings(audio_input), **network.audio_settings},
                 "text": network.text_settings,
             },
-            precision=str(network.dtype).removeprefix("torch."),
+            precision=precision_name(network.dtype),
             versions={**_versions(packages), "device": network.device.type},
         )
 

@@ -18,7 +18,7 @@ from features.encoders.clap.precision import FullPrecision, casting, exact_convo
 from features.encoders.clap.tokens import own_tokenizer, vocabulary_hash
 from features.encoders.extras import require_package
 from features.encoders.hub import hub_access
-from features.encoders.spec import Argument
+from features.encoders.spec import Argument, space_name
 from features.errors import UserError
 from features.tensors import tensors_hash
 
@@ -39,6 +39,7 @@ def load_hf(argument: Argument, *, device: str, precision: str) -> ClapEncoder:
     with quietly():
         require_package("transformers", "CLAP")
     on, dtype = resolve_device(device), resolve_precision(precision)
+    space = space_name(argument, "clap")
     local = Path(argument.path).is_dir()
     folder = Path(argument.path) if local else _download(argument.path)
     for name in NEEDED:
@@ -70,7 +71,7 @@ def load_hf(argument: Argument, *, device: str, precision: str) -> ClapEncoder:
         ),
         name=f"transformers {folder.resolve().name if local else argument.path}",
         spec=",".join([f"clap:{model_name}", *options]),
-        space=argument.options.get("space", "clap"),
+        space=space,
         packages=("transformers",),
     )
 

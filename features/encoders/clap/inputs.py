@@ -105,7 +105,7 @@ def fill_window(samples: NDArray[np.float32], window: int) -> NDArray[np.float32
 def choose_windows(argument: Argument, *, fused: bool) -> tuple[str, int]:
     """What `windows=` and `max_windows=` say: by default fused if the model is, else centre.
 
-    Raises UserError for a choice that the model does not have.
+    Raises UserError for a choice that the model does not have, or that would change nothing.
     """
     windows = argument.option("windows", "fused" if fused else "centre", WINDOWS)
     if windows == "fused" and not fused:
@@ -116,4 +116,9 @@ def choose_windows(argument: Argument, *, fused: bool) -> tuple[str, int]:
     given = argument.options.get("max_windows", str(MAX_WINDOWS))
     if not (given.isdecimal() and int(given) > 0):
         raise UserError(f"max_windows={given} is not a number of windows: use 1, 2, ...")
+    if windows == "centre" and "max_windows" in argument.options:
+        raise UserError(
+            f"max_windows={given} changes nothing with windows=centre, which is one window: add "
+            "windows=tiled, or leave max_windows out"
+        )
     return windows, int(given)

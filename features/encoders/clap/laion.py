@@ -24,7 +24,7 @@ from features.encoders.clap.precision import FullPrecision, casting, exact_convo
 from features.encoders.clap.tokens import roberta_folder, roberta_tokenizer, vocabulary_hash
 from features.encoders.extras import install_line, installed
 from features.encoders.hub import hub_access
-from features.encoders.spec import Argument
+from features.encoders.spec import Argument, space_name
 from features.errors import UserError
 from features.tensors import load_exactly, read_state, tensors_hash
 
@@ -49,6 +49,7 @@ def load_laion(
         if not installed(package):
             raise UserError(f"CLAP needs the package {package}: {install_line(package)}")
     on, dtype = resolve_device(device), resolve_precision(precision)
+    space = space_name(argument, "clap")
     path = _download(published) if published else Path(argument.path)
     tensors = read_state(path, "CLAP weights")
     tensors.pop(NOT_LOADED, None)
@@ -73,7 +74,7 @@ def load_laion(
         audio_input,
         name=f"laion-clap {published or path.stem}",
         spec=_spec(argument, published or str(path.resolve())),
-        space=argument.options.get("space", "clap"),
+        space=space,
         packages=PACKAGES,
     )
 

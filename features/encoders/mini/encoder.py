@@ -18,7 +18,7 @@ import xxhash
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from features.device import resolve_device, resolve_precision
+from features.device import precision_name, resolve_device, resolve_precision
 from features.encoders import EncoderDescription
 from features.encoders.mini.config import MiniConfig
 from features.encoders.mini.inputs import MiniInput
@@ -56,7 +56,7 @@ class MiniEncoder:
             weights=weights_hash(towers),
             modalities=config.modalities,
             preprocessing=asdict(config),
-            precision=str(dtype).removeprefix("torch."),
+            precision=precision_name(dtype),
             versions={"torch": torch.__version__, "device": device.type},
         )
         self.towers = {

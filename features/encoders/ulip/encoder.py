@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from features.device import resolve_precision
+from features.device import precision_name, resolve_precision
 from features.encoders import EncoderDescription
 from features.encoders.ulip.image import normalise_pixels
 from features.encoders.ulip.inputs import ImageInput, PointsInput, TextInput, clip_tokenizer
@@ -74,7 +74,7 @@ class UlipEncoder:
             weights=weights,
             modalities=modalities,
             preprocessing=steps,
-            precision=str(dtype).removeprefix("torch."),
+            precision=precision_name(dtype),
             versions={"torch": torch.__version__, "device": device.type},
         )
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from features.device import resolve_device
-from features.encoders.spec import Argument, parse_argument
+from features.encoders.spec import Argument, parse_argument, space_name
 from features.encoders.ulip.encoder import OPEN_CLIP, OPEN_CLIP_DIMENSION, UlipEncoder
 from features.encoders.ulip.image import ImageTransformer
 from features.encoders.ulip.points import PointBERT
@@ -47,6 +47,7 @@ def load(argument: str, *, device: str, precision: str) -> UlipEncoder:
             "it: use clip=hf-hub:ORG/REPO or clip=local-dir:FOLDER"
         )
     limit, normalise = _limit(given), given.option("normalise", "yes", ("yes", "no"))
+    space = space_name(given, "")  # without one, the encoder knows its own
     place = resolve_device(device)
     path = Path(given.path)
     tensors = {
@@ -71,7 +72,7 @@ def load(argument: str, *, device: str, precision: str) -> UlipEncoder:
         towers,
         dimension=shapes.dimension,
         settings=settings,
-        space=given.options.get("space"),
+        space=space,
         partner=partner,
         spec=",".join([f"ulip:{path.resolve()}", *_options(given)]),
         weights=tensors_hash(tensors),
