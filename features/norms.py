@@ -20,20 +20,57 @@ _CACHED = 1 << 18  # values converted at a time
 _HALF_TO_SINGLE_BITS = 13  # mantissa bits that float32 has more
 _HALF_TO_SINGLE_SCALE = np.float32(2.0**112)  # difference of the exponents' biases
 _NOT_FINITE = 65536.0  # what infinity's bits read as; NaN's read as more
+_LOWEST, _HIGHEST = 1e-15, 1e18  # norms between them have squares that float32 can hold
 
 
-def row_norms(batch: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """L2 norms of the rows (b, d), float32; NaN or infinite where a row has such values."""
+def row_norms(batch: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """L2 norms of the rows (b, d), precise to float32; NaN where a row has NaN or infinity.
+
+    Rows of any finite size have a finite norm, the largest float64 at most.
+    """
     step = max(1, _CACHED // max(1, batch.shape[1]))
     parts = [batch[start : start + step] for start in range(0, len(batch), step)]
-    of = _half_norms if batch.dtype == np.float16 and batch.flags.c_contiguous else _norms
-    return np.concatenate([of(part) for part in parts] or [np.zeros(0, np.float32)])
+    of = _half_norms if batch.dtype == np.float16 and batch.flags.c_contiguous else _wide_norms
+    found = np.concatenate([of(part) for part in parts] or [np.zeros(0)])
+    norms: NDArray[np.float64] = found.astype(np.float64)
+    extreme = np.flatnonzero(_extreme(norms))
+    for start in range(0, len(extreme), step):
+        rows = extreme[start : start + step]
+        norms[rows] = _scaled_norms(batch[rows])
+    return norms
 
 
-def _norms(rows: NDArray[Any]) -> NDArray[np.float32]:
+def unit(rows: NDArray[np.floating[Any]], norms: NDArray[np.float64]) -> NDArray[Any]:
+    """The rows (b, d) with norm 1, in float32 or float64; all are finite and none is zero.
+
+    norms: what `row_norms` says of them.
+    """
+    wide = rows.astype(np.promote_types(rows.dtype, np.float32))
+    extreme = np.flatnonzero(_extreme(norms))
+    if len(extreme):
+        wide[extreme] /= np.abs(wide[extreme]).max(axis=1, keepdims=True)
+    wide /= np.linalg.norm(wide, axis=1, keepdims=True)
+    return wide
+
+
+def _extreme(norms: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return ~((norms >= _LOWEST) & (norms <= _HIGHEST))  # true of NaN
+
+
+def _scaled_norms(rows: NDArray[Any]) -> NDArray[np.float64]:
+    """Norms of rows whose squares overflow or vanish: each is divided by its largest value."""
+    wide = rows.astype(np.float64)
+    largest = np.abs(wide).max(axis=1, initial=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        wide /= np.where(largest == 0, 1, largest)[:, None]  # infinite values become NaN
+        norms = largest * np.sqrt(_squares(wide))
+    return np.asarray(np.minimum(norms, np.finfo(np.float64).max))
+
+
+def _wide_norms(rows: NDArray[Any]) -> NDArray[Any]:
     wide = rows.astype(np.float32) if rows.dtype.itemsize < 4 else rows
     with np.errstate(over="ignore"):
-        return np.asarray(np.sqrt(_squares(wide)), dtype=np.float32)
+        return np.asarray(np.sqrt(_squares(wide)))
 
 
 def _squares(rows: NDArray[Any]) -> NDArray[Any]:
@@ -47,7 +84,7 @@ def _half_norms(rows: NDArray[np.float16]) -> NDArray[np.float32]:
     np.left_shift(magnitude, _HALF_TO_SINGLE_BITS, out=magnitude)
     single = magnitude.view(np.float32)
     np.multiply(single, _HALF_TO_SINGLE_SCALE, out=single)
-    norms = np.sqrt(_squares(single))
+    norms: NDArray[np.float32] = np.sqrt(_squares(single))
     doubtful = np.flatnonzero(norms >= _NOT_FINITE)
-    norms[doubtful] = _norms(rows[doubtful])
-    return np.asarray(norms, dtype=np.float32)
+    norms[doubtful] = _wide_norms(rows[doubtful])
+    return norms

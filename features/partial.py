@@ -45,6 +45,16 @@ class Failure:
     reason: str
 
 
+def write_failures(path: Path, failures: Sequence[Failure]) -> None:
+    """Write a list of failures, a JSON object a line; without any, remove an older list."""
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    with replacing(path) as temporary:
+        lines = (json.dumps(asdict(one)) + "\n" for one in failures)
+        temporary.write_text("".join(lines), encoding="utf-8")
+
+
 class Partial:
     """An unfinished output, open for appending by this process alone."""
 

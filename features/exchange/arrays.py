@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as _format
 
 from features.errors import UserError
-from features.exchange.embedding_file import EmbeddingFile, raw_blocks, require_embeddings
+from features.exchange.embedding_file import (
+    EmbeddingFile,
+    raw_blocks,
+    require_bytes,
+    require_embeddings,
+)
 from features.files import require_file
 from features.strings import StringColumn
 
@@ -24,7 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 npy: Any = _format  # has no types before NumPy 2
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)  # if encrypted
+_NO_HEADER = (ValueError, SyntaxError, TokenError, TypeError, RecursionError, MemoryError)
+_DEFLATED = 1032  # bytes that a byte of a deflated file stands for at most (zlib's documentation)
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -36,46 +44,38 @@ def open_npy(path: Path) -> EmbeddingFile:
         return path.open("rb")
 
     with opened() as file:
-        shape, dtype = _header(file, path)
-        require_embeddings(path, shape, dtype)
-        expected = file.tell() + shape[0] * shape[1] * dtype.itemsize
-    found = path.stat().st_size
-    if found < expected:
-        raise UserError(
-            f"{path} has {found} bytes but its {shape[0]} rows of {shape[1]} {dtype} need "
-            f"{expected}: it was not written or copied completely, make it again"
-        )
-    return EmbeddingFile(path, shape[0], shape[1], dtype, _blocks(opened, path, shape, dtype))
+        array = _header(file, path, path.stat().st_size)
+    _require_rows(array, path)
+    blocks = _blocks(opened, path, array)
+    return EmbeddingFile(path, array.shape[0], array.shape[1], array.dtype, blocks)
 
 
 def open_npz(path: Path, key: str | None) -> EmbeddingFile:
     """The array called `key`, or the only one of two axes, of an .npz file.
 
-    Arrays of n strings or whole numbers are its columns. Raises UserError if there is none.
+    Arrays of n strings or whole numbers are its columns; what is wrong with other arrays does not
+    matter. Raises UserError if there is none.
     """
     try:
         with zipfile.ZipFile(require_file(path, "embeddings")) as archive:
-            headers = {
-                name.removesuffix(".npy"): _member_header(archive, name, path)
-                for name in archive.namelist()
-                if name.endswith(".npy")
+            arrays = {
+                one.filename.removesuffix(".npy"): _member(archive, one, path)
+                for one in archive.infolist()
+                if one.filename.endswith(".npy")
             }
-    except (zipfile.BadZipFile, EOFError) as error:
+    except _DAMAGED as error:
         raise UserError(f"{path} is not a readable .npz file ({error}): make it again") from error
-    name = pick_array({name: shape for name, (shape, _) in headers.items()}, key, path)
-    shape, dtype = headers[name]
-    require_embeddings(path, shape, dtype)
-    columns = [
-        other
-        for other, (its_shape, its_dtype) in headers.items()
-        if its_shape == (shape[0],) and its_dtype.kind in "USiu"
-    ]
+    name = pick_array({name: one.shape for name, one in arrays.items()}, key, path)
+    array = arrays[name]
+    _require_rows(array, path)
+    rows, dimension = array.shape
+    columns = {n: c for n, c in arrays.items() if c.shape == (rows,) and c.dtype.kind in "USiuO"}
 
     def opened() -> BinaryIO:
         return zipfile.ZipFile(path).open(f"{name}.npy")  # type: ignore[return-value]
 
-    blocks = _blocks(opened, path, shape, dtype)
-    return EmbeddingFile(path, shape[0], shape[1], dtype, blocks, NpzColumns(path, columns))
+    blocks = _blocks(opened, path, array)
+    return EmbeddingFile(path, rows, dimension, array.dtype, blocks, NpzColumns(path, columns))
 
 
 def pick_array(shapes: dict[str, Sequence[int]], key: str | None, path: Path) -> str:
@@ -98,29 +98,60 @@ def pick_array(shapes: dict[str, Sequence[int]], key: str | None, path: Path) ->
 
 
 @dataclass(frozen=True)
+class StoredArray:
+    """What an array's header says; stored: bytes that follow it."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fortran: bool
+    stored: int
+
+
+@dataclass(frozen=True)
 class NpzColumns:
     """Arrays of n strings, bytes or whole numbers in an .npz file."""
 
     path: Path
-    names: Sequence[str]
+    arrays: Mapping[str, StoredArray]
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What the arrays are called."""
+        return list(self.arrays)
 
     def read(self, name: str) -> StringColumn:
-        """A column as text."""
-        with np.load(self.path, allow_pickle=False) as arrays:
-            values: NDArray[Any] = arrays[name]
-        if values.dtype.kind == "S":
-            values = np.char.decode(values, "utf-8")
-        return StringColumn.of(map(str, values.tolist()))
+        """A column as text. Raises UserError if it holds Python objects or is damaged."""
+        array = self.arrays[name]
+        if array.dtype.hasobject:
+            raise UserError(
+                f"the column {name} of {self.path} holds Python objects, which could run code when "
+                f"they are read: save numpy.array({name}, dtype=str), or give a table with --ids"
+            )
+        if array.stored < array.shape[0] * array.dtype.itemsize:
+            raise UserError(
+                f"the column {name} of {self.path} has {array.stored} bytes but its "
+                f"{array.shape[0]} values of {array.dtype} need more: make the file again"
+            )
+        try:
+            with np.load(self.path, allow_pickle=False) as arrays:
+                values: NDArray[Any] = arrays[name]
+            if values.dtype.kind == "S":
+                values = np.char.decode(values, "utf-8")
+            return StringColumn.of(map(str, values.tolist()))
+        except (*_DAMAGED, ValueError) as error:
+            raise UserError(
+                f"the column {name} of {self.path} is damaged ({error}): make the file again"
+            ) from error
 
 
 def _blocks(
-    opened: Callable[[], BinaryIO], path: Path, shape: Sequence[int], dtype: np.dtype[Any]
+    opened: Callable[[], BinaryIO], path: Path, array: StoredArray
 ) -> Callable[[], Iterator[NDArray[Any]]]:
     def blocks() -> Iterator[NDArray[Any]]:
         with opened() as file:
-            _header(file, path)
+            _header(file, path, 0)
             try:
-                yield from raw_blocks(file, path, shape[0], shape[1], dtype)
+                yield from raw_blocks(file, path, array.shape[0], array.shape[1], array.dtype)
             except _DAMAGED as error:
                 raise UserError(
                     f"{path} is damaged ({error}): it was not written or copied completely, make "
@@ -130,30 +161,39 @@ def _blocks(
     return blocks
 
 
-def _member_header(
-    archive: zipfile.ZipFile, name: str, path: Path
-) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    with archive.open(name) as file:
-        return _header(file, path)
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> StoredArray:
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise zipfile.BadZipFile(f"{member.filename} is not compressed as NumPy does it")
+    # The archive says what it likes of its members' sizes, but it is as long as it is.
+    packed = min(member.compress_size, path.stat().st_size)
+    with archive.open(member) as file:
+        return _header(file, path, min(member.file_size, packed * _DEFLATED))
 
 
-def _header(file: Any, path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _header(file: Any, path: Path, size: int) -> StoredArray:
+    """What the header of an open array of `size` bytes says."""
     try:
         version = npy.read_magic(file)
         if version not in _HEADERS:
             raise ValueError(f"version {version[0]}.{version[1]} of the format")
         shape, fortran, dtype = _HEADERS[version](file)
-    except ValueError as error:
+    except _NO_HEADER as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is not a readable array ({reason}): save it again") from error
-    if dtype.hasobject:
+    return StoredArray(shape, dtype, fortran, size - file.tell())
+
+
+def _require_rows(array: StoredArray, path: Path) -> None:
+    """Raise UserError unless the array could be embeddings and all of it is there."""
+    if array.dtype.hasobject:
         raise UserError(
             f"{path} holds Python objects, which could run code when they are read: save the "
             "embeddings as an array of floats"
         )
-    if fortran and len(shape) == 2 and 1 not in shape:
+    require_embeddings(path, array.shape, array.dtype)
+    if array.fortran and 1 not in array.shape:
         raise UserError(
             f"{path} is stored column by column (Fortran order) and memories are stored row by "
             "row: save numpy.ascontiguousarray(embeddings)"
         )
-    return shape, dtype
+    require_bytes(path, array.shape, array.dtype, array.stored)

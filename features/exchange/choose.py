@@ -47,7 +47,8 @@ def choose_columns(
     table = file.columns if wanted.ids is None else open_columns(wanted.ids)
     chosen = _named(table, wanted.id_column, ID_COLUMNS)
     if table is None or chosen is None:
-        having = f" (--id-column names one of {', '.join(table.names)})" if table else ""
+        names = () if table is None else table.names
+        having = f" (--id-column names one of {', '.join(names)})" if names else ""
         notes = [f"{file.path} has no ids{having}: the rows' numbers, from 0, are the ids"]
         ids = numbers(file.rows)
     else:

@@ -5,7 +5,8 @@ Axes: n rows, d dimensions, b rows of a block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
@@ -43,6 +44,7 @@ class EmbeddingFile:
     rows, dimension: n and d. dtype: as stored.
     blocks: reads the rows from the beginning, as arrays (b, d) that follow one another.
     columns: what the file itself says about its rows. notes: what the user should know.
+    absent: reads which rows have no vector; `blocks` has NaN there.
     """
 
     path: Path
@@ -52,11 +54,12 @@ class EmbeddingFile:
     blocks: Callable[[], Iterator[NDArray[Any]]]
     columns: TextColumns | None = None
     notes: Sequence[str] = field(default_factory=tuple)
+    absent: Callable[[], Iterable[int]] = tuple
 
 
 def require_embeddings(path: Path, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
     """Raise UserError unless an array could hold embeddings: (n, d) of floating point numbers."""
-    if len(shape) != 2 or 0 in shape:
+    if len(shape) != 2 or min(shape) < 1:
         raise UserError(
             f"{path} holds an array of shape {tuple(shape)}: embeddings are rows (n, d), at least "
             "one of each"
@@ -64,6 +67,19 @@ def require_embeddings(path: Path, shape: Sequence[int], dtype: np.dtype[Any]) -
     if dtype.kind != "f" or dtype.itemsize > 8:
         raise UserError(
             f"{path} holds numbers of type {dtype}: embeddings are float16, float32 or float64"
+        )
+
+
+def require_bytes(path: Path, shape: Sequence[int], dtype: np.dtype[Any], found: int) -> None:
+    """Raise UserError unless an array's `found` bytes are as many as its rows (n, d) need.
+
+    Without this, a file of a few bytes could ask for any amount of memory.
+    """
+    expected = math.prod(shape) * dtype.itemsize
+    if found < expected:
+        raise UserError(
+            f"{path} has {found} bytes of rows but its {shape[0]} rows of {shape[1]} {dtype} need "
+            f"{expected}: it was not written or copied completely, make it again"
         )
 
 

@@ -1,5 +1,8 @@
 """HDF5 files of ann-benchmarks: `train` and `test` vectors, `neighbors` and `distances`.
 
+HDF5 can take a dataset from another file: by a link, a virtual dataset or external storage. Only
+what lies in the file itself is read, so that importing one file never takes in another.
+
 Axes: n rows, d dimensions.
 """
 
@@ -10,8 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from features.errors import UserError
-from features.exchange.embedding_file import EmbeddingFile, block_rows, require_embeddings
+from features.exchange.embedding_file import (
+    EmbeddingFile,
+    block_rows,
+    require_bytes,
+    require_embeddings,
+)
+from features.exchange.join import stored_column
 from features.files import require_file
 from features.memory import FORMAT
 from features.strings import StringColumn
@@ -21,6 +32,9 @@ if TYPE_CHECKING:
 
 TRAIN = "train"
 _COSINE = ("angular", "cosine")
+_PARTS = ("utf8", "offsets")  # of a column
+_PACKED = 1032  # bytes that a byte of a compressed dataset stands for at most, by deflate
+_DAMAGED = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
 
 
 def open_hdf5(path: Path, key: str | None) -> EmbeddingFile:
@@ -35,27 +49,35 @@ def open_hdf5(path: Path, key: str | None) -> EmbeddingFile:
         with h5py.File(require_file(path, "embeddings"), "r") as file:
             if file.attrs.get("format") == FORMAT:
                 raise UserError(f"{path} is a memory already: use it as it is")
-            names = [name for name, one in file.items() if isinstance(one, h5py.Dataset)]
+            inside = _inside(file)
+            names = [name for name, one in inside.items() if isinstance(one, h5py.Dataset)]
             if key not in names:
+                _refuse_link(file, key, path)
                 raise UserError(
                     f"{path} has no dataset '{key}': name one of {', '.join(names) or 'none'} "
                     "with --key"
                 )
-            shape, dtype = file[key].shape, file[key].dtype
+            shape: tuple[int, ...] = inside[key].shape or ()  # None if it is empty
+            dtype = inside[key].dtype
+            require_embeddings(path, shape, dtype)
+            rows, dimension = shape[0], shape[1]
+            require_bytes(path, shape, dtype, _stored_bytes(inside[key], path))
             # `exporting` says what the rows of `train` are; those of `test` have no names.
-            named = [n for n, one in file.items() if isinstance(one, h5py.Group) and key == TRAIN]
-            columns = _GroupColumns(path, [n for n in named if {"utf8", "offsets"} <= {*file[n]}])
+            named = [n for n, one in inside.items() if isinstance(one, h5py.Group) and key == TRAIN]
+            columns = _GroupColumns(path, [n for n in named if {*_PARTS} <= {*_inside(file[n])}])
             distance = _text(file.attrs.get("distance"))
-    except OSError as error:
-        raise UserError(f"{path} is not a readable HDF5 file ({error}): make it again") from error
-    require_embeddings(path, shape, dtype)
-    rows, dimension = shape
+    except _DAMAGED as error:
+        raise _unreadable(path, error) from error
 
     def blocks() -> Iterator[NDArray[Any]]:
         step = block_rows(dimension, dtype)
         with h5py.File(path, "r") as file:
             for start in range(0, rows, step):
-                yield file[key][start : start + step]
+                try:
+                    block = file[key][start : start + step]
+                except _DAMAGED as error:
+                    raise _unreadable(path, error) from error
+                yield block
 
     notes = []
     if distance is not None and distance not in _COSINE:
@@ -75,9 +97,55 @@ class _GroupColumns:
     def read(self, name: str) -> StringColumn:
         import h5py
 
-        with h5py.File(self.path, "r") as file:
-            return StringColumn(file[name]["utf8"][...], file[name]["offsets"][...])
+        try:
+            with h5py.File(self.path, "r") as file:
+                utf8, offsets = (self._array(file[name][part]) for part in _PARTS)
+        except _DAMAGED as error:
+            raise _unreadable(self.path, error) from error
+        return stored_column(name, self.path, utf8, offsets)
+
+    def _array(self, dataset: Any) -> NDArray[Any]:
+        if dataset.size * dataset.dtype.itemsize > _stored_bytes(dataset, self.path):
+            raise UserError(f"the column {dataset.name} of {self.path} is damaged: export it again")
+        return np.asarray(dataset[...])
+
+
+def _inside(group: Any) -> dict[str, Any]:
+    """The members of a group that are no links to elsewhere."""
+    import h5py
+
+    own = [n for n in group if isinstance(group.get(n, getlink=True), h5py.HardLink)]
+    return {name: group[name] for name in own}
+
+
+def _refuse_link(file: Any, key: str, path: Path) -> None:
+    if key in {*file}:
+        raise UserError(
+            f"'{key}' of {path} is a link or no dataset, and links are not followed: copy the "
+            "dataset itself into the file"
+        )
+
+
+def _stored_bytes(dataset: Any, path: Path) -> int:
+    """The most bytes that what the file holds of a dataset can stand for.
+
+    Raises UserError if they are in other files.
+    """
+    if dataset.is_virtual or dataset.external:
+        raise UserError(
+            f"{dataset.name} of {path} is stored in other files, which are not read: copy the "
+            "dataset itself into the file"
+        )
+    stored = min(int(dataset.id.get_storage_size()), path.stat().st_size)
+    return stored * _PACKED if dataset.id.get_create_plist().get_nfilters() else stored
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())
+    return UserError(f"{path} is not a readable HDF5 file ({reason}): make it again")
 
 
 def _text(value: Any) -> str | None:
-    return value.decode() if isinstance(value, bytes) else None if value is None else str(value)
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return None if value is None else str(value)

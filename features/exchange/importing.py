@@ -8,10 +8,9 @@ Axes: n rows, d dimensions, b rows of a block.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +18,11 @@ import numpy as np
 
 from features.errors import UserError
 from features.exchange.ahead import ahead
-from features.files import refuse_existing, replacing
+from features.files import refuse_existing
 from features.memory import Columns, Memory, MemoryHeader, as_column
 from features.memory_write import NORM_TOLERANCE, write_memory
-from features.norms import row_norms
-from features.partial import Failure
+from features.norms import row_norms, unit
+from features.partial import Failure, write_failures
 from features.progress import SILENT, Advance, Progress
 from features.unique import first_repetition
 
@@ -59,6 +58,8 @@ def import_memory(
 ) -> Imported:
     """Write the embeddings of `file` as the memory `out`, with one id for each row.
 
+    The header's `extra` gets the file's name, how many rows were normalised, and the range of the
+    norms in the file.
     Raises UserError if the header's dimension is not the file's, ids repeat, the output exists,
     or no row can be normalised.
     """
@@ -83,7 +84,7 @@ def import_memory(
         with progress.task(f"import {len(columns.ids)} of them", len(columns.ids)) as advance:
             memory = _write(file, columns, out, header, norms, overwrite, advance)
     failures_path = out.with_suffix(".failures.jsonl")
-    _write_failures(failures_path, failures)
+    write_failures(failures_path, failures)
     return Imported(memory, failures, failures_path, norms.normalised, norms.lowest, norms.highest)
 
 
@@ -127,7 +128,7 @@ class _Norms:
         if far.any():
             self.normalised += int(far.sum())
             block = block.astype(np.promote_types(block.dtype, np.float32))  # a copy
-            block[far] /= np.linalg.norm(block[far], axis=1, keepdims=True)
+            block[far] = unit(block[far], norms[far])
         return block
 
 
@@ -140,14 +141,21 @@ def _write(
     overwrite: bool,
     advance: Advance,
 ) -> Memory:
+    extra = {**header.extra, "imported_from": file.path.resolve().name}
+
     def told(blocks: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         for block in blocks:
             yield block
             advance(len(block))
+        # Known only now: the header is written after the last row.
+        extra.update(normalised=norms.normalised, norms=[norms.lowest, norms.highest])
 
     # Reading and checking overlap with hashing and writing.
     with closing(ahead(norms.unit(block) for block in file.blocks())) as blocks:
-        return write_memory(out, header, columns, told(blocks), checked=True, overwrite=overwrite)
+        return write_memory(
+            out, replace(header, extra=extra), columns, told(blocks),
+            checked=True, overwrite=overwrite,
+        )  # fmt: skip
 
 
 def _sort_out(file: EmbeddingFile, columns: Columns) -> tuple[list[Failure], NDArray[np.bool_]]:
@@ -155,14 +163,9 @@ def _sort_out(file: EmbeddingFile, columns: Columns) -> tuple[list[Failure], NDA
     norms = np.concatenate([row_norms(block) for block in file.blocks()])
     good = np.isfinite(norms) & (norms > 0)
     items = columns.ids if columns.items is None else columns.items
+    absent = set(file.absent())
     failures = [
-        Failure(
-            columns.ids[row],
-            items[row],
-            "the embedding has zero norm"
-            if norms[row] == 0
-            else "the embedding has NaN or infinite values",
-        )
+        Failure(columns.ids[row], items[row], _reason(float(norms[row]), row in absent))
         for row in np.flatnonzero(~good).tolist()
     ]
     if not good.any():
@@ -173,6 +176,14 @@ def _sort_out(file: EmbeddingFile, columns: Columns) -> tuple[list[Failure], NDA
     return failures, good
 
 
+def _reason(norm: float, absent: bool) -> str:
+    if absent:
+        return "the row has no vector"
+    if norm == 0:
+        return "the embedding has zero norm"
+    return "the embedding has NaN or infinite values"
+
+
 def _keep(columns: Columns, good: NDArray[np.bool_]) -> Columns:
     rows = np.flatnonzero(good).tolist()
 
@@ -180,12 +191,3 @@ def _keep(columns: Columns, good: NDArray[np.bool_]) -> Columns:
         return None if column is None else [column[row] for row in rows]
 
     return Columns(kept(columns.ids) or [], kept(columns.items), kept(columns.labels))
-
-
-def _write_failures(path: Path, failures: list[Failure]) -> None:
-    if not failures:
-        path.unlink(missing_ok=True)
-        return
-    with replacing(path) as temporary:
-        lines = (json.dumps(asdict(one)) + "\n" for one in failures)
-        temporary.write_text("".join(lines), encoding="utf-8")

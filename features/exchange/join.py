@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from features.errors import UserError
 from features.strings import StringColumn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+_BLOCK = 1 << 16  # numbers written at a time
 
 
 def join(parts: Sequence[StringColumn]) -> StringColumn:
@@ -22,6 +27,20 @@ def join(parts: Sequence[StringColumn]) -> StringColumn:
         np.concatenate([part.utf8 for part in parts] or [np.zeros(0, np.uint8)]),
         np.concatenate([*lengths, np.zeros(0, np.int64)]),
     )
+
+
+def stored_column(name: str, path: Path, utf8: Any, offsets: Any) -> StringColumn:
+    """The column that two arrays of a file hold. Raises UserError if they do not fit together."""
+    if (
+        (utf8.ndim, offsets.ndim) != (1, 1)
+        or (utf8.dtype, offsets.dtype) != (np.uint8, np.int64)
+        or not len(offsets)
+        or (offsets[0], offsets[-1]) != (0, len(utf8))
+        or (np.diff(offsets) < 0).any()
+        or not _is_text(utf8, offsets)
+    ):
+        raise UserError(f"the column {name} of {path} is damaged: export it again")
+    return StringColumn(utf8, offsets)
 
 
 def split_lines(text: bytes) -> StringColumn:
@@ -51,7 +70,7 @@ def numbers(count: int) -> StringColumn:
     start = 0
     while start < count:
         digits = len(str(start))
-        stop = min(count, 10**digits)
+        stop = min(count, 10**digits, start + _BLOCK)
         values = np.arange(start, stop, dtype=np.int64)[:, None]
         powers = 10 ** np.arange(digits - 1, -1, -1, dtype=np.int64)
         utf8 = (values // powers % 10 + ord("0")).astype(np.uint8).ravel()
@@ -63,6 +82,16 @@ def numbers(count: int) -> StringColumn:
 def same(one: StringColumn, other: StringColumn) -> bool:
     """Whether two columns hold the same strings."""
     return np.array_equal(one.offsets, other.offsets) and np.array_equal(one.utf8, other.utf8)
+
+
+def _is_text(utf8: NDArray[np.uint8], offsets: NDArray[np.int64]) -> bool:
+    """Whether every string is UTF-8, with lone surrogates as `features.strings` has them."""
+    starts = utf8[offsets[offsets < len(utf8)]]
+    try:
+        utf8.tobytes().decode(errors="surrogatepass")
+    except UnicodeDecodeError:
+        return False
+    return not (starts & 0xC0 == 0x80).any()  # none begins inside a character
 
 
 def _column(utf8: NDArray[np.uint8], lengths: NDArray[np.int64]) -> StringColumn:

@@ -12,10 +12,18 @@ from features.errors import UserError
 from features.files import require_file
 from features.memory import MemoryHeader, StoredDtype
 from features.provenance import for_modality
+from features.space import modality_named
 
 if TYPE_CHECKING:
     from features.exchange.embedding_file import EmbeddingFile
     from features.space import Modality
+
+_TEXT, _LIST, _OBJECT = (str, "a string"), (list, "a list of strings"), (dict, "an object")
+_FIELDS: dict[str, tuple[type, str]] = {  # of a description, as JSON has them
+    **dict.fromkeys(("name", "spec", "weights", "precision"), _TEXT),
+    "modalities": _LIST,
+    **dict.fromkeys(("preprocessing", "versions"), _OBJECT),
+}
 
 
 @dataclass(frozen=True)
@@ -33,8 +41,9 @@ class MadeBy:
 def loaded_encoder(
     spec: str, space: str | None, modality: Modality, *, device: str = "auto"
 ) -> MadeBy:
-    """What the encoder `spec` says about itself.
+    """What the encoder `spec` says about itself, but for the precision and versions here and now.
 
+    Those that the embeddings were made with are not known, and stay empty.
     Raises UserError if it cannot be loaded, does not embed `modality`, or its space is not
     called `space`.
     """
@@ -42,30 +51,42 @@ def loaded_encoder(
 
     encoder = load_encoder(spec, device=device)
     encoder.space.require(modality)
+    encoder.input(modality)  # after it, the description is complete
     if space not in (None, encoder.space.name):
         raise UserError(
             f"--space is {space} but the encoder {spec} embeds into {encoder.space.name}: leave "
             "out --space, or choose another encoder"
         )
-    description = encoder.description.as_dict()
+    description = {**encoder.description.as_dict(), "precision": "", "versions": {}}
     return MadeBy(encoder.space.name, description, encoder.space.dimension)
 
 
 def described_by(path: str | Path, space: str) -> MadeBy:
     """What a JSON file says about an encoder, as `EncoderDescription.as_dict` would.
 
-    Raises UserError if it is not a JSON object that names the encoder.
+    Fields that are null are not known, others than `as_dict` has are kept as they are.
+    Raises UserError if it is not a JSON object that names the encoder, or a field is of another
+    type.
     """
     try:
         found = json.loads(require_file(Path(path), "encoder's description").read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({error}): mend it") from error
     if not isinstance(found, dict) or not isinstance(found.get("name"), str):
         raise UserError(
             f"{path} does not describe an encoder: give a JSON object with at least its name, and "
             "spec and weights if you know them"
         )
-    return MadeBy(space, found)
+    known = {key: value for key, value in found.items() if value is not None}
+    for key, (kind, told) in _FIELDS.items():
+        if key in known and not isinstance(known[key], kind):
+            raise UserError(
+                f"{path} gives the encoder's {key} as {json.dumps(known[key])[:60]} but it is "
+                f"{told}: mend it or leave it out"
+            )
+    for modality in known.get("modalities", ()):
+        modality_named(modality)
+    return MadeBy(space, known)
 
 
 def header_for(

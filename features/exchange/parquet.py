@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,8 @@ def open_parquet(path: Path, key: str | None) -> EmbeddingFile:
     def blocks() -> Iterator[NDArray[Any]]:
         return _vectors(path, name, block_rows(dimension, dtype), dimension)
 
-    return EmbeddingFile(path, rows, dimension, dtype, blocks, table)
+    absent = partial(_without_vectors, path, name)
+    return EmbeddingFile(path, rows, dimension, dtype, blocks, table, absent=absent)
 
 
 @dataclass(frozen=True)
@@ -117,11 +118,7 @@ def require_arrow(what: str, module: str = "pyarrow") -> Any:
 def _strings(path: Path, name: str) -> Iterator[StringColumn]:
     pyarrow = require_arrow(f"reading {path}")
     with opened(path) as file:
-        if name not in file.schema_arrow.names:
-            raise UserError(
-                f"{path} has no column '{name}': its columns are "
-                f"{', '.join(file.schema_arrow.names)}"
-            )
+        _require_one(path, name, file.schema_arrow.names)
         for chunk in file.read(columns=[name]).column(name).chunks:
             text = chunk.cast(pyarrow.large_string())
             if text.null_count:
@@ -136,10 +133,10 @@ def _strings(path: Path, name: str) -> Iterator[StringColumn]:
 def _vector_column(table: ParquetColumns, key: str | None) -> str:
     pyarrow = require_arrow(f"reading {table.path}")
     vectors = [one.name for one in table.schema if _is_vector(one.type, pyarrow)]
-    if key is None and len(vectors) == 1:
-        return str(vectors[0])
-    if key in vectors:
-        return str(key)
+    name = vectors[0] if key is None and len(vectors) == 1 else key
+    if name in vectors:
+        _require_one(table.path, name, table.schema.names)
+        return str(name)
     found = ", ".join(vectors) or "none"
     if key is None:
         raise UserError(
@@ -148,6 +145,15 @@ def _vector_column(table: ParquetColumns, key: str | None) -> str:
     raise UserError(
         f"{table.path} has no column '{key}' of vectors (lists of floats): it has {found}"
     )
+
+
+def _require_one(path: Path, name: str | None, names: Sequence[str]) -> None:
+    if name not in names:
+        raise UserError(f"{path} has no column '{name}': its columns are {', '.join(names)}")
+    if names.count(name) > 1:
+        raise UserError(
+            f"{path} has {names.count(name)} columns called '{name}': give them names of their own"
+        )
 
 
 def _nested(kind: Any) -> bool:
@@ -184,3 +190,12 @@ def _vectors(
                 block[valid] = values.reshape(-1, width)
             done += len(lists)
             yield block
+
+
+def _without_vectors(path: Path, name: str) -> Iterator[int]:
+    done = 0
+    with opened(path) as file:
+        for batch in file.iter_batches(columns=[name]):
+            valid = batch.column(0).is_valid().to_numpy(zero_copy_only=False)
+            yield from (done + np.flatnonzero(~valid.astype(bool))).tolist()
+            done += len(batch)

@@ -9,6 +9,7 @@ Axes: n rows, d dimensions.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 from features.errors import UserError
 from features.exchange.arrays import pick_array
 from features.exchange.embedding_file import EmbeddingFile, raw_blocks, require_embeddings
+from features.exchange.join import stored_column
 from features.files import require_file
 from features.strings import StringColumn
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 BIG_ANN: dict[str, np.dtype[Any]] = {".fbin": np.dtype("<f4"), ".f16bin": np.dtype("<f2")}
 TENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "U8": "|u1"}
+_NO_HEADER = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 _LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself allows
 UTF8, OFFSETS = ".utf8", ".offsets"  # a column is the tensors NAME.utf8 and NAME.offsets
 
@@ -93,9 +96,7 @@ class _TensorColumns:
 
     def read(self, name: str) -> StringColumn:
         utf8, offsets = (self._array(self.tensors[name + part]) for part in (UTF8, OFFSETS))
-        if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(utf8):
-            raise UserError(f"the column {name} of {self.path} is damaged: export it again")
-        return StringColumn(utf8, offsets)
+        return stored_column(name, self.path, utf8, offsets)
 
     def _array(self, tensor: _Tensor) -> NDArray[Any]:
         dtype = np.dtype(TENSORS.get(tensor.dtype, "V1"))
@@ -122,13 +123,23 @@ def _tensors(path: Path) -> dict[str, _Tensor]:
             if name != "__metadata__"
         }
         for name, one in found.items():
-            item = np.dtype(TENSORS.get(one.dtype, "V1")).itemsize
-            if not 8 <= one.start <= one.stop <= size or (
-                one.dtype in TENSORS and int(np.prod(one.shape)) * item != one.stop - one.start
-            ):
+            if not _fits(one, 8 + length, size):
                 raise ValueError(f"the tensor {name} does not fit into the file")
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except _NO_HEADER as error:
         raise UserError(
             f"{path} is not a readable safetensors file ({error}): make it again"
         ) from error
     return found
+
+
+def _fits(tensor: _Tensor, start: int, stop: int) -> bool:
+    """Whether a tensor lies between two places of a file, and is as long as its shape says."""
+    # JSON may also have lists, fractions and negative numbers there.
+    if not all(type(one) is int and one >= 0 for one in (*tensor.shape, tensor.start, tensor.stop)):
+        return False
+    size = tensor.stop - tensor.start
+    if tensor.dtype in TENSORS and size != (
+        math.prod(tensor.shape) * np.dtype(TENSORS[tensor.dtype]).itemsize
+    ):
+        return False
+    return start <= tensor.start <= tensor.stop <= stop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from contextlib import closing
 from typing import Any
@@ -17,7 +18,7 @@ from features.exchange.ahead import ahead
 from features.exchange.join import join, join_lines, numbers, split_lines
 from features.exchange.neighbors import exact_neighbors, read_neighbors, write_ibin
 from features.memory_write import save_memory
-from features.norms import row_norms
+from features.norms import row_norms, unit
 from features.strings import StringColumn
 from features.unique import first_repetition
 from tests.features.helpers import saved, unit_rows
@@ -27,7 +28,8 @@ def test_norms_of_every_half_precision_number_are_exact():
     every = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(-1, 1)
     expected = np.abs(every.astype(np.float64)).ravel()
     with np.errstate(invalid="ignore"):  # signalling NaNs
-        np.testing.assert_array_equal(row_norms(every), expected.astype(np.float32))
+        expected[np.isinf(expected)] = np.nan
+        np.testing.assert_array_equal(row_norms(every), expected)
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4"])
@@ -48,6 +50,21 @@ def test_norms_show_what_is_not_finite(bad: float):
     norms = row_norms(rows)
     assert not np.isfinite(norms[1])
     np.testing.assert_allclose(norms[[0, 2]], [600**0.5, 59_968 * 600**0.5], rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_norms_of_every_size_are_precise(dtype: Any):
+    info = np.finfo(dtype)
+    sizes = np.geomspace(float(info.tiny), float(info.max) / 30, 400)
+    rows = np.random.default_rng(0).standard_normal((400, 40)).clip(-9, 9)
+    rows = (rows / 9 * sizes[:, None]).astype(dtype)
+    with np.errstate(under="ignore"):
+        expected = [math.hypot(*row) for row in rows.tolist()]
+    np.testing.assert_allclose(row_norms(rows), expected, rtol=2e-6)
+    np.testing.assert_allclose(unit(rows, row_norms(rows)), rows / np.array(expected)[:, None],
+                               rtol=2e-6, atol=1e-7)  # fmt: skip
+    assert row_norms(np.full((1, 40), info.max, dtype))[0] < np.inf
+    assert row_norms(np.zeros((2, 40), dtype)).tolist() == [0, 0]
 
 
 @given(st.lists(st.text(max_size=3), max_size=30))
@@ -94,7 +111,7 @@ def test_columns_are_joined_and_numbered():
     parts = [["a", ""], [], ["é", "bb"]]
     joined = join([StringColumn.of(part) for part in parts])
     assert list(joined) == ["a", "", "é", "bb"]
-    for count in (0, 1, 10, 1234):
+    for count in (0, 1, 10, 1234, 70_000):
         assert list(numbers(count)) == [str(i) for i in range(count)]
 
 

@@ -99,9 +99,7 @@ def test_parquet_vectors_of_every_kind_are_read(tmp_path: Path) -> None:
         parquet.write_table(table, path, row_group_size=4)
         done = importing(path, tmp_path / f"{number}.h5", id_column="name", label_column="class")
         np.testing.assert_array_equal(done.memory.embeddings, np.delete(ROWS, 2, axis=0))
-        assert [(one.id, one.reason) for one in done.failures] == [
-            ("n2", "the embedding has NaN or infinite values")
-        ]
+        assert [(one.id, one.reason) for one in done.failures] == [("n2", "the row has no vector")]
         assert list(done.memory.ids) == [name for name in NAMES if name != "n2"]
         assert done.memory.labels is None  # the last row has none
     fixed = pa.array(ROWS.tolist(), pa.list_(pa.float64(), 4))
@@ -126,6 +124,18 @@ def test_parquet_without_one_column_of_equal_vectors_is_refused(tmp_path: Path) 
     parquet.write_table(pa.table({"a": [*rows[:5], [1.0], *rows[6:]], "id": NAMES}), path)
     with pytest.raises(UserError, match=r"row 6 of .* has a vector of 1 numbers, the first has 4"):
         importing(path, tmp_path / "n.h5")
+    # The vectors of one name, then the ids; both are refused only where they are asked for.
+    twice = pa.Table.from_arrays(
+        [pa.array(rows), pa.array(rows), pa.array(NAMES)], ["a", "a", "id"]
+    )
+    parquet.write_table(twice, path)
+    with pytest.raises(UserError, match="has 2 columns called 'a': give them names of their own"):
+        importing(path, tmp_path / "n.h5", key="a")
+    names = pa.array(NAMES)
+    parquet.write_table(pa.Table.from_arrays([pa.array(rows), names, names], ["a", "b", "b"]), path)
+    assert len(importing(path, tmp_path / "b.h5").memory) == 9
+    with pytest.raises(UserError, match="has 2 columns called 'b': give them names of their own"):
+        importing(path, tmp_path / "n.h5", id_column="b")
     path.write_bytes(b"PAR1")
     with pytest.raises(UserError, match="not a readable Parquet file"):
         importing(path, tmp_path / "n.h5")
@@ -206,7 +216,7 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", ROWS)
     content = (tmp_path / "a.npy").read_bytes()
     (tmp_path / "a.npy").write_bytes(content[:-1])
-    with pytest.raises(UserError, match="271 bytes but its 9 rows of 4 float32 need 272"):
+    with pytest.raises(UserError, match="143 bytes of rows but its 9 rows of 4 float32 need 144"):
         open_embeddings(tmp_path / "a.npy", "image")
     (tmp_path / "a.npy").write_bytes(content)
     opened = open_embeddings(tmp_path / "a.npy", "image")
@@ -287,6 +297,9 @@ def test_without_ids_rows_are_numbered_and_the_user_is_told(tmp_path: Path) -> N
     columns, notes = choose_columns(file, "image", ColumnNames())
     assert list(columns.ids) == [str(i) for i in range(9)]
     assert "has no ids (--id-column names one of odd): the rows' numbers" in notes[0]
+    np.savez(tmp_path / "b.npz", x=ROWS)  # a table without columns
+    _, notes = choose_columns(open_embeddings(tmp_path / "b.npz", "image"), "image", ColumnNames())
+    assert notes == [f"{tmp_path / 'b.npz'} has no ids: the rows' numbers, from 0, are the ids"]
     np.save(tmp_path / "a.npy", ROWS)
     with pytest.raises(UserError, match="the embeddings have no columns, give a table with --ids"):
         importing(tmp_path / "a.npy", tmp_path / "m.h5", id_column="x")
@@ -309,6 +322,11 @@ def test_only_rows_that_are_not_of_unit_norm_are_changed(tmp_path: Path, dtype: 
     norms = np.linalg.norm(rows.astype(np.float64), axis=1)
     assert done.normalised == (np.abs(norms - 1) > 5e-3).sum() >= 99
     assert (done.lowest, done.highest) == pytest.approx((norms.min(), norms.max()), rel=1e-5)
+    assert done.memory.header.extra == {
+        "imported_from": "a.npy",
+        "normalised": done.normalised,
+        "norms": [done.lowest, done.highest],
+    }
     done.memory.verify()
 
 
@@ -335,9 +353,32 @@ def test_rows_without_a_direction_are_left_out_and_listed(
         {"id": "id39", "item": "item 39", "reason": "the embedding has NaN or infinite values"},
     ]
     assert (done.normalised, done.lowest) == (37, pytest.approx(2))
+    assert done.memory.header.extra["normalised"] == 37  # of those that are kept
     np.save(tmp_path / "zero.npy", np.zeros((2, 4)))
     with pytest.raises(UserError, match=r"none of the 2 rows of .* the first, 0: .* zero norm"):
         importing(tmp_path / "zero.npy", tmp_path / "z.h5")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "sizes"),
+    [
+        (np.float16, [6e-8, 5e-5, 1, 3e4]),
+        (np.float32, [1.4e-45, 1e-25, 1e-15, 1, 1e18, 1e25, 2e38]),
+        (np.float64, [5e-324, 1e-200, 1, 1e50, 1e200, 1e308]),
+    ],
+)
+def test_rows_of_any_finite_size_are_normalised(
+    tmp_path: Path, dtype: Any, sizes: list[float]
+) -> None:
+    rows = np.array([[1, -1, 1, 0]]) * np.array(sizes)[:, None]
+    np.save(tmp_path / "a.npy", rows.astype(dtype))
+    done = importing(tmp_path / "a.npy", tmp_path / "m.h5")
+    assert (done.failures, done.normalised) == ([], len(sizes))
+    expected = np.tile(np.array([1, -1, 1, 0]) / 3**0.5, (len(sizes), 1))
+    np.testing.assert_allclose(done.memory.embeddings, expected, rtol=1e-3)
+    if dtype == np.float64:
+        assert (done.lowest, done.highest) == (pytest.approx(1e-323), pytest.approx(3**0.5 * 1e308))
+    done.memory.verify()
 
 
 def test_a_later_import_without_failures_removes_the_old_list(tmp_path: Path) -> None:
@@ -361,7 +402,8 @@ def test_the_encoder_is_recorded_as_far_as_it_is_known(tmp_path: Path, tiny_enco
     np.save(tmp_path / "a.npy", unit_rows(3, 16))
     np.save(tmp_path / "b.npy", ROWS)
     header = header_for(open_embeddings(tmp_path / "a.npy", "image"), made_by, "image")
-    assert header.encoder == tiny_encoder.description.as_dict()
+    unknown = {"precision": "", "versions": {}}  # those of the embeddings, not of this machine
+    assert header.encoder == {**tiny_encoder.description.as_dict(), **unknown}
     assert header.space == tiny_encoder.space.name
     narrow = open_embeddings(tmp_path / "b.npy", "image")
     with pytest.raises(UserError, match=r"rows of 4 numbers but the encoder .* 16 dimensions"):
@@ -378,12 +420,30 @@ def test_the_encoder_is_recorded_as_far_as_it_is_known(tmp_path: Path, tiny_enco
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "is not JSON"), ("[]", "does not describe an encoder"), ("{}", "at least its name")],
+    [
+        ("{", "is not JSON"),
+        pytest.param("[" * 100_000, "is not JSON", id="deep"),
+        ("[]", "does not describe an encoder"),
+        ("{}", "at least its name"),
+        (
+            '{"name": "e", "preprocessing": ["resize"]}',
+            r'preprocessing as \["resize"\] but .* object',
+        ),
+        ('{"name": "e", "spec": 7}', "the encoder's spec as 7 but it is a string"),
+        ('{"name": "e", "weights": {"sha": 1}}', "weights as .* but it is a string"),
+        ('{"name": "e", "precision": 16}', "precision as 16 but it is a string"),
+        ('{"name": "e", "versions": "2.0"}', "versions as .* but it is an object"),
+        ('{"name": "e", "modalities": "text"}', "modalities as .* but it is a list of strings"),
+        ('{"name": "e", "modalities": [["text"]]}', "is not a modality: use one of"),
+    ],
 )
-def test_a_description_says_at_least_a_name(tmp_path: Path, text: str, message: str) -> None:
+def test_a_description_says_at_least_a_name_and_its_fields_are_of_their_types(
+    tmp_path: Path, text: str, message: str
+) -> None:
     path = tmp_path / "e.json"
-    path.write_text('{"name": "my model", "weights": "abc"}')
-    assert described_by(path, "clip").description == {"name": "my model", "weights": "abc"}
+    path.write_text('{"name": "my model", "weights": "abc", "spec": null, "mine": [1]}')
+    known = {"name": "my model", "weights": "abc", "mine": [1]}
+    assert described_by(path, "clip").description == known
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         described_by(path, "clip")
