@@ -8,9 +8,10 @@ was not. See `features.partial` for what survives a kill.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     from features.encoders import Encoder, LocalEncoder
     from features.space import Modality
 
-FEW_ITEMS = 200  # decoded in this process: workers would take longer to start
+# Decoded in this process, as workers would take longer to start:
+FEW_ITEMS = 200
+FEW_BYTES = 16 << 20  # of files
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class _Job:
     def plan(self) -> dict[str, Any]:
         digest = xxhash.xxh3_128()
         for item in self.source.items:
-            digest.update(json.dumps(asdict(item), sort_keys=True).encode())
+            digest.update(json.dumps((item.id, item.value, item.label)).encode())
         return {
             "encoder": self.encoder.description.as_dict(),
             "modality": self.modality,
@@ -151,7 +154,8 @@ class _Job:
         """Size and time of the last change, in nanoseconds, of every file."""
         if self.source.root is None:
             return []
-        return [_file_state(self.source.root / item.value) for item in self.source.items]
+        root = os.fspath(self.source.root)  # as text: Path would take as long as the disk
+        return [_file_state(os.path.join(root, item.value)) for item in self.source.items]  # noqa: PTH118
 
     @property
     def plan_digest(self) -> str:
@@ -177,7 +181,7 @@ def _embed_rest(
     batches = [items[i : i + size] for i in range(partial.batches * size, len(items), size)]
     arguments = ([job.source.load_argument(item) for item in batch] for batch in batches)
     if workers is None:
-        workers = _choose_workers(job.modality, len(items))
+        workers = _choose_workers(job)
     decoded_batches = decode_batches(job.encoder.input(job.modality), arguments, workers=workers)
     _check_failures(partial, max_failures)
     with closing(decoded_batches), torch_threads(cpu_count() - workers):
@@ -198,8 +202,9 @@ def _check_failures(partial: Partial, max_failures: int | None) -> None:
         )
 
 
-def _choose_workers(modality: Modality, items: int) -> int:
-    if modality == "text" or items <= FEW_ITEMS:
+def _choose_workers(job: _Job) -> int:
+    size = sum(size for size, _ in job.file_states)
+    if job.modality == "text" or len(job.file_states) <= FEW_ITEMS or size <= FEW_BYTES:
         return 0
     return max(1, min(16, cpu_count() // 2))
 
@@ -329,9 +334,9 @@ def _finished(job: _Job, *, resume: bool) -> Extraction:
     return Extraction(memory, failures, job.failures_path, len(memory) + len(failures))
 
 
-def _file_state(path: Path) -> tuple[int, int]:
+def _file_state(path: str) -> tuple[int, int]:
     try:
-        state = path.stat()
+        state = os.stat(path)  # noqa: PTH116
     except OSError:
         return -1, -1
     return state.st_size, state.st_mtime_ns

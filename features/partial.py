@@ -27,6 +27,7 @@ import xxhash
 
 from features.errors import UserError
 from features.files import explained, replacing
+from features.provenance import side_by_side
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -138,9 +139,14 @@ class Partial:
         if started == wanted:
             return
         name = next(k for k in sorted({*started, *wanted}) if started.get(k) != wanted.get(k))
+        then, now = started.get(name), wanted.get(name)
+        told, details = f"{name}: {then} then, {now} now", ""
+        if isinstance(then, dict) and isinstance(now, dict):
+            told, details = name, side_by_side(("then", then), ("now", now))
         raise UserError(
-            f"{self.folder} was started with other settings ({name}: {started.get(name)} then, "
-            f"{wanted.get(name)} now): use the same settings to continue, or --overwrite"
+            f"{self.folder} was started with other settings ({told}): use the same settings to "
+            "continue, or --overwrite",
+            details=details,
         )
 
     def _recover(self) -> None:

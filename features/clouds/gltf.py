@@ -10,7 +10,7 @@ import struct
 from collections import Counter
 
 from features.clouds.cloud import MAX_BYTES
-from features.encoders.extras import installed
+from features.extras import installed
 
 _MAGIC = b"glTF"
 _JSON = 0x4E4F534A

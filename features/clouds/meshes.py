@@ -17,8 +17,8 @@ from features.clouds.cloud import MAX_BYTES, Cloud
 from features.clouds.gltf import check_gltf
 from features.clouds.mesh_colours import surface_colours
 from features.clouds.surface import Surface, corners, sample_surfaces
-from features.encoders.extras import require_package
 from features.errors import ItemError
+from features.extras import require_package
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

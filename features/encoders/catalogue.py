@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from features.encoders.extras import install_line, installed
 from features.encoders.own import installed_encoders
+from features.extras import install_line, installed
 
 if TYPE_CHECKING:
     from features.space import Modality
@@ -100,7 +100,7 @@ def open_clip_models() -> list[tuple[str, int]]:
 
     Raises UserError if open_clip is missing.
     """
-    from features.encoders.extras import require_package
+    from features.extras import require_package
 
     open_clip = require_package("open_clip", "the list of CLIP models")
     return [

@@ -104,7 +104,7 @@ def require_arrow(what: str, module: str = "pyarrow") -> Any:
 
     Raises UserError if it is missing, or does not fit the NumPy that is installed.
     """
-    from features.encoders.extras import install_line, require_package
+    from features.extras import install_line, require_package
 
     try:
         require_package("pyarrow", what)

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from features.encoders import ENCODERS, extras
+from features import extras
+from features.encoders import ENCODERS
 from features.encoders.catalogue import KNOWN, listed
 from tests.cli.conftest import answer, done
 from tests.cli.refusals import extract, refused

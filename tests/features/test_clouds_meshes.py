@@ -162,7 +162,7 @@ def test_a_surface_without_area_is_an_item_error(triangles: Any, message: str) -
 def test_reading_a_mesh_without_trimesh_names_the_line_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("features.encoders.extras.find_spec", lambda _: None)
+    monkeypatch.setattr("features.extras.find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"pip install \"mcr-bridge\[mesh\]\""):
         read_cloud(_put(tmp_path, "m.obj", b"v 0 0 0"), min_points=1)
     path = _put(tmp_path, "m.ply", ply_mesh("ascii"))

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from features.encoders import ENCODERS, catalogue, extras, load_encoder, own
-from features.encoders.extras import EXTRAS, install_line, installed, require_package
+from features import extras
+from features.encoders import ENCODERS, catalogue, load_encoder, own
 from features.encoders.mini.encoder import load_builtin_clip
 from features.encoders.own import find_loader, installed_encoders
 from features.encoders.spec import Argument, parse_argument, space_name
 from features.errors import UserError
+from features.extras import EXTRAS, install_line, installed, require_package
 from features.space import MODALITIES
 
 # --- what follows the colon

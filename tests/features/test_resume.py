@@ -62,7 +62,7 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"dtype": "float32"}, "dtype: float16 then, float32 now"),
     ({"source": fake_source(SENTENCES[::-1])}, "source: "),
     ({"source": fake_source(labels=True)}, "source: "),
-    ({"encoder": FakeEncoder(weights="v")}, "encoder: "),
+    ({"encoder": FakeEncoder(weights="v")}, r"\(encoder\)"),
 ]
 
 

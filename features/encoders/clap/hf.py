@@ -16,10 +16,10 @@ from features.encoders.clap.laion_model import quietly
 from features.encoders.clap.mel import fuse
 from features.encoders.clap.precision import FullPrecision, casting, exact_convolutions
 from features.encoders.clap.tokens import own_tokenizer, vocabulary_hash
-from features.encoders.extras import require_package
 from features.encoders.hub import hub_access
 from features.encoders.spec import Argument, space_name
 from features.errors import UserError
+from features.extras import require_package
 from features.tensors import tensors_hash
 
 if TYPE_CHECKING:

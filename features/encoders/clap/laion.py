@@ -22,10 +22,10 @@ from features.encoders.clap.laion_model import (
 from features.encoders.clap.mel import MelSettings, fuse, log_mel
 from features.encoders.clap.precision import FullPrecision, casting, exact_convolutions
 from features.encoders.clap.tokens import roberta_folder, roberta_tokenizer, vocabulary_hash
-from features.encoders.extras import install_line, installed
 from features.encoders.hub import hub_access
 from features.encoders.spec import Argument, space_name
 from features.errors import UserError
+from features.extras import install_line, installed
 from features.tensors import load_exactly, read_state, tensors_hash
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from features.encoders.extras import install_line, installed
 from features.encoders.spec import Argument
 from features.errors import UserError
+from features.extras import install_line, installed
 
 # width of the audio tower's patch embedding -> name of its configuration
 AUDIO_MODELS = {96: "HTSAT-tiny", 128: "HTSAT-base", 256: "HTSAT-large"}

@@ -33,10 +33,10 @@ from torch.nn import functional as F
 from features.device import precision_name, resolve_device, resolve_precision
 from features.encoders import EncoderDescription, LocalEmbeddings
 from features.encoders.clip.inputs import ClipImage, ClipText, image_steps
-from features.encoders.extras import require_package
 from features.encoders.hub import comes_from_hub, hub_access
 from features.encoders.spec import Argument, parse_argument, space_name
 from features.errors import UserError
+from features.extras import require_package
 from features.files import require_file
 from features.space import Space
 from features.tensors import read_state, tensors_hash, weights_only
