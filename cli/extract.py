@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cli.boundary import SOME_FAILED
 from cli.options import Device, Json, Overwrite, Resume, pairs
-from cli.output import memory_summary, note, print_json
+from cli.output import end_with_failures, note, print_memory
 
 
 def extract(
@@ -102,18 +101,5 @@ def extract(
     )
     if done.resumed_from:
         note(f"{done.resumed_from} of {len(items.items)} items were done before")
-    memory = done.memory
-    if json:
-        print_json({**memory_summary(memory), "failures": len(done.failures)})
-    else:
-        typer.echo(
-            f"{memory.path}: {len(memory)} {memory.modality} embeddings of {memory.space}, "
-            f"{memory.dimension}-d"
-        )
-    if done.failures:
-        first = done.failures[0]
-        note(
-            f"{len(done.failures)} items failed and are listed in {done.failures_path}; "
-            f"the first, {first.item}: {first.reason}"
-        )
-        raise typer.Exit(SOME_FAILED)
+    print_memory(done.memory, json=json, failures=len(done.failures))
+    end_with_failures(done.failures, done.failures_path, "items failed")

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.boundary import SOME_FAILED
 from cli.options import Device, Json, Overwrite
-from cli.output import memory_summary, note, print_json
+from cli.output import end_with_failures, note, print_memory
 
 if TYPE_CHECKING:
     from features.exchange.importing import Imported
@@ -119,18 +118,6 @@ def _answer(done: Imported, json: bool) -> None:
             f"{done.normalised} of {len(memory)} rows were normalised, since memories hold unit "
             f"rows: norms were {done.lowest:.4g} to {done.highest:.4g}"
         )
-    if json:
-        counts = {"normalised": done.normalised, "failures": len(done.failures)}
-        print_json({**memory_summary(memory), **counts})
-    else:
-        typer.echo(
-            f"{memory.path}: {len(memory)} {memory.modality} embeddings of {memory.space}, "
-            f"{memory.dimension}-d"
-        )
-    if done.failures:
-        first = done.failures[0]
-        note(
-            f"{len(done.failures)} rows were left out and are listed in {done.failures_path}; "
-            f"the first, {first.id}: {first.reason}"
-        )
-        raise typer.Exit(SOME_FAILED)
+    failures = len(done.failures)
+    print_memory(memory, json=json, normalised=done.normalised, failures=failures)
+    end_with_failures(done.failures, done.failures_path, "rows were left out")

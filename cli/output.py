@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cli.boundary import SOME_FAILED
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from features.memory import Memory
+    from features.partial import Failure
 
 
 def print_json(answer: Any) -> None:
@@ -33,8 +38,32 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         typer.echo(line.rstrip())
 
 
-def memory_summary(memory: Memory) -> dict[str, Any]:
-    """What the commands that write a memory answer as JSON."""
+def print_memory(memory: Memory, *, json: bool, **more: Any) -> None:
+    """What the commands that write a memory answer; `more` is for JSON alone."""
+    if json:
+        print_json({**_summary(memory), **more})
+        return
+    typer.echo(
+        f"{memory.path}: {len(memory)} {memory.modality} embeddings of {memory.space}, "
+        f"{memory.dimension}-d"
+    )
+
+
+def end_with_failures(failures: Sequence[Failure], path: Path, told: str) -> None:
+    """Say how many items failed and where they are listed, and exit; nothing if none did.
+
+    told: what happened to them, such as "items failed".
+    """
+    if failures:
+        first = failures[0]
+        note(
+            f"{len(failures)} {told} and are listed in {path}; the first, {first.item}: "
+            f"{first.reason}"
+        )
+        raise typer.Exit(SOME_FAILED)
+
+
+def _summary(memory: Memory) -> dict[str, Any]:
     return {
         "memory": str(memory.path),
         "items": len(memory),

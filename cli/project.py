@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.options import BridgeFolder, Device, Json, Overwrite, TrustEncoder
-from cli.output import memory_summary, print_json
+from cli.output import print_memory
 
 
 def project(
@@ -35,7 +35,4 @@ def project(
         trust_encoder=trust_encoder,
         progress=BarProgress(),
     )
-    if json:
-        print_json(memory_summary(made))
-        return
-    typer.echo(f"{made.path}: {len(made)} {made.modality} embeddings, {made.dimension}-d")
+    print_memory(made, json=json)

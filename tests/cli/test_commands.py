@@ -155,7 +155,7 @@ def test_train_resumes_a_finished_bridge(workshop, tmp_path):
 def test_project_and_index_tell_what_they_made(workshop, tmp_path):
     shared = tmp_path / "shared.h5"
     result = done("project", workshop.memory("images"), "-b", workshop.sound_bridge, "-o", shared)
-    assert result.stdout == f"{shared}: {len(NUMBERS)} image embeddings, 8-d\n"
+    assert result.stdout == f"{shared}: {len(NUMBERS)} image embeddings of sound-bridge, 8-d\n"
     result = done("index", shared)
     assert result.stdout == (
         f"{tmp_path / 'shared.faiss'}: {len(NUMBERS)} vectors, Flat, "
