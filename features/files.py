@@ -17,8 +17,10 @@ SPARE_BYTES = 1 << 20  # for what a file format adds
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, synced: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well.
+
+    synced: wait for the disk before, so that a power cut leaves the old file or the new one.
 
     Raises UserError if the disk is full or the folder cannot be written.
     """
@@ -29,8 +31,9 @@ def replacing(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             temporary.chmod(0o666 & ~_umask())  # some writers make files for the owner alone
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
+            if synced:
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

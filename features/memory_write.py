@@ -47,6 +47,7 @@ def write_memory(
     *,
     local: Iterable[LocalBatch] = (),
     checked: bool = False,
+    synced: bool = True,
     overwrite: bool = False,
 ) -> Memory:
     """Write a memory from batches of embeddings (b, d) that follow one another.
@@ -54,6 +55,7 @@ def write_memory(
     local: batches of parts (b, t, d) and masks (b, t), if the header says t; taken after all
     of `batches`.
     checked: the caller knows that the rows are unit vectors and the ids unique.
+    synced: wait until the disk has the file; what is quickly made again need not.
     The file appears when it is complete. The same content gives the same bytes. Raises
     UserError for rows that are not unit vectors of the right width, parts that are not unit
     where the mask is true and zero elsewhere, ids that repeat, a number of rows other than of
@@ -69,8 +71,12 @@ def write_memory(
     strings = [column.utf8.nbytes + column.offsets.nbytes for _, column in named]
     # HDF5 crashes the process when the disk fills up while it closes a file.
     require_space(path, count * header.row_dtype().itemsize + sum(strings))
-    with replacing(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
-        embeddings = _Rows(file, "embeddings", (count, header.dimension), header.dtype)
+    with (
+        replacing(path, synced=synced) as temporary,
+        h5py.File(temporary, "w", libver="v110") as file,
+    ):
+        shape = (count, header.dimension)
+        embeddings = _Rows(file, "embeddings", shape, header.dtype, synced=synced)
         digest = xxhash.xxh3_128()
         written = 0
         for batch in batches:
@@ -87,7 +93,7 @@ def write_memory(
                 f"{written} embeddings were given for {count} ids: give one id for each row"
             )
         if header.local_length:
-            _write_local(file, header, local, columns.ids, digest)
+            _write_local(file, header, local, columns.ids, digest, synced=synced)
         elif next(iter(local), None) is not None:
             raise UserError(
                 "local embeddings were given for a memory whose header has a local_length of 0: "
@@ -100,11 +106,17 @@ def write_memory(
 
 
 def _write_local(
-    file: Any, header: MemoryHeader, batches: Iterable[LocalBatch], ids: Sequence[str], digest: Any
+    file: Any,
+    header: MemoryHeader,
+    batches: Iterable[LocalBatch],
+    ids: Sequence[str],
+    digest: Any,
+    *,
+    synced: bool,
 ) -> None:
     count = len(ids)
     shape = (count, header.local_length, header.dimension)
-    local = _Rows(file, "local", shape, header.dtype)
+    local = _Rows(file, "local", shape, header.dtype, synced=synced)
     masks = np.zeros(shape[:2], dtype=np.uint8)
     written = 0
     for rows, mask in batches:
@@ -174,11 +186,13 @@ def bad_rows(batch: NDArray[np.floating[Any]]) -> dict[int, str]:
 class _Rows:
     """A contiguous dataset of an open h5py file, written behind HDF5's back from row 0 on.
 
-    Plain writes let other threads run, which h5py's do not, and tell the disk to begin, so that
-    the end need not wait for all of it.
+    Plain writes let other threads run, which h5py's do not.
+    synced: tell the disk to begin at once, so that the end need not wait for all of it.
     """
 
-    def __init__(self, file: Any, name: str, shape: tuple[int, ...], dtype: str) -> None:
+    def __init__(
+        self, file: Any, name: str, shape: tuple[int, ...], dtype: str, *, synced: bool
+    ) -> None:
         from h5py import h5d, h5p, h5s, h5t
 
         settings = h5p.create(h5p.DATASET_CREATE)
@@ -190,6 +204,7 @@ class _Rows:
         dataset = h5d.create(file.id, name.encode(), kind, space, settings)
         self.descriptor: int = file.id.get_vfd_handle()
         self.place: int = dataset.get_offset()
+        self.synced = synced
 
     def append(self, rows: NDArray[Any]) -> None:
         """Write contiguous rows of the dataset's type after those before."""
@@ -198,7 +213,7 @@ class _Rows:
             count = os.pwrite(self.descriptor, left, self.place)
             self.place += count
             left = left[count:]
-        if hasattr(os, "posix_fadvise"):
+        if self.synced and hasattr(os, "posix_fadvise"):
             # Linux starts to write pages that are said to be needed no more, and keeps them.
             os.posix_fadvise(self.descriptor, start, self.place - start, os.POSIX_FADV_DONTNEED)
 
