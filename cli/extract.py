@@ -43,7 +43,7 @@ def extract(
     batch_size: Annotated[int, typer.Option(min=1, help="Items embedded at a time.")] = 256,
     dtype: Annotated[str, typer.Option(help="float16 or float32, as stored.")] = "float16",
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Decoding processes. Unset: by the cores.")
+        int | None, typer.Option(min=0, help="Decoding processes. Unset: if they are worth it.")
     ] = None,
     precision: Annotated[str, typer.Option(help="The encoder's: fp32, bf16 or fp16.")] = "fp32",
     device: Device = "auto",

@@ -1,4 +1,4 @@
-"""Running an encoder's input function over many items in worker processes, in order."""
+"""Worker processes that run an encoder's input function over batches of items, in order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -25,28 +25,33 @@ if TYPE_CHECKING:
 
 TASK_ITEMS = 32  # items that travel to a worker together
 BATCHES_AHEAD = 3
+POLITENESS = 10  # niceness of workers: an encoder that wants the cores gets them first
+
+Decoded = list["NDArray[Any] | ItemError"]
 
 
-def decode_batches(
-    make_input: ItemInput, batches: Iterable[Sequence[str | Path]], *, workers: int
-) -> Generator[list[NDArray[Any] | ItemError]]:
-    """Every batch of items as network inputs, in order; bad items as ItemError.
+def decode(make_input: ItemInput, items: Sequence[str | Path]) -> Decoded:
+    """Items as network inputs, in this process; bad items as ItemError."""
+    return [_decode_one(make_input, item) for item in items]
 
-    workers: processes that decode; 0 decodes in this one. A few batches are decoded ahead.
-    An item whose decoder kills its worker is a bad item too. Raises UserError if workers
-    cannot be started, `make_input` cannot be sent to them, or a decoder raises it.
+
+def decode_in_workers(
+    make_input: ItemInput,
+    batches: Sequence[Sequence[str | Path]],
+    pool: ProcessPoolExecutor,
+    workers: int,
+    begun: Decoded,
+) -> Generator[Decoded]:
+    """Every batch in order, a few of them decoded ahead, by the workers of `pool`, which ends.
+
+    begun: the first items of the first batch, already decoded.
     """
-    if workers == 0:
-        yield from (_decode(make_input, batch) for batch in batches)
-        return
-    _check_travels(make_input)
-    remaining = iter(batches)
+    remaining = iter([batches[0][len(begun) :], *batches[1:]])
     ahead: deque[tuple[Sequence[str | Path], _Tasks | None]] = deque()
-    pool = _new_pool(workers)
     try:
         while True:
             for batch in islice(remaining, BATCHES_AHEAD - len(ahead)):
-                ahead.append((batch, _submit(pool, make_input, batch)))
+                ahead.append((batch, _submit(pool, batch)))
             if not ahead:
                 return
             batch, tasks = ahead.popleft()
@@ -54,26 +59,24 @@ def decode_batches(
             if decoded is None:  # a worker died, and with it everything that was under way
                 pool.shutdown(wait=True, cancel_futures=True)
                 decoded = _decode_alone(make_input, batch)
-                pool = _new_pool(workers)
-                ahead = deque((one, _submit(pool, make_input, one)) for one, _ in ahead)
-            yield decoded
+                pool = new_pool(workers, make_input)
+                ahead = deque((one, _submit(pool, one)) for one, _ in ahead)
+            yield begun + decoded
+            begun = []
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _decode_alone(
-    make_input: ItemInput, batch: Sequence[str | Path]
-) -> list[NDArray[Any] | ItemError]:
+def _decode_alone(make_input: ItemInput, batch: Sequence[str | Path]) -> Decoded:
     """One item at a time, to find the one that kills its worker."""
-    decoded: list[NDArray[Any] | ItemError] = []
+    decoded: Decoded = []
     pool: ProcessPoolExecutor | None = None
     try:
         for item in batch:
             if pool is None:
-                pool = _new_pool(1)
-                _check_start(pool)
+                pool = started_pool(1, make_input)
             try:
-                decoded.append(pool.submit(_decode_one, make_input, item).result())
+                decoded.append(pool.submit(_decode_part, [item]).result()[0])
             except BrokenProcessPool:
                 decoded.append(ItemError("decoding it killed the worker process"))
                 pool.shutdown()
@@ -82,6 +85,36 @@ def _decode_alone(
         if pool is not None:
             pool.shutdown()
     return decoded
+
+
+def new_pool(workers: int, make_input: ItemInput) -> ProcessPoolExecutor:
+    """Processes that can run `make_input`; they start when they are needed.
+
+    Raises UserError if it cannot be sent to them.
+    """
+    _check_travels(make_input)
+    # Forked from a small server process: workers start fast and inherit no locks or threads.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        # Once, in the server: every worker would take seconds to import a large library.
+        context.set_forkserver_preload(["__main__", *getattr(make_input, "imports", ())])
+    return ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start_worker, initargs=(make_input,)
+    )
+
+
+def started_pool(workers: int, make_input: ItemInput) -> ProcessPoolExecutor:
+    """The same, when the first of them is ready. Raises UserError if it cannot start, too."""
+    pool = new_pool(workers, make_input)
+    try:
+        pool.submit(os.getpid).result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "worker processes die as soon as they start: decode in this one with --workers 0 "
+            "(workers=0); a Python script that extracts needs `if __name__ == '__main__':`"
+        ) from error
+    return pool
 
 
 def _check_travels(make_input: ItemInput) -> None:
@@ -95,30 +128,18 @@ def _check_travels(make_input: ItemInput) -> None:
         ) from error
 
 
-def _check_start(pool: ProcessPoolExecutor) -> None:
-    try:
-        pool.submit(os.getpid).result()
-    except BrokenProcessPool as error:
-        raise UserError(
-            "worker processes die as soon as they start: decode in this one with --workers 0 "
-            "(workers=0); a Python script that extracts needs `if __name__ == '__main__':`"
-        ) from error
-
-
 _Tasks = list["Future[list[NDArray[Any] | ItemError]]"]
 
 
-def _submit(
-    pool: ProcessPoolExecutor, make_input: ItemInput, batch: Sequence[str | Path]
-) -> _Tasks | None:
+def _submit(pool: ProcessPoolExecutor, batch: Sequence[str | Path]) -> _Tasks | None:
     parts = [batch[start : start + TASK_ITEMS] for start in range(0, len(batch), TASK_ITEMS)]
     try:
-        return [pool.submit(_decode, make_input, part) for part in parts]
+        return [pool.submit(_decode_part, part) for part in parts]
     except BrokenProcessPool:
         return None
 
 
-def _results(tasks: _Tasks | None) -> list[NDArray[Any] | ItemError] | None:
+def _results(tasks: _Tasks | None) -> Decoded | None:
     """The tasks' arrays in order, or None if a worker died."""
     if tasks is None:
         return None
@@ -126,17 +147,6 @@ def _results(tasks: _Tasks | None) -> list[NDArray[Any] | ItemError] | None:
         return [one for task in tasks for one in task.result()]
     except BrokenProcessPool:
         return None
-
-
-def _new_pool(workers: int) -> ProcessPoolExecutor:
-    # Forked from a small server process: workers start fast and inherit no locks or threads.
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-
-
-def _decode(make_input: ItemInput, items: Sequence[str | Path]) -> list[NDArray[Any] | ItemError]:
-    return [_decode_one(make_input, item) for item in items]
 
 
 def _decode_one(make_input: ItemInput, item: str | Path) -> NDArray[Any] | ItemError:
@@ -152,8 +162,21 @@ def _decode_one(make_input: ItemInput, item: str | Path) -> NDArray[Any] | ItemE
         return ItemError(f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it even if it is killed."""
+class _Worker:
+    """What a worker process was started for: sent once, as it may hold a whole vocabulary."""
+
+    make_input: ItemInput
+
+
+def _decode_part(items: Sequence[str | Path]) -> Decoded:
+    return decode(_Worker.make_input, items)
+
+
+def _start_worker(make_input: ItemInput) -> None:
+    """Yield to the parent, leave Ctrl-C to it, and end with it even if it is killed."""
+    if hasattr(os, "nice"):
+        os.nice(POLITENESS)
+    _Worker.make_input = make_input
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from features.decode_pool import decode_batches
-from features.device import cpu_count, torch_threads
+from features.decode_batches import decode_batches
 from features.errors import ItemError, UserError
 from features.files import refuse_folder
 from features.memory import Columns, Memory, MemoryHeader, StoredDtype
@@ -35,10 +34,6 @@ if TYPE_CHECKING:
 
     from features.encoders import Encoder, LocalEncoder
     from features.space import Modality
-
-# Decoded in this process, as workers would take longer to start:
-FEW_ITEMS = 200
-FEW_BYTES = 16 << 20  # of files
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ def extract(
 ) -> Extraction:
     """Embed every item of `source` into the memory `out`.
 
-    workers: decoding processes; None chooses by the cores and the kind of items.
+    workers: decoding processes; 0 decodes in this one, None takes what the files are worth.
     local: also embed each item's parts (patches, windows), if the encoder can.
     max_failures: stop, keeping what is done, once more items than this have failed.
     resume: accept a finished output of the same extraction instead of refusing it. One that
@@ -179,12 +174,10 @@ def _embed_rest(
 ) -> None:
     items, size = job.source.items, job.batch_size
     batches = [items[i : i + size] for i in range(partial.batches * size, len(items), size)]
-    arguments = ([job.source.load_argument(item) for item in batch] for batch in batches)
-    if workers is None:
-        workers = _choose_workers(job)
+    arguments = [[job.source.load_argument(item) for item in batch] for batch in batches]
     decoded_batches = decode_batches(job.encoder.input(job.modality), arguments, workers=workers)
     _check_failures(partial, max_failures)
-    with closing(decoded_batches), torch_threads(cpu_count() - workers):
+    with closing(decoded_batches):
         for batch, decoded in zip(batches, decoded_batches, strict=True):
             rows, failures = _embed(job, batch, decoded)
             partial.commit(rows, failures)
@@ -200,13 +193,6 @@ def _check_failures(partial: Partial, max_failures: int | None) -> None:
             f"last is {last.item}: {last.reason}. Mend them and start again with --overwrite, or "
             "run the same command with a higher limit to continue"
         )
-
-
-def _choose_workers(job: _Job) -> int:
-    size = sum(size for size, _ in job.file_states)
-    if job.modality == "text" or len(job.file_states) <= FEW_ITEMS or size <= FEW_BYTES:
-        return 0
-    return max(1, min(16, cpu_count() // 2))
 
 
 def _embed(

@@ -74,7 +74,8 @@ class Encoder(Protocol):
     def input(self, modality: Modality) -> ItemInput:
         """A picklable function from a path, or a sentence, to the array the network takes.
 
-        It runs in worker processes and raises ItemError for an item that cannot be read.
+        It runs in worker processes and raises ItemError for an item that cannot be read. Modules
+        that it takes long to import can be named in its `imports`, to import them only once.
         """
 
     def encode(self, batch: Sequence[NDArray[Any]], modality: Modality) -> Float[Tensor, "b d"]:

@@ -15,7 +15,7 @@ import soxr
 import torch
 
 from features.decode import read_audio, read_audio_parts
-from features.decode_pool import decode_batches
+from features.decode_batches import decode_batches
 from features.encoders.clap.inputs import (
     AudioInput,
     TextInput,

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from features.device import torch_threads
 from features.encoders import LocalEncoder, load_encoder
 from features.encoders.clap import PUBLISHED, load_clap
 from features.encoders.clap.laion_model import check_options, read_shape
@@ -43,8 +42,10 @@ if find_spec("laion_clap") is None:  # importing it here would ask the hub
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Threads that wait for each other take longer than one, on cores with other work."""
-    with torch_threads(1):
-        yield
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import soundfile
 from PIL import Image
 
 from features.decode import read_audio, read_image, read_points, read_text
-from features.decode_pool import decode_batches
+from features.decode_batches import decode_batches
 from features.encoders.mini.config import MiniConfig
 from features.encoders.mini.inputs import MiniInput
 from features.errors import ItemError

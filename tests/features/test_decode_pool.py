@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from features.decode_pool import decode_batches
+from features.decode_batches import decode_batches
 from features.errors import ItemError, UserError
 
 BATCHES = [[f"{i}" for i in range(start, start + 40)] for start in (0, 40, 80, 120, 160)]
@@ -47,6 +48,31 @@ def test_workers_that_cannot_start_are_said_so(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("features.decode_pool._start_worker", os._exit)
     with pytest.raises(UserError, match=r"die as soon as they start.*--workers 0"):
         list(decode_batches(number, BATCHES[:1], workers=1))
+
+
+def number_and_process(item: str | Path) -> np.ndarray:
+    time.sleep(0.01)
+    return np.array([int(str(item)), os.getpid()])
+
+
+def test_decoding_begins_here_and_goes_on_in_workers_when_they_are_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("features.decode_batches.WORTH_STARTING", 0.1)
+    monkeypatch.setattr("features.decode_batches.cpu_count", lambda: 2)
+    flat = [one for batch in decode_batches(number_and_process, BATCHES) for one in batch]
+    assert [int(one[0]) for one in flat] == list(range(200))
+    assert int(flat[0][1]) == os.getpid() != int(flat[-1][1])
+
+
+@pytest.mark.parametrize(("cores", "worth"), [(1, 0.0), (2, 60.0)])
+def test_it_stays_here_if_workers_are_not_worth_their_start(
+    monkeypatch: pytest.MonkeyPatch, cores: int, worth: float
+) -> None:
+    monkeypatch.setattr("features.decode_batches.WORTH_STARTING", worth)
+    monkeypatch.setattr("features.decode_batches.cpu_count", lambda: cores)
+    flat = [one for batch in decode_batches(number_and_process, BATCHES[:2]) for one in batch]
+    assert {int(one[1]) for one in flat} == {os.getpid()}
 
 
 def number_or_missing_package(item: str | Path) -> np.ndarray:

@@ -21,8 +21,6 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,13 +31,13 @@ from torch.nn import functional as F
 from features.device import precision_name, resolve_device, resolve_precision
 from features.encoders import EncoderDescription, LocalEmbeddings
 from features.encoders.clip.inputs import ClipImage, ClipText, image_steps
+from features.encoders.clip.naming import activation, asks_the_hub, full_spec, named
 from features.encoders.hub import comes_from_hub, hub_access
-from features.encoders.spec import Argument, parse_argument, space_name
+from features.encoders.spec import parse_argument, space_name
 from features.errors import UserError
 from features.extras import require_package
-from features.files import require_file
 from features.space import Space
-from features.tensors import read_state, tensors_hash, weights_only
+from features.tensors import tensors_hash, weights_only
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -49,17 +47,12 @@ if TYPE_CHECKING:
     from features.space import Modality
 
 OPTIONS = ("space", "quick_gelu")
-CONFIG_FILE = "open_clip_config.json"
 _PROBES = (
     "A photo of two Dogs, running.",
     "it's   12:45 &amp; 3.14 <b>über</b> naïve cafés",
     "\u4e00 \u65e5 \U0001f600 #tag @name",
 )
 _ANSI = re.compile("\x1b\\[[0-9;]*m")
-
-
-class ActivationUnknown(UserWarning):
-    """A checkpoint does not say which activation it was trained with."""
 
 
 def load_clip(argument: str, *, device: str = "auto", precision: str = "fp32") -> OpenClipEncoder:
@@ -71,14 +64,14 @@ def load_clip(argument: str, *, device: str = "auto", precision: str = "fp32") -
     open_clip = require_package("open_clip", "the encoder clip")
     parsed = parse_argument(argument, family="clip", options=OPTIONS)
     space = space_name(parsed, "clip")
-    name, pretrained = _named(parsed, open_clip)
+    name, pretrained = named(parsed, open_clip)
     where, dtype = resolve_device(device), resolve_precision(precision)
-    quick_gelu = _quick_gelu(parsed, name, pretrained, open_clip)
+    quick_gelu = activation(parsed, name, pretrained, open_clip)
     extra = {} if quick_gelu is None else {"quick_gelu": quick_gelu}
     told = ",quick_gelu=yes" * bool(quick_gelu)
     remedy = f"give a checkpoint, clip:MODEL,FILE{told}, or clip:local-dir:FOLDER{told}"
     access: AbstractContextManager[None] = nullcontext()
-    if _asks_the_hub(name, pretrained, open_clip):
+    if asks_the_hub(name, pretrained, open_clip):
         access = hub_access(f"the model {argument}", remedy)
     with access, weights_only(), _quietly():
         try:
@@ -102,7 +95,7 @@ def load_clip(argument: str, *, device: str = "auto", precision: str = "fp32") -
         Space(space, _dimension(model, tokenizer(["a"]).to(where)), ("image", "text")),
         EncoderDescription(
             name=f"open_clip {name}",
-            spec=_spec(parsed, name, pretrained),
+            spec=full_spec(parsed, name, pretrained),
             weights=weights,
             modalities=("image", "text"),
             preprocessing=_preprocessing(model, tokenizer),
@@ -190,100 +183,10 @@ class OpenClipEncoder:
         return scaled.sub_(self._mean).div_(self._std).to(self._dtype)
 
 
-def _named(parsed: Argument, open_clip: Any) -> tuple[str, str | None]:
-    """The model and its weights, checked before anything is built."""
-    name, *rest = parsed.values or ("",)
-    if name.startswith("local-dir:"):
-        require_file(
-            Path(name.removeprefix("local-dir:")) / CONFIG_FILE, "open_clip's configuration"
-        )
-    if name.startswith(("hf-hub:", "local-dir:")):
-        if rest:
-            raise UserError(f"clip:{name} has weights of its own: leave '{rest[0]}' out")
-        return name, None
-    models = open_clip.list_models()
-    if name not in models:
-        close = get_close_matches(name, models)
-        if name and Path(name).is_dir():
-            close = [f"local-dir:{name}"]
-        raise UserError(
-            f"'{name}' is not a model of open_clip{_did_you_mean(close)}: write clip:MODEL,TAG, "
-            "clip:hf-hub:ORG/REPO or clip:local-dir:FOLDER; `mcr encoders clip` lists them"
-        )
-    pretrained = ",".join(rest)
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    if not pretrained:
-        raise UserError(
-            f"clip:{name} names no weights: write clip:{name},TAG or clip:{name},FILE; its tags "
-            f"are {_few(tags)}"
-        )
-    if open_clip.is_pretrained_cfg(name, pretrained):
-        return name, pretrained
-    if not Path(pretrained).is_file():
-        close = get_close_matches(pretrained, tags)
-        raise UserError(
-            f"'{pretrained}' is neither a file nor a tag of open_clip's "
-            f"{name}{_did_you_mean(close)}: its tags are {_few(tags)}"
-        )
-    if not pretrained.endswith(".npz"):  # big_vision's, which only open_clip reads
-        read_state(Path(pretrained), "CLIP weights")
-    return name, str(Path(pretrained).resolve())
-
-
-def _asks_the_hub(name: str, pretrained: str | None, open_clip: Any) -> bool:
-    """Whether anything may have to be downloaded; a text tower of transformers may."""
-    if name.startswith("hf-hub:") or open_clip.is_pretrained_cfg(name, pretrained or ""):
-        return True
-    if name.startswith("local-dir:"):
-        text = (Path(name.removeprefix("local-dir:")) / CONFIG_FILE).read_text("utf-8", "replace")
-        return "hf_model_name" in text or "hf_tokenizer_name" in text
-    return "hf_model_name" in str(open_clip.get_model_config(name))
-
-
-def _few(tags: Sequence[str]) -> str:
-    told = ", ".join(tags[:4]) or "none"
-    return told if len(tags) <= 4 else f"{told} and {len(tags) - 4} more, see `mcr encoders clip`"
-
-
-def _did_you_mean(close: Sequence[str]) -> str:
-    return f", did you mean {' or '.join(close)}" if close else ""
-
-
-def _quick_gelu(parsed: Argument, name: str, pretrained: str | None, open_clip: Any) -> bool | None:
-    """The activation that the weights were trained with; None keeps the model's own."""
-    if "quick_gelu" in parsed.options:
-        return parsed.option("quick_gelu", "", ("yes", "no")) == "yes"
-    if pretrained is None:
-        return None
-    tag = open_clip.get_pretrained_cfg(name, pretrained)
-    if tag:
-        return bool(tag.get("quick_gelu", False))
-    own = bool((open_clip.get_model_config(name) or {}).get("quick_gelu", False))
-    tags = [
-        open_clip.get_pretrained_cfg(name, one).get("quick_gelu", False)
-        for one in open_clip.list_pretrained_tags_by_model(name)
-    ]
-    if not own and any(tags):
-        warnings.warn(
-            f"{pretrained} does not say which activation it was trained with, and GELU is used: "
-            "for weights of OpenAI, or trained from them, add quick_gelu=yes",
-            ActivationUnknown,
-            stacklevel=2,
-        )
-    return None
-
-
 def _dimension(model: Any, tokens: torch.Tensor) -> int:
     """Asked of the model itself: its towers keep it in places of their own."""
     with torch.inference_mode():
         return int(model.encode_text(tokens).shape[1])
-
-
-def _spec(parsed: Argument, name: str, pretrained: str | None) -> str:
-    if name.startswith("local-dir:"):
-        name = f"local-dir:{Path(name.removeprefix('local-dir:')).resolve()}"
-    options = [f"{key}={value}" for key, value in sorted(parsed.options.items())]
-    return "clip:" + ",".join([name, *([pretrained] if pretrained else []), *options])
 
 
 def _preprocessing(model: Any, tokenizer: Any) -> dict[str, Any]:

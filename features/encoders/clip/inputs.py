@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class ClipImage:
     """
 
     preprocess: tuple[tuple[str, Any], ...]
+    imports: ClassVar = ("open_clip.transform",)
 
     def __call__(self, item: str | Path) -> NDArray[np.uint8]:
         """The resized and cropped image. Raises ItemError if it cannot be read."""
@@ -44,6 +45,7 @@ class ClipText:
     """Turns a sentence, or a text file, into token ids by the model's own tokenizer."""
 
     tokenizer: Callable[..., Any]
+    imports: ClassVar = ("open_clip.tokenizer",)
 
     def __call__(self, item: str | Path) -> NDArray[np.int64]:
         """Token ids (context,). Raises ItemError if the text is empty or cannot be read."""
