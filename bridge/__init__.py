@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bridge.artefact import Bridge, load
+    from bridge.comparison import compare_retrieval
     from bridge.config import TrainSettings, load_settings
     from bridge.projection import project_memory
     from bridge.protocols import evaluate_retrieval
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Bridge": "bridge.artefact",
     "load": "bridge.artefact",
+    "compare_retrieval": "bridge.comparison",
     "TrainSettings": "bridge.config",
     "load_settings": "bridge.config",
     "project_memory": "bridge.projection",
@@ -36,6 +38,7 @@ __all__ = [
     "Embedder",
     "Query",
     "TrainSettings",
+    "compare_retrieval",
     "embed_for_bridge",
     "evaluate_retrieval",
     "load",

@@ -34,6 +34,20 @@ class Retrieval:
     excluded: int = 0
 
 
+@dataclass(frozen=True)
+class PerQuery:
+    """What `Retrieval` averages: figures of every query of one direction, in their order.
+
+    ranks: of the query's first right item, 1 is best.
+    precisions: average precision of the query.
+    answerable: which of all n queries have a right item in the gallery; those q have figures.
+    """
+
+    ranks: Int[Tensor, " q"]
+    precisions: Float[Tensor, " q"]
+    answerable: Bool[Tensor, " n"]
+
+
 def first_ranks(scores: Float[Tensor, "q g"], relevant: Bool[Tensor, "q g"]) -> Int[Tensor, " q"]:
     """Rank of the best-scored right item of each query; every row has at least one.
 
@@ -64,6 +78,25 @@ def average_precision(
     return ((precision * hits).sum(dim=1) / hits.sum(dim=1)).to(torch.float32)
 
 
+def per_query(
+    blocks: Iterable[tuple[Float[Tensor, "b g"], Bool[Tensor, "b g"]]],
+) -> PerQuery:
+    """Figures of each query over blocks of queries, each with its scores and which items are right.
+
+    Queries without a right item have none.
+    """
+    ranks: list[Tensor] = []
+    precisions: list[Tensor] = []
+    having: list[Tensor] = []
+    for scores, relevant in blocks:
+        answerable = relevant.any(dim=1)
+        scores, relevant = scores[answerable], relevant[answerable]
+        ranks.append(first_ranks(scores, relevant).cpu())
+        precisions.append(average_precision(scores, relevant).cpu())
+        having.append(answerable.cpu())
+    return PerQuery(torch.cat(ranks), torch.cat(precisions), torch.cat(having))
+
+
 def retrieval(
     blocks: Iterable[tuple[Float[Tensor, "b g"], Bool[Tensor, "b g"]]],
 ) -> Retrieval:
@@ -71,16 +104,7 @@ def retrieval(
 
     Queries without a right item are excluded and counted.
     """
-    ranks: list[Tensor] = []
-    precisions: list[Tensor] = []
-    excluded = 0
-    for scores, relevant in blocks:
-        answerable = relevant.any(dim=1)
-        excluded += int((~answerable).sum())
-        scores, relevant = scores[answerable], relevant[answerable]
-        ranks.append(first_ranks(scores, relevant).cpu())
-        precisions.append(average_precision(scores, relevant).cpu())
-    return summary(torch.cat(ranks), torch.cat(precisions), excluded=excluded)
+    return summary(per_query(blocks))
 
 
 def paired_retrieval(scores: Float[Tensor, "n n"]) -> Retrieval:
@@ -89,17 +113,17 @@ def paired_retrieval(scores: Float[Tensor, "n n"]) -> Retrieval:
     return retrieval([(scores, torch.eye(n, dtype=torch.bool, device=scores.device))])
 
 
-def summary(
-    ranks: Int[Tensor, " q"], precisions: Float[Tensor, " q"], *, excluded: int = 0
-) -> Retrieval:
+def summary(queries: PerQuery) -> Retrieval:
     """Averages of the queries' first ranks and average precisions."""
-    if not len(ranks):
+    ranks, counted = queries.ranks, len(queries.ranks)
+    excluded = len(queries.answerable) - counted
+    if not counted:
         nothing = float("nan")
         return Retrieval(dict.fromkeys(CUTOFFS, nothing), nothing, nothing, 0, excluded)
     return Retrieval(
         recall={k: float((ranks <= k).double().mean()) for k in CUTOFFS},
         median_rank=float(ranks.double().quantile(0.5)),
-        mean_average_precision=float(precisions.double().mean()),
-        queries=len(ranks),
+        mean_average_precision=float(queries.precisions.double().mean()),
+        queries=counted,
         excluded=excluded,
     )

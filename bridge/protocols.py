@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from bridge.artefact import Bridge
-from bridge.metrics import Retrieval, retrieval
+from bridge.metrics import PerQuery, Retrieval, per_query, summary
 from bridge.projection import in_shared_space
 from features.errors import UserError
 from features.memory import Memory
@@ -41,19 +42,73 @@ def evaluate_retrieval(
     Items with the same label are right for each other where both memories have labels,
     otherwise items with the same id. Raises UserError if nothing matches.
     """
-    relevance, (query_classes, gallery_classes) = _classes(query, gallery)
-    rows = [
-        in_shared_space(bridge, memory, trust_encoder=trust_encoder) for memory in (query, gallery)
-    ]
-    right = gallery_classes.bincount(minlength=int(query_classes.max()) + 1)[query_classes]
+    relevance = relevance_of(query, gallery)
+    forward, backward = search_both_ways(
+        bridge, query, gallery, relevance, trust_encoder=trust_encoder
+    )
     return CrossModalRetrieval(
         query=query.modality,
         gallery=gallery.modality,
-        relevance=relevance,
-        forward=retrieval(_blocks(rows[0], rows[1], query_classes, gallery_classes)),
-        backward=retrieval(_blocks(rows[1], rows[0], gallery_classes, query_classes)),
-        chance=float(right[right > 0].double().mean()) / len(gallery),
+        relevance=relevance.kind,
+        forward=summary(forward),
+        backward=summary(backward),
+        chance=relevance.chance,
     )
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """Which items of two memories are right for each other: those of one class.
+
+    kind: `labels` where the classes are the items' labels, else `ids`.
+    query, gallery: class of every item, numbered across both memories.
+    """
+
+    kind: str
+    query: Int[Tensor, " q"]
+    gallery: Int[Tensor, " g"]
+
+    @property
+    def chance(self) -> float:
+        """Expected R@1 of a random order of the gallery."""
+        right = self.gallery.bincount(minlength=int(self.query.max()) + 1)[self.query]
+        return float(right[right > 0].double().mean()) / len(self.gallery)
+
+
+def search_both_ways(
+    bridge: Bridge,
+    query: Memory,
+    gallery: Memory,
+    relevance: Relevance,
+    *,
+    trust_encoder: bool = False,
+) -> tuple[PerQuery, PerQuery]:
+    """Figures of every item of `query`, searching `gallery`, and of the other way round."""
+    rows = [
+        in_shared_space(bridge, memory, trust_encoder=trust_encoder) for memory in (query, gallery)
+    ]
+    return (
+        per_query(_blocks(rows[0], rows[1], relevance.query, relevance.gallery)),
+        per_query(_blocks(rows[1], rows[0], relevance.gallery, relevance.query)),
+    )
+
+
+def relevance_of(query: Memory, gallery: Memory) -> Relevance:
+    """By labels where both memories have them, else by ids. Raises UserError if none is shared."""
+    if query.labels is not None and gallery.labels is not None:
+        kind, columns = "labels", (list(query.labels), list(gallery.labels))
+    else:
+        kind, columns = "ids", (list(query.ids), list(gallery.ids))
+    number = {name: i for i, name in enumerate(dict.fromkeys(columns[0] + columns[1]))}
+    if not set(columns[0]) & set(columns[1]):
+        without = " and ".join(str(m.path) for m in (query, gallery) if m.labels is None)
+        raise UserError(
+            f"no {kind} of {query.path} ({columns[0][0]}, ...) occur in {gallery.path} "
+            f"({columns[1][0]}, ...), so no answer would be right: extract "
+            + (f"{without} with --label-column" if without else "both with the same labels")
+        )
+    classes = [torch.tensor([number[name] for name in column]) for column in columns]
+    return Relevance(kind, classes[0], classes[1])
 
 
 def _blocks(
@@ -64,21 +119,3 @@ def _blocks(
         stop = start + block
         scores = queries[start:stop] @ gallery.T
         yield scores.cpu(), query_classes[start:stop, None] == gallery_classes[None, :]
-
-
-def _classes(query: Memory, gallery: Memory) -> tuple[str, tuple[Tensor, Tensor]]:
-    if query.labels is not None and gallery.labels is not None:
-        relevance, columns = "labels", (list(query.labels), list(gallery.labels))
-    else:
-        relevance, columns = "ids", (list(query.ids), list(gallery.ids))
-    number = {name: i for i, name in enumerate(dict.fromkeys(columns[0] + columns[1]))}
-    classes = tuple(torch.tensor([number[name] for name in column]) for column in columns)
-    shared = len(set(columns[0]) & set(columns[1]))
-    if not shared:
-        without = " and ".join(str(m.path) for m in (query, gallery) if m.labels is None)
-        raise UserError(
-            f"no {relevance} of {query.path} ({columns[0][0]}, ...) occur in {gallery.path} "
-            f"({columns[1][0]}, ...), so no answer would be right: extract "
-            + (f"{without} with --label-column" if without else "both with the same labels")
-        )
-    return relevance, (classes[0], classes[1])

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.boundary import guarded
+from cli.compare import compare
 from cli.demo import demo
 from cli.doctor import doctor
 from cli.encoders import encoders
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "index": index,
     "query": query,
     "eval": evaluate,
+    "compare": compare,
     "info": info,
     "import": import_memory,
     "export": export_memory,

@@ -25,10 +25,15 @@ MAY_IMPORT = {
 FORMULAS = sorted(
     [
         *(ROOT / "bridge" / "losses").glob("*.py"),
-        *(ROOT / "bridge" / f"{name}.py" for name in ("noise", "pseudo_pairs", "metrics")),
+        *(
+            ROOT / "bridge" / f"{name}.py"
+            for name in ("bootstrap", "closed_forms", "noise", "pseudo_pairs", "metrics")
+        ),
     ]
 )
-FORMULAS_MAY_IMPORT = {"__future__", "torch", "jaxtyping", "typing", "collections", "dataclasses"}
+FORMULAS_MAY_IMPORT = {
+    "__future__", "bridge", "collections", "dataclasses", "jaxtyping", "math", "torch", "typing"
+}  # fmt: skip
 HEAVY = ("torch", "faiss", "h5py", "numpy", "matplotlib", "sklearn")
 
 
@@ -143,7 +148,8 @@ def test_the_same_option_means_the_same_everywhere():
 
 
 @pytest.mark.parametrize(
-    "module", ["bridge.losses.info_nce", "bridge.losses.intra", "bridge.metrics"]
+    "module",
+    ["bridge.bootstrap", "bridge.losses.info_nce", "bridge.losses.intra", "bridge.metrics"],
 )
 def test_the_examples_in_the_documentation_are_true(module):
     import torch

@@ -1,0 +1,116 @@
+"""`mcr compare`: retrieval through several bridges side by side."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import Device, Json, TrustEncoder
+from cli.output import note, print_json, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bridge.comparison import Comparison
+    from bridge.differences import Difference
+
+
+def compare(
+    bridges: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="BRIDGE",
+            help="Bridges from `mcr train`, first the one that the others are compared with.",
+        ),
+    ],
+    query: Annotated[Path, typer.Option("--query", "-q", help="Memory of queries.")],
+    gallery: Annotated[Path, typer.Option("--gallery", "-g", help="Memory that is searched.")],
+    resamples: Annotated[
+        int, typer.Option(help="How often queries are drawn anew for intervals and p.")
+    ] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of these draws.")] = 0,
+    trust_encoder: TrustEncoder = False,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Measure retrieval through several bridges, side by side.
+
+    Prints R@1 and mAP of every bridge: the mean of both directions, and each. Then, for every
+    bridge after the first, how its means differ from the first's, with the 95 % interval and the
+    two-sided p of a paired bootstrap: all bridges answer the same drawn queries. Where 20 classes
+    or more are shared, whole classes are drawn, as queries of one class are alike. --json has all
+    that `mcr eval` measures, and the differences of each direction as well.
+    """
+    from bridge.artefact import load
+    from bridge.comparison import compare_retrieval
+    from cli.progress import BarProgress
+    from features.memory import Memory
+
+    result = compare_retrieval(
+        [load(bridge, device=device) for bridge in bridges],
+        Memory(query),
+        Memory(gallery),
+        resamples=resamples,
+        seed=seed,
+        trust_encoder=trust_encoder,
+        progress=BarProgress(),
+    )
+    if json:
+        told = asdict(result)
+        named = zip(bridges, told["bridges"], strict=True)
+        print_json({**told, "bridges": [{"bridge": str(path), **one} for path, one in named]})
+        return
+    _print(result, [str(bridge) for bridge in bridges])
+
+
+def _print(result: Comparison, names: Sequence[str]) -> None:
+    ends = (result.query, result.gallery)
+    if ends[0] == ends[1]:
+        ends = ("query", "gallery")
+    there, back = " -> ".join(ends), " -> ".join(reversed(ends))
+    print_table(
+        ["", "R@1", "mAP", f"{there}: R@1", "mAP", f"{back}: R@1", "mAP"],
+        [
+            [
+                name,
+                *(
+                    f"{figure:.3f}"
+                    for figures in (one.mean, one.forward, one.backward)
+                    for figure in (figures.recall[1], figures.mean_average_precision)
+                ),
+            ]
+            for name, one in zip(names, result.bridges, strict=True)
+        ],
+    )
+    for name, one in zip(names[1:], result.bridges[1:], strict=True):
+        assert one.difference is not None
+        mean = one.difference.mean
+        typer.echo(
+            f"{name} - {names[0]}: R@1 {_told(mean.recall[1])}; "
+            f"mAP {_told(mean.mean_average_precision)}"
+        )
+    typer.echo(
+        f"right by {result.relevance}; R@1 of chance {result.chance:.4f}; "
+        f"{result.resamples:,} resamples of {_units(result)}"
+    )
+    first = result.bridges[0]
+    excluded = first.forward.excluded + first.backward.excluded
+    if excluded:
+        note(f"{excluded} queries have no right item in the other memory and are left out")
+
+
+def _told(difference: Difference) -> str:
+    return (
+        f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}], "
+        f"p {difference.p_value:.2g}"
+    )
+
+
+def _units(result: Comparison) -> str:
+    forward, backward = result.units
+    if result.resampled == "queries":
+        return f"{forward:,} and {backward:,} queries"
+    return f"{forward:,} {result.resampled}"
