@@ -149,7 +149,14 @@ def test_the_same_option_means_the_same_everywhere():
 
 @pytest.mark.parametrize(
     "module",
-    ["bridge.bootstrap", "bridge.losses.info_nce", "bridge.losses.intra", "bridge.metrics"],
+    [
+        "bridge.bootstrap",
+        "bridge.losses.cwcl",
+        "bridge.losses.info_nce",
+        "bridge.losses.intra",
+        "bridge.losses.soft_targets",
+        "bridge.metrics",
+    ],
 )
 def test_the_examples_in_the_documentation_are_true(module):
     import torch

@@ -11,11 +11,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from bridge.losses.blocks import fits_at_once, two_way_cross_entropy
+
 
 def info_nce(
     left: Float[Tensor, "n d"], right: Float[Tensor, "n d"], *, temperature: float
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy, in nats, of finding each row's partner, over both directions.
+
+    Raises ValueError if one side has more rows than the other.
 
     Indistinguishable rows cost ln(n), here ln(4):
 
@@ -23,6 +27,12 @@ def info_nce(
     >>> f"{info_nce(same, same, temperature=0.05):.4f}"
     '1.3863'
     """
+    if len(left) != len(right):
+        raise ValueError(
+            f"{len(left)} left and {len(right)} right rows are not pairs: give as many of both"
+        )
+    if not fits_at_once(left, right):
+        return two_way_cross_entropy(left, right, lambda _: (None, None), temperature=temperature)
     logits = left @ right.T / temperature
     partner = torch.arange(len(left), device=left.device)
     return (F.cross_entropy(logits, partner) + F.cross_entropy(logits.T, partner)) / 2

@@ -4,7 +4,9 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
+from bridge.losses import blocks
 from bridge.losses.info_nce import info_nce
 from tests.bridge.conftest import unit_rows
 
@@ -83,3 +85,40 @@ def test_the_gradient_is_that_of_the_value():
     left, right = unit_rows(4, 3, seed=1), unit_rows(4, 3, seed=2)
     inputs = (left.requires_grad_(), right.requires_grad_())
     assert torch.autograd.gradcheck(lambda a, b: info_nce(a, b, temperature=0.3), inputs)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 1.0])
+@pytest.mark.parametrize("n", [2, 7, 20])
+def test_blocks_equal_a_triple_loop(n, temperature, monkeypatch):
+    monkeypatch.setattr(blocks, "MAX_LOGITS", 3 * n)
+    left, right = unit_rows(n, 5, seed=1), unit_rows(n, 5, seed=2)
+    expected = naive(left, right, temperature)
+    assert float(info_nce(left, right, temperature=temperature)) == pytest.approx(
+        expected, abs=1e-9, rel=1e-9
+    )
+
+
+@pytest.mark.parametrize("n", [1, 17, 128])
+def test_what_fits_at_once_has_the_bits_of_torchs_cross_entropy(n):
+    gradients, values = [], []
+    for loss in (info_nce, cross_entropies):
+        left, right = (unit_rows(n, 16, seed=i, dtype=torch.float32) for i in (1, 2))
+        values.append(loss(left.requires_grad_(), right.requires_grad_(), temperature=0.01))
+        values[-1].backward()
+        gradients.append((left.grad, right.grad))
+    assert torch.equal(*values)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*gradients, strict=True))
+
+
+def cross_entropies(left, right, *, temperature):
+    logits, partner = left @ right.T / temperature, torch.arange(len(left))
+    return (F.cross_entropy(logits, partner) + F.cross_entropy(logits.T, partner)) / 2
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (7, 5)])
+@pytest.mark.parametrize("most", [1, 100])
+def test_rows_without_a_partner_are_refused(shape, most, monkeypatch):
+    monkeypatch.setattr(blocks, "MAX_LOGITS", most)
+    left, right = (unit_rows(n, 3) for n in shape)
+    with pytest.raises(ValueError, match=f"{shape[0]} left and {shape[1]} right rows"):
+        info_nce(left, right, temperature=0.1)
