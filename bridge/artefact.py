@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bridge.config import TrainSettings
-from bridge.projector import Projector, Shape
+from bridge.projector import AnyProjector, Projector, ProjectorSpec, Shape
 from features.device import resolve_device
 from features.errors import UserError
 from features.files import replacing
@@ -38,14 +38,12 @@ class BridgedSpace:
 
     modalities: those that can be projected: what its encoder embeds, or, if that is not
     known, what its memories held.
-    projector: shape of its projector, where it is not the settings'.
     """
 
     name: str
     dimension: int
     modalities: tuple[Modality, ...]
     encoder: Mapping[str, Any] = field(default_factory=dict)
-    projector: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Bridge:
         self,
         name: str,
         spaces: Sequence[BridgedSpace],
-        projectors: Mapping[str, Projector],
+        projectors: Mapping[str, AnyProjector],
         settings: TrainSettings,
         *,
         memories: Sequence[MemoryRecord] = (),
@@ -88,12 +86,12 @@ class Bridge:
     @property
     def dimension(self) -> int:
         """Width of the shared space."""
-        return self.settings.dimension
+        return next(iter(self.projectors.values())).spec.outputs
 
     @property
     def device(self) -> torch.device:
         """Where the projectors are."""
-        return next(iter(self.projectors.values())).offset.device
+        return next(next(iter(self.projectors.values())).buffers()).device
 
     @property
     def fingerprint(self) -> str:
@@ -124,10 +122,14 @@ class Bridge:
         return found
 
     @torch.inference_mode()
-    def project(self, embeddings: Float[Tensor, "n d"], space: str) -> Float[Tensor, "n e"]:
+    def project(
+        self, embeddings: Float[Tensor, "n d"], space: str, modality: Modality | None = None
+    ) -> Float[Tensor, "n e"]:
         """Unit embeddings of `space` in the shared space, unit rows, on the bridge's device.
 
-        Raises UserError for a space that the bridge does not join, or another width.
+        modality: what was embedded; needed if the bridge subtracts a mean of each modality.
+        Raises UserError for a space that the bridge does not join, another width, or a modality
+        that is needed.
         """
         wanted = self.space_named(space).dimension
         if embeddings.ndim != 2 or embeddings.shape[1] != wanted:
@@ -135,10 +137,8 @@ class Bridge:
                 f"embeddings of {space} are {wanted}-d but these have shape "
                 f"{tuple(embeddings.shape)}: use the encoder that the bridge was trained with"
             )
-        projector = self.projectors[space]
         unit = torch.nn.functional.normalize(embeddings.float(), dim=-1)
-        projected: Tensor = projector(projector.centred(unit.to(self.device)))
-        return projected
+        return self.projectors[space].project(unit.to(self.device), modality)
 
     def to(self, device: str | torch.device) -> Bridge:
         """Move the projectors to `device`, in place; returns the bridge."""
@@ -163,7 +163,10 @@ class Bridge:
             "version": VERSION,
             "name": self.name,
             "fingerprint": self.fingerprint,
-            "spaces": [asdict(space) for space in self.spaces.values()],
+            "spaces": [
+                {**asdict(space), "projector": self.projectors[name].spec.as_dict()}
+                for name, space in self.spaces.items()
+            ],
             "settings": asdict(self.settings),
             "memories": [asdict(memory) for memory in self.memories],
             "metrics": self.metrics,
@@ -229,6 +232,11 @@ def load(folder: str | Path, *, device: str = "auto") -> Bridge:
     try:
         settings = TrainSettings(**about["settings"])
         spaces = [_space(described) for described in about["spaces"]]
+        generator = torch.Generator()
+        projectors = {
+            described["name"]: ProjectorSpec.from_dict(described["projector"]).build(generator)
+            for described in about["spaces"]
+        }
         memories = [MemoryRecord(**record) for record in about["memories"]]
     except (KeyError, TypeError) as error:
         raise UserError(
@@ -241,10 +249,6 @@ def load(folder: str | Path, *, device: str = "auto") -> Bridge:
                 f"{folder / WEIGHTS_FILE} has fingerprint {tensors_hash(tensors)} but "
                 f"{ABOUT_FILE} says {about['fingerprint']}: copy both files from one training run"
             )
-        projectors = {
-            space.name: make_projector(space.dimension, settings, shape=space.projector)
-            for space in spaces
-        }
         for name, projector in projectors.items():
             mine = {k: v for k, v in tensors.items() if k.startswith(f"{name}/")}
             projector.load_state_dict({k.removeprefix(f"{name}/"): v for k, v in mine.items()})
@@ -270,14 +274,20 @@ def make_projector(
     settings: TrainSettings,
     generator: torch.Generator | None = None,
     *,
-    shape: str | None = None,
+    shape: Shape | None = None,
+    outputs: int | None = None,
+    modalities: Sequence[Modality] = (),
 ) -> Projector:
-    """A projector of the settings' shape, or `shape`, for a space of dimension `inputs`."""
+    """A projector of the settings' shape, or `shape`, for a space of dimension `inputs`.
+
+    outputs: its width, unless it is the settings'. modalities: with means of their own.
+    """
     return Projector(
         shape or settings.projector,  # type: ignore[arg-type]  # checked by TrainSettings
         inputs=inputs,
-        outputs=settings.dimension,
+        outputs=outputs or settings.dimension,
         hidden=settings.hidden,
+        modalities=modalities,
         generator=generator or torch.Generator().manual_seed(settings.seed),
     )
 
@@ -288,14 +298,7 @@ def _space(described: Mapping[str, Any]) -> BridgedSpace:
         described["dimension"],
         tuple(modality_named(name) for name in described["modalities"]),
         described["encoder"],
-        _shape(described.get("projector")),
     )
-
-
-def _shape(name: str | None) -> str | None:
-    if name is not None and name not in get_args(Shape):
-        raise KeyError(f"the projector '{name}'")
-    return name
 
 
 def _read_about(folder: Path) -> dict[str, Any]:

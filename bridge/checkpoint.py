@@ -6,6 +6,7 @@ Continuing from one gives the same weights as never having stopped.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from features.errors import UserError
 from features.files import replacing
 
 PROGRESS_FILE = "checkpoint.json"
+WEIGHTS_FILE, PARTS_FOLDER = "mixture.json", "parts"  # of a mixture, until it is complete
 
 
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -54,6 +56,34 @@ def remove_checkpoint(folder: Path) -> None:
     (folder / PROGRESS_FILE).unlink(missing_ok=True)
     for file in folder.glob("checkpoint-*.safetensors"):
         file.unlink()
+
+
+def save_weights(folder: Path, state: Mapping[str, Any]) -> None:
+    """Keep the weights that were found for a mixture, while its parts are trained."""
+    with replacing(folder / WEIGHTS_FILE) as temporary:
+        temporary.write_text(json.dumps(state), encoding="utf-8")
+
+
+def load_weights(folder: Path) -> dict[str, Any] | None:
+    """What `save_weights` kept, or None. Raises UserError if it is damaged."""
+    path = folder / WEIGHTS_FILE
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not {"plan", "weights"} <= state.keys():
+            raise ValueError("it lacks its plan or its weights")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}): pass --overwrite to train from the start"
+        ) from error
+    return state
+
+
+def remove_parts(folder: Path) -> None:
+    """Delete what a mixture needed while its parts were trained."""
+    (folder / WEIGHTS_FILE).unlink(missing_ok=True)
+    shutil.rmtree(folder / PARTS_FOLDER, ignore_errors=True)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

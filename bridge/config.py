@@ -22,8 +22,19 @@ else:
     import tomli as tomllib
 
 PUBLISHED_BATCH = 10_240
+CLOSED_FORMS = ("procrustes", "ridge", "cca", "relative", "routing")
+METHODS = ("projectors", *CLOSED_FORMS, "mixture")
+OBJECTIVES = ("cmcr", "cwcl", "distil")
 PSEUDO_PAIRS = ("hub", "leaf", "all")
 SHAPES = ("mlp2", "mlp1", "linear")
+CENTRING = ("auto", "none", "hub", "modality")
+CWCL_TERMS = ("hub", "leaf", "both")
+PSEUDO_PAIR_KINDS = "cmcr cwcl mixture"  # that train on pseudo pairs
+GRADIENT_KINDS = "cmcr cwcl distil mixture"
+PRESETS: dict[str, dict[str, Any]] = {
+    "published": {},
+    "best": {"method": "mixture"},
+}
 TRAIN_PRECISIONS = ("auto", "fp32", "bf16")
 
 
@@ -33,15 +44,30 @@ def _setting(default: Any, text: str, **limits: Any) -> Any:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How two projectors are trained; the defaults are C-MCR's published recipe."""
+    """How two projectors come to be; the defaults are C-MCR's published recipe."""
 
+    method: str = _setting(
+        "projectors",
+        "How the bridge is made: projectors trained by gradients, a closed form (procrustes, "
+        "ridge, cca, relative, routing), or a mixture weighed on held-out hub items.",
+        choices=METHODS,
+    )
+    objective: str = _setting(
+        "cmcr",
+        "What projectors are trained for: cmcr (published), cwcl (the same, its pairs weighted by "
+        "similarity in a frozen space) or distil (hub routing's answers as soft targets).",
+        choices=OBJECTIVES,
+    )
     projector: str = _setting(
         "mlp2", "Shape of the projectors: mlp2, mlp1 (both published) or linear.", choices=SHAPES
     )
     dimension: int = _setting(512, "Width of the shared space.", low=1)
     hidden: int = _setting(1024, "Width of mlp2's hidden layer.", low=1)
-    centred: bool = _setting(
-        False, "Subtract the mean of each space's hub items before projecting."
+    centring: str = _setting(
+        "auto",
+        "Means to subtract before projecting: none, of each space's hub items, or of each modality "
+        "(the gap). auto: none for projectors and routing, modality for other closed forms.",
+        choices=CENTRING,
     )
     retrieval_temperature: float = _setting(
         0.01, "Softmax temperature of pseudo-pair retrieval.", above=0
@@ -62,6 +88,56 @@ class TrainSettings:
         "hub",
         "Items that pseudo pairs are centred on: hub (published), leaf, or all of both.",
         choices=PSEUDO_PAIRS,
+    )
+    cwcl_terms: str = _setting(
+        "both",
+        "Pairs that CWCL weighs: of hub embeddings, of pseudo pairs (leaf), or both.",
+        choices=CWCL_TERMS,
+        of="cwcl",
+    )
+    cwcl_space: str | None = _setting(
+        None, "Space whose frozen embeddings weigh the pairs. Unset: the first --hub's.", of="cwcl"
+    )
+    cwcl_sharpness: float = _setting(
+        1.0, "Exponent of CWCL's weights; more comes closer to InfoNCE.", above=0, of="cwcl"
+    )
+    cwcl_symmetric: bool = _setting(
+        False, "Weigh both directions, not only the published one.", of="cwcl"
+    )
+    distil_weight: float = _setting(1.0, "Weight of the soft targets.", low=0, of="distil")
+    distil_temperature: float = _setting(
+        0.05, "Softmax temperature of the projectors that learn soft targets.", above=0, of="distil"
+    )
+    distil_sharpness: float = _setting(
+        1.0, "Exponent of the soft targets before they are normalised.", above=0, of="distil"
+    )
+    distil_batch: int = _setting(512, "Items a step of each leaf memory.", low=2, of="distil")
+    routing_temperature: float = _setting(
+        0.1, "Softmax temperature of the hub items' posteriors.", above=0, of="routing distil"
+    )
+    smoothing: float = _setting(
+        0.5, "Share of its neighbours' in an item's posterior.", low=0, below=1, of="distil"
+    )
+    smoothing_temperature: float = _setting(
+        0.02,
+        "Softmax temperature of these neighbours, in the item's own memory.",
+        above=0,
+        of="distil",
+    )
+    anchors: int = _setting(
+        1024,
+        "Hub items to compare with at most; of more, as many are drawn by the seed.",
+        low=2,
+        of="relative routing mixture",
+    )
+    penalty: float = _setting(
+        1.0,
+        "Ridge penalty, in units of an item's share of the second moments.",
+        low=0,
+        of="ridge cca mixture",
+    )
+    correlation_power: float = _setting(
+        0.5, "Exponent of the correlations that weigh CCA's directions.", low=0, of="cca"
     )
     batch: int | None = _setting(
         None,
@@ -91,6 +167,34 @@ class TrainSettings:
     def __post_init__(self) -> None:
         for setting in fields(self):
             _check(setting.name, getattr(self, setting.name), setting.metadata)
+        self._check_owners()
+
+    @property
+    def kind(self) -> str:
+        """What decides which settings apply: the method, or the objective of projectors."""
+        return self.objective if self.method == "projectors" else self.method
+
+    @property
+    def means(self) -> str:
+        """Which means are subtracted: `centring`, decided."""
+        if self.centring != "auto":
+            return self.centring
+        return "modality" if self.method in ("procrustes", "ridge", "cca", "relative") else "none"
+
+    def _check_owners(self) -> None:
+        if self.method != "projectors" and self.objective != "cmcr":
+            raise UserError(
+                f"the objective is '{self.objective}' but the method '{self.method}' trains no "
+                "projectors by it: leave one of them out"
+            )
+        for setting in fields(self):
+            owners = setting.metadata.get("of", self.kind).split()
+            if getattr(self, setting.name) != setting.default and self.kind not in owners:
+                raise UserError(
+                    f"the setting {setting.name} is {getattr(self, setting.name)!r} but belongs "
+                    f"to {' and '.join(owners)}, and this bridge is made by {self.kind}: leave it "
+                    "out, or choose another method or objective"
+                )
 
     def batch_for(self, items: int) -> int:
         """Items a step when training on `items` of them."""
@@ -99,12 +203,18 @@ class TrainSettings:
 
 
 def load_settings(
-    path: Path | None = None, overrides: Mapping[str, Any] | None = None
+    path: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    preset: str = "published",
 ) -> TrainSettings:
-    """Settings from a TOML file, where given, with `overrides` that are not None on top.
+    """Settings of a preset, those of a TOML file on top, and `overrides` that are not None.
 
-    Raises UserError for a file that is not TOML, an unknown setting or a value out of range.
+    Raises UserError for a file that is not TOML, an unknown setting or preset, a value out of
+    range, or a setting that what was chosen does not have.
     """
+    if preset not in PRESETS:
+        raise UserError(f"there is no preset '{preset}': choose {' or '.join(PRESETS)}")
     values: dict[str, Any] = {}
     if path is not None:
         try:
@@ -120,7 +230,7 @@ def load_settings(
             )
         values[name] = _converted(name, value, known[name])
     values |= {name: value for name, value in (overrides or {}).items() if value is not None}
-    return TrainSettings(**values)
+    return TrainSettings(**{**PRESETS[preset], **values})
 
 
 def _converted(name: str, value: Any, hint: Any) -> Any:

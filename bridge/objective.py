@@ -1,4 +1,4 @@
-"""The C-MCR objective: its terms on one augmented batch, and their weighted sum.
+"""What projectors are trained for: terms on one augmented batch, and their weighted sum.
 
 Axes: n pairs in the batch; the spaces' dimensions may differ before projection. Rows are
 centred unit embeddings, as the projectors take them.
@@ -6,16 +6,19 @@ centred unit embeddings, as the projectors take them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bridge.losses.cwcl import cwcl
 from bridge.losses.info_nce import info_nce
 from bridge.losses.intra import intra_distance
+from bridge.losses.soft_targets import soft_cross_entropy
 from bridge.projector import Projector
 
+Contrast = Callable[[Tensor, Tensor, float], Float[Tensor, ""]]  # left, right, temperature
 Batch = Mapping[str, Mapping[str, Float[Tensor, "n d"]]]  # space -> "hub" or "leaf" -> rows
 
 
@@ -25,19 +28,21 @@ def cmcr_terms(
     *,
     inter_hub_temperature: float,
     inter_leaf_temperature: float,
+    contrasts: Mapping[str, Contrast] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """`inter_hub`, `inter_leaf` and `intra` of C-MCR, in nats and in distance.
+
+    contrasts: by role (`hub`, `leaf`), what to use in place of InfoNCE.
 
     A space without a leaf memory has no `leaf` rows; `inter_leaf` needs both spaces' and
     `intra` is averaged over the spaces that have one.
     """
     projected = {space: _project(parts, projectors[space]) for space, parts in batch.items()}
     left, right = projected.values()
-    terms = {"inter_hub": info_nce(left["hub"], right["hub"], temperature=inter_hub_temperature)}
+    chosen = {"hub": _info_nce, "leaf": _info_nce, **(contrasts or {})}
+    terms = {"inter_hub": chosen["hub"](left["hub"], right["hub"], inter_hub_temperature)}
     if "leaf" in left and "leaf" in right:
-        terms["inter_leaf"] = info_nce(
-            left["leaf"], right["leaf"], temperature=inter_leaf_temperature
-        )
+        terms["inter_leaf"] = chosen["leaf"](left["leaf"], right["leaf"], inter_leaf_temperature)
     distances = [
         intra_distance(parts["hub"], parts["leaf"])
         for parts in projected.values()
@@ -46,6 +51,46 @@ def cmcr_terms(
     if distances:
         terms["intra"] = torch.stack(distances).mean()
     return terms
+
+
+def cwcl_contrast(
+    frozen: Float[Tensor, "n d"], *, on_left: bool, sharpness: float, symmetric: bool
+) -> Contrast:
+    """CWCL on the pairs whose frozen embeddings, of the left or of the right space, are given."""
+
+    def contrast(left: Tensor, right: Tensor, temperature: float) -> Tensor:
+        sides = (left, right) if on_left else (right, left)
+        return cwcl(
+            *sides, frozen, temperature=temperature, sharpness=sharpness, symmetric=symmetric
+        )
+
+    return contrast
+
+
+def distil_terms(
+    batch: Batch,
+    projectors: Mapping[str, Projector],
+    targets: Float[Tensor, "n m"],
+    *,
+    inter_hub_temperature: float,
+    distil_temperature: float,
+) -> dict[str, Float[Tensor, ""]]:
+    """`inter_hub`, and `distil`: the leaf items of both spaces learn how much they agree.
+
+    targets: of every left leaf item with every right one, at least zero.
+    """
+    projected = {space: _project(parts, projectors[space]) for space, parts in batch.items()}
+    left, right = projected.values()
+    return {
+        "inter_hub": info_nce(left["hub"], right["hub"], temperature=inter_hub_temperature),
+        "distil": soft_cross_entropy(
+            left["leaf"], right["leaf"], targets, temperature=distil_temperature
+        ),
+    }
+
+
+def _info_nce(left: Tensor, right: Tensor, temperature: float) -> Tensor:
+    return info_nce(left, right, temperature=temperature)
 
 
 def weighted_sum(

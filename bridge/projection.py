@@ -65,7 +65,9 @@ def project_memory(
         def batches() -> Iterator[NDArray[Any]]:
             for start in range(0, len(memory), BLOCK):
                 rows = np.arange(start, min(start + BLOCK, len(memory)))
-                yield bridge.project(memory.tensor(rows), memory.space).cpu().numpy()
+                yield (
+                    bridge.project(memory.tensor(rows), memory.space, memory.modality).cpu().numpy()
+                )
                 advance(len(rows))
 
         return write_memory(
@@ -80,7 +82,11 @@ def _local(bridge: Bridge, memory: Memory) -> Iterator[tuple[NDArray[Any], NDArr
     for start in range(0, len(memory) if parts else 0, block):
         rows = np.arange(start, min(start + block, len(memory)))
         local, mask = memory.local_tensors(rows)
-        projected = bridge.project(local.flatten(0, 1), memory.space).cpu().view(*mask.shape, -1)
+        projected = (
+            bridge.project(local.flatten(0, 1), memory.space, memory.modality)
+            .cpu()
+            .view(*mask.shape, -1)
+        )
         yield (projected * mask[..., None]).numpy(), mask.numpy()
 
 
@@ -95,7 +101,9 @@ def in_shared_space(
     return torch.cat(
         [
             bridge.project(
-                memory.tensor(np.arange(start, min(start + BLOCK, len(memory)))), memory.space
+                memory.tensor(np.arange(start, min(start + BLOCK, len(memory)))),
+                memory.space,
+                memory.modality,
             )
             for start in blocks
         ]

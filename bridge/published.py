@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bridge.artefact import Bridge, BridgedSpace, make_projector
 from bridge.config import TrainSettings
-from bridge.projector import Projector
+from bridge.projector import Projector, Shape
 from features.errors import UserError
 from features.tensors import load_exactly, read_state, tensors_hash
 
@@ -99,7 +99,7 @@ def _connected(
     encoders: Mapping[str, Mapping[str, Any]],
 ) -> Bridge:
     """C-MCR: two heads into a space of their own."""
-    shape = "mlp2" if "Head_A.net1.0.weight" in state else "mlp1"
+    shape: Shape = "mlp2" if "Head_A.net1.0.weight" in state else "mlp1"
     settings = TrainSettings(projector=shape, dimension=DIMENSION, hidden=HIDDEN)
     projectors: dict[str, Projector] = {}
     heads = _CMCR_HEADS[shape]
@@ -109,7 +109,7 @@ def _connected(
         # What is of neither head is nobody's: it is refused with the first.
         projectors[space] = _projector(path, {**mine, **known}, settings, shape)
     origin = f"C-MCR's published {path.name} ({tensors_hash(state)})"
-    return _bridge(name, projectors, settings, {}, encoders, origin)
+    return _bridge(name, projectors, settings, encoders, origin)
 
 
 def _extended(
@@ -136,10 +136,9 @@ def _extended(
         space: _projector(path, state, settings, "exmcr")
         for space, path, state in zip(named, paths, states, strict=True)
     }
-    shapes = {"clip": "identity"} | dict.fromkeys(named, "exmcr")
     hashes = ", ".join(tensors_hash(state) for state in states)
     origin = f"Ex-MCR's published {' and '.join(path.name for path in paths)} ({hashes})"
-    return _bridge(name, projectors, settings, shapes, encoders, origin)
+    return _bridge(name, projectors, settings, encoders, origin)
 
 
 def _space_of(path: Path) -> str:
@@ -153,7 +152,7 @@ def _space_of(path: Path) -> str:
 
 
 def _projector(
-    path: Path, state: Mapping[str, Tensor], settings: TrainSettings, shape: str
+    path: Path, state: Mapping[str, Tensor], settings: TrainSettings, shape: Shape
 ) -> Projector:
     projector = make_projector(DIMENSION, settings, shape=shape)
     renamed = {"offset": projector.offset}
@@ -169,7 +168,6 @@ def _bridge(
     name: str,
     projectors: Mapping[str, Projector],
     settings: TrainSettings,
-    shapes: Mapping[str, str],
     encoders: Mapping[str, Mapping[str, Any]],
     origin: str,
 ) -> Bridge:
@@ -185,7 +183,6 @@ def _bridge(
             DIMENSION,
             _MODALITIES[space],
             encoders.get(space, _ENCODERS[space]),
-            shapes.get(space),
         )
         for space in projectors
     ]

@@ -18,26 +18,27 @@ from torch import Tensor
 from bridge.artefact import make_projector
 from bridge.checkpoint import optimizer_tensors, restore_optimizer, save_checkpoint
 from bridge.config import TrainSettings
-from bridge.metrics import paired_retrieval
-from bridge.noise import add_noise
-from bridge.objective import cmcr_terms, weighted_sum
+from bridge.held_out import HELD_OUT_SCORE, held_out_scores
+from bridge.objective import weighted_sum
 from bridge.projector import Projector
+from bridge.steps import steps_for
 from bridge.training_set import TrainingSet
 from features.errors import UserError
 from features.files import explained
-from features.progress import Progress
+from features.progress import SILENT, Progress
 
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINT_SECONDS = 1.0  # at most this and the epoch under way are lost
-HELD_OUT_SCORE = "held_out_mrr"
-MAX_HELD_OUT = 4096  # rows that are scored each epoch
 
 
 @dataclass
 class Run:
-    """The state of one training run."""
+    """The state of one training run.
 
-    out: Path
+    out: folder of its log and checkpoints; None keeps neither.
+    """
+
+    out: Path | None
     settings: TrainSettings
     data: TrainingSet
     plan: dict[str, Any]
@@ -48,6 +49,7 @@ class Run:
     best: dict[str, Tensor] = field(default_factory=dict)
     best_entry: dict[str, float] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
+    progress: Progress = SILENT
 
     def __post_init__(self) -> None:
         if len(self.data) < 2:
@@ -55,23 +57,27 @@ class Run:
                 f"{len(self.data)} items are too few to train on, two are the least: give more "
                 "items, or a smaller --holdout"
             )
-        if self.settings.patience is not None and not len(next(iter(self.data.held_out.values()))):
+        if self.settings.patience is not None and not len(
+            next(iter(self.data.frozen.held_out.values()))
+        ):
             raise UserError(
                 f"patience is {self.settings.patience} but no hub items are held out to measure "
                 "on: raise holdout, or leave patience out"
             )
         seed = self.settings.seed
         initial = torch.Generator().manual_seed(seed)
+        means, frozen = self.settings.means, self.data.frozen
         self.projectors: dict[str, Projector] = {
-            space: make_projector(roles["hub"].shape[1], self.settings, initial).to(self.device)
+            space: make_projector(
+                roles["hub"].shape[1],
+                self.settings,
+                initial,
+                modalities=frozen.centred_modalities(space, means),
+            ).to(self.device)
             for space, roles in self.data.rows.items()
         }
-        if self.settings.centred:
-            for space, roles in self.data.rows.items():
-                self.projectors[space].centre_on(roles["hub"])
-        for space, roles in self.data.rows.items():
-            for role in roles:  # one table at a time: at full size two copies would not fit
-                roles[role] = self.projectors[space].centred(roles[role])
+        self.steps_of = steps_for(self.data, self.settings, self.progress)
+        self._centre()
         bf16 = self.settings.precision == "bf16" or (
             self.settings.precision == "auto" and gains_from_bf16(self.device)
         )
@@ -84,24 +90,26 @@ class Run:
         )
         self.order = torch.Generator().manual_seed(seed + 1)
         self.noise = torch.Generator(self.device).manual_seed(seed + 2)
-        self.batch = self.settings.batch_for(len(self.data))
+        items = self.steps_of.items
         # At least two rows a batch: one alone cannot be contrasted and has no variance.
-        self.steps_per_epoch = max(
-            1, min(math.ceil(len(self.data) / self.batch), len(self.data) // 2)
-        )
+        self.steps_per_epoch = max(1, min(math.ceil(items / self.steps_of.batch), items // 2))
         self.steps = self.steps_per_epoch * self.settings.epochs
-        self.weights = {
-            "inter_hub": self.settings.inter_hub_weight,
-            "inter_leaf": self.settings.inter_leaf_weight,
-            "intra": self.settings.intra_weight,
-        }
-        has_leaf = [("leaf" in roles) for roles in self.data.rows.values()]
-        terms = {"inter_hub": True, "inter_leaf": all(has_leaf), "intra": any(has_leaf)}
-        if not any(self.weights[name] for name, there in terms.items() if there):
+        self.weights = self.steps_of.terms
+        if not any(self.weights.values()):
             raise UserError(
                 "the weights of all terms that the memories allow are zero: nothing to train; "
                 "give inter_hub_weight, or leaf memories, or another weight"
             )
+
+    def _centre(self) -> None:
+        """Set the offsets, and centre the tables once and for all."""
+        for space, roles in self.data.rows.items():
+            projector = self.projectors[space]
+            self.data.frozen.centre(projector, space, self.settings.means)
+            if self.settings.means != "none":  # at full size, a copy of all is too much
+                modalities = self.data.frozen.modalities[space]
+                for role in roles:
+                    roles[role] = projector.centred(roles[role], modalities[role])
 
     def fit(self, progress: Progress) -> None:
         """Train from the current epoch to the end, or until patience runs out."""
@@ -121,7 +129,7 @@ class Run:
                     )
                 self._log(losses, time.monotonic() - started)
                 advance(1)
-                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                if self.out and time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._save()
                     saved = time.monotonic()
         if self.best:
@@ -143,16 +151,16 @@ class Run:
         self.epoch, self.best_epoch = about["epoch"], about["best_epoch"]
         self.best_score = -math.inf if about["best_score"] is None else about["best_score"]
         self.last, self.best_entry = about["last"], about["best_entry"]
+        assert self.out is not None
         path = self.out / METRICS_FILE
         lines = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
         path.write_text("".join(lines[: self.epoch]), encoding="utf-8")
 
     def _one_epoch(self) -> dict[str, float]:
         sums: dict[str, Tensor] = {}
-        permutation = torch.randperm(len(self.data), generator=self.order).to(self.device)
-        # Even parts: a rest of a few rows would be an easy batch, and one row is none at all.
-        for step, rows in enumerate(permutation.tensor_split(self.steps_per_epoch)):
-            terms = self._terms(rows)
+        drawn = self.steps_of.draw(self.order, self.steps_per_epoch)
+        for step, rows in enumerate(drawn):
+            terms = self.steps_of.losses(rows, self.projectors, self.noise)
             loss = weighted_sum(terms, self.weights)
             self._set_learning_rate(self.epoch * self.steps_per_epoch + step)
             self.optimizer.zero_grad(set_to_none=True)
@@ -162,55 +170,28 @@ class Run:
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
         return {name: float(total) / self.steps_per_epoch for name, total in sums.items()}
 
-    def _terms(self, rows: Tensor) -> dict[str, Tensor]:
-        noisy = {
-            space: {
-                role: add_noise(
-                    table[rows], variance=self.settings.noise_variance, generator=self.noise
-                )
-                for role, table in roles.items()
-            }
-            for space, roles in self.data.rows.items()
-        }
-        return cmcr_terms(
-            noisy,
-            self.projectors,
-            inter_hub_temperature=self.settings.inter_hub_temperature,
-            inter_leaf_temperature=self.settings.inter_leaf_temperature,
-        )
-
     def _set_learning_rate(self, step: int) -> None:
         cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * cosine
 
     def _log(self, losses: dict[str, float], seconds: float) -> None:
-        entry = {"epoch": float(self.epoch), **losses, **self._held_out()}
+        entry = {
+            "epoch": float(self.epoch),
+            **losses,
+            **held_out_scores(self.projectors, self.data.frozen),
+        }
         self.last = entry
         score = entry.get(HELD_OUT_SCORE)
         # Equal scores go to the later epoch: the held-out score saturates early.
         if self.settings.patience is not None and score is not None and score >= self.best_score:
             self.best_score, self.best_epoch, self.best_entry = score, self.epoch, entry
             self.best = self._state("")
+        if self.out is None:
+            return
         line = {**entry, "epoch": self.epoch, "seconds": round(seconds, 3)}
         with explained(self.out), (self.out / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-
-    @torch.inference_mode()
-    def _held_out(self) -> dict[str, float]:
-        """How well held-out hub items find themselves in the other space."""
-        if not len(next(iter(self.data.held_out.values()))):
-            return {}
-        left, right = (
-            self.projectors[space](self.projectors[space].centred(rows[:MAX_HELD_OUT]))
-            for space, rows in self.data.held_out.items()
-        )
-        scores = (left @ right.T).cpu()
-        there, back = paired_retrieval(scores), paired_retrieval(scores.T)
-        return {
-            "held_out_r1": (there.recall[1] + back.recall[1]) / 2,
-            HELD_OUT_SCORE: (there.mean_average_precision + back.mean_average_precision) / 2,
-        }
 
     def _out_of_patience(self) -> bool:
         patience = self.settings.patience
@@ -234,6 +215,7 @@ class Run:
             "last": self.last,
             "best_entry": self.best_entry,
         }
+        assert self.out is not None
         save_checkpoint(self.out, tensors, about)
 
     def _state(self, prefix: str) -> dict[str, Tensor]:

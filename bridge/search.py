@@ -164,7 +164,9 @@ def embed_for_bridge(
                 f"the space {via} does not embed {queries[0].modality}: leave --via out"
             )
     projected = [
-        bridge.project(embedder.embed(queries, space.name, space.encoder), space.name)
+        bridge.project(
+            embedder.embed(queries, space.name, space.encoder), space.name, queries[0].modality
+        )
         for space in spaces
     ]
     return F.normalize(torch.stack(projected).mean(dim=0), dim=-1)

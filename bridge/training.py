@@ -4,26 +4,46 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from bridge.artefact import ABOUT_FILE, Bridge, BridgedSpace, MemoryRecord, load
-from bridge.checkpoint import PROGRESS_FILE, load_checkpoint, remove_checkpoint
+from bridge.checkpoint import (
+    PARTS_FOLDER,
+    PROGRESS_FILE,
+    WEIGHTS_FILE,
+    load_checkpoint,
+    load_weights,
+    remove_checkpoint,
+    remove_parts,
+    save_weights,
+)
+from bridge.closed import solve
 from bridge.config import TrainSettings
+from bridge.held_out import held_out_scores
+from bridge.mixture import candidates, weigh
+from bridge.projector import AnyProjector, Mixture
 from bridge.run import METRICS_FILE, Run
-from bridge.training_set import CheckedMemories, build_training_set, check_memories
+from bridge.training_set import (
+    CheckedMemories,
+    FrozenRows,
+    build_training_set,
+    check_memories,
+    load_rows,
+)
 from features.device import resolve_device
 from features.errors import UserError
 from features.files import explained
 from features.memory import Memory
 from features.progress import SILENT, Progress
 from features.provenance import merged
+
+WEIGHT = "weight of "  # begins the names of a mixture's weights among the metrics
 
 
 def train(
@@ -62,35 +82,84 @@ def train(
         "settings": asdict(settings),
         "memories": [[record.role, record.fingerprint] for record in records],
     }
-    found = _checkpoint(out, plan, overwrite=overwrite)
-    data = build_training_set(sources, settings, device=where, progress=progress)
-    run = Run(out, settings, data, plan, where)
-    if found is not None:
-        run.restore(*found)
-    else:
+    if not _continues(out, plan, overwrite=overwrite):
         _prepare(out)
-    run.fit(progress)
+    frozen = load_rows(sources, holdout=settings.holdout, seed=settings.seed, device=where)
+    if settings.method == "mixture":
+        projectors, metrics = _mixed(frozen, settings, out, plan, progress)
+    else:
+        projectors, metrics = _fitted(frozen, settings, out, plan, progress)
     made = Bridge(
         out.resolve().name,
         [_bridged(memory, sources) for memory in sources.hub],
-        run.projectors,
+        projectors,
         settings,
         memories=records,
-        metrics=run.last,
+        metrics=metrics,
         versions=_versions(),
     )
     made.save(out)
     remove_checkpoint(out)
+    remove_parts(out)
     return made
 
 
-def _checkpoint(
-    out: Path, plan: dict[str, Any], *, overwrite: bool
-) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Where an unfinished training of the same plan stopped, if there is one."""
+Fitted = tuple[Mapping[str, AnyProjector], Mapping[str, float]]
+
+
+def _fitted(
+    frozen: FrozenRows,
+    settings: TrainSettings,
+    out: Path,
+    plan: dict[str, Any],
+    progress: Progress,
+) -> Fitted:
+    """Projectors by one method, and what was measured; continued from a checkpoint in `out`."""
+    if settings.method != "projectors":
+        projectors = solve(frozen, settings)
+        return projectors, held_out_scores(projectors, frozen)
+    device = next(iter(frozen.hub.values())).device
+    found = load_checkpoint(out)
+    data = build_training_set(frozen, settings, progress=progress)
+    run = Run(out, settings, data, plan, device, progress=progress)
+    if found is not None:
+        run.restore(*found)
+    run.fit(progress)
+    return run.projectors, run.last
+
+
+def _mixed(
+    frozen: FrozenRows,
+    settings: TrainSettings,
+    out: Path,
+    plan: dict[str, Any],
+    progress: Progress,
+) -> Fitted:
+    """All parts of a mixture, each in a folder of its own until the bridge is saved."""
+    state = load_weights(out)
+    if state is None:
+        state = {"plan": plan, "weights": weigh(frozen, settings, progress=progress)}
+        save_weights(out, state)
+    weights: dict[str, float] = state["weights"]
+    tried = candidates(settings, len(next(iter(frozen.hub.values()))))
+    parts = []
+    for name in weights:
+        folder = out / PARTS_FOLDER / name.replace(" ", "-")
+        folder.mkdir(parents=True, exist_ok=True)
+        parts.append(_fitted(frozen, tried[name], folder, plan, progress)[0])
+    mixed = {
+        space: Mixture([part[space] for part in parts], list(weights.values())).eval()
+        for space in frozen.hub
+    }
+    shares = {f"{WEIGHT}{name}": weight for name, weight in weights.items()}
+    return mixed, {**shares, **held_out_scores(mixed, frozen)}
+
+
+def _continues(out: Path, plan: dict[str, Any], *, overwrite: bool) -> bool:
+    """Whether `out` holds an unfinished training of the same plan."""
     if out.is_file():
         raise UserError(f"{out} is a file but a bridge is a folder: choose another output")
-    known = (ABOUT_FILE, METRICS_FILE, PROGRESS_FILE)
+    known = (ABOUT_FILE, METRICS_FILE, PROGRESS_FILE, WEIGHTS_FILE)
     empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     if not (empty or overwrite or any((out / name).exists() for name in known)):
         raise UserError(
@@ -98,19 +167,27 @@ def _checkpoint(
             "--overwrite to write the bridge into it"
         )
     try:
-        found = load_checkpoint(out)
+        found = _unfinished(out)
     except UserError:
         if not overwrite:
             raise
         found = None
-    if found is not None and found[1]["plan"] == json.loads(json.dumps(plan)):
-        return found
-    if found is not None and not overwrite:
+    if found is not None and found != json.loads(json.dumps(plan)) and not overwrite:
         raise UserError(
             f"{out} holds an unfinished training with other memories or settings: use the same "
             "to continue it, pass --overwrite, or choose another output"
         )
-    return None
+    return bool(found == json.loads(json.dumps(plan)))
+
+
+def _unfinished(out: Path) -> dict[str, Any] | None:
+    """The plan of what is under way in `out`. Raises UserError if it is damaged."""
+    found = load_checkpoint(out)
+    if found is not None:
+        plan: dict[str, Any] = found[1]["plan"]
+        return plan
+    state = load_weights(out)
+    return None if state is None else state["plan"]
 
 
 def _prepare(out: Path) -> None:
@@ -118,6 +195,7 @@ def _prepare(out: Path) -> None:
     with explained(out):
         out.mkdir(parents=True, exist_ok=True)
     remove_checkpoint(out)
+    remove_parts(out)
     (out / METRICS_FILE).unlink(missing_ok=True)
 
 

@@ -13,13 +13,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from bridge.config import TrainSettings
+from bridge.projector import Projector
 from bridge.pseudo_pairs import leaf_centred, retrieve
 from features.errors import UserError
 from features.memory import Memory
 from features.progress import SILENT, Progress
 from features.provenance import check_encoders
+from features.space import Modality
 
 MIN_ITEMS = 2
 
@@ -47,14 +50,42 @@ class CheckedMemories:
 
 
 @dataclass(frozen=True)
+class FrozenRows:
+    """The memories' rows on the device.
+
+    hub: by space, the same items in the same order. held_out: hub rows that training never sees,
+    alike. leaf: by space, where it has a leaf memory. modalities: by space and role.
+    """
+
+    hub: dict[str, Tensor]
+    held_out: dict[str, Tensor]
+    leaf: dict[str, Tensor]
+    modalities: dict[str, dict[str, Modality]]
+
+    def centre(self, projector: Projector, space: str, means: str) -> None:
+        """Set the projector's offsets: `none`, the mean of the `hub`, or of each `modality`."""
+        if means == "none":
+            return
+        projector.centre_on(self.hub[space])
+        if means == "modality":
+            for role, modality in self.modalities[space].items():
+                rows = self.leaf[space] if role == "leaf" else self.hub[space]
+                projector.centre_on(rows, modality)
+
+    def centred_modalities(self, space: str, means: str) -> tuple[Modality, ...]:
+        """Those whose means a projector keeps."""
+        return tuple(self.modalities[space].values()) if means == "modality" else ()
+
+
+@dataclass(frozen=True)
 class TrainingSet:
     """Rows by space and role (`hub`, `leaf`), all spaces in the same order of items.
 
-    held_out: hub rows of both spaces that training never sees, same items in the same order.
+    frozen: what they were made from.
     """
 
     rows: dict[str, dict[str, Tensor]]
-    held_out: dict[str, Tensor]
+    frozen: FrozenRows
 
     def __len__(self) -> int:
         return len(next(iter(self.rows.values()))["hub"])
@@ -162,40 +193,61 @@ def _align(first: Memory, second: Memory, *, align: bool) -> tuple[NDArray[Any],
     )
 
 
-def build_training_set(
-    sources: CheckedMemories,
-    settings: TrainSettings,
-    *,
-    device: torch.device,
-    progress: Progress = SILENT,
-) -> TrainingSet:
-    """Load the memories onto `device`, hold items out, and retrieve the pseudo pairs."""
+def load_rows(
+    sources: CheckedMemories, *, holdout: float, seed: int, device: torch.device
+) -> FrozenRows:
+    """Load the memories onto `device`, and hold a share of the hub items out."""
     hub = {
-        memory.space: memory.tensor(rows).to(device)
+        memory.space: F.normalize(memory.tensor(rows).to(device), dim=-1)
         for memory, rows in zip(sources.hub, sources.hub_rows, strict=True)
     }
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(sources.items, generator=generator)
-    held = int(sources.items * settings.holdout)
+    held = int(sources.items * holdout)
     held = held if held >= MIN_ITEMS and sources.items - held >= MIN_ITEMS else 0
-    held_out = {space: rows[order[:held].to(device)] for space, rows in hub.items()}
-    hub = {space: rows[order[held:].sort().values.to(device)] for space, rows in hub.items()}
     leaf = {
-        space: torch.cat([memory.tensor() for memory in memories]).to(device)
+        space: F.normalize(torch.cat([one.tensor() for one in memories]).to(device), dim=-1)
         for space, memories in sources.leaf.items()
         if memories
     }
+    modalities: dict[str, dict[str, Modality]] = {
+        memory.space: {"hub": memory.modality} for memory in sources.hub
+    }
+    for space in leaf:
+        modalities[space]["leaf"] = sources.leaf[space][0].modality
+    return FrozenRows(
+        hub={space: rows[order[held:].sort().values.to(device)] for space, rows in hub.items()},
+        held_out={space: rows[order[:held].to(device)] for space, rows in hub.items()},
+        leaf=leaf,
+        modalities=modalities,
+    )
+
+
+def build_training_set(
+    frozen: FrozenRows, settings: TrainSettings, *, progress: Progress = SILENT
+) -> TrainingSet:
+    """Retrieve the pseudo pairs that the settings ask for."""
+    hub, leaf = frozen.hub, frozen.leaf
     if settings.pseudo_pairs != "hub" and not leaf:
         raise UserError(
             f"pseudo_pairs is '{settings.pseudo_pairs}' but no leaf memory is given: give leaf "
             "memories, or set it to hub"
         )
+    if settings.kind == "distil":  # its targets come from the memories themselves
+        missing = [space for space in hub if space not in leaf]
+        if missing:
+            raise UserError(
+                f"distil needs a leaf memory of both spaces and {' and '.join(missing)} has none: "
+                "give it with --leaf, or choose the objective cmcr"
+            )
+        tables = {space: {"hub": hub[space], "leaf": leaf[space]} for space in hub}
+        return TrainingSet(tables, frozen)
     parts = []
     if settings.pseudo_pairs in ("hub", "all"):
         parts.append(_hub_centred(hub, leaf, settings, progress))
     if settings.pseudo_pairs in ("leaf", "all"):
         parts += [_leaf_centred(space, hub, leaf, settings, progress) for space in leaf]
-    return TrainingSet(_concatenate(parts), held_out)
+    return TrainingSet(_concatenate(parts), frozen)
 
 
 Part = dict[str, dict[str, Tensor]]

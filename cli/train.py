@@ -29,6 +29,13 @@ def train(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="Settings as TOML; options override it.")
     ] = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="What settings begin with: best, a mixture of methods weighed on held-out hub "
+            "items, or published, C-MCR's recipe."
+        ),
+    ] = "best",
     align: Annotated[
         bool, typer.Option("--align", help="Train on the hub ids that match, if not all do.")
     ] = False,
@@ -45,6 +52,7 @@ def train(
     undisturbed run.
     """
     from bridge.config import load_settings
+    from bridge.training import WEIGHT
     from bridge.training import train as run_train
     from cli.progress import BarProgress
     from features.errors import UserError
@@ -56,7 +64,7 @@ def train(
         [Memory(path) for path in hub or pairs or ()],
         [Memory(path) for path in leaf or ()],
         out,
-        load_settings(config, settings),
+        load_settings(config, settings, preset=preset),
         paired=bool(pairs),
         align=align,
         trust_encoder=trust_encoder,
@@ -68,9 +76,16 @@ def train(
     if json:
         print_json(made.about())
         return
-    held_out = made.metrics.get("held_out_r1")
-    measured = "" if held_out is None else f", held-out hub R@1 {held_out:.3f}"
-    typer.echo(
-        f"{out}: {' + '.join(made.spaces)}, {made.dimension}-d, "
-        f"loss {made.metrics['loss']:.4f}{measured}"
-    )
+    told = [f"{out}: {' + '.join(made.spaces)}, {made.dimension}-d"]
+    weights = [
+        f"{name.removeprefix(WEIGHT)} {share:.2f}"
+        for name, share in made.metrics.items()
+        if name.startswith(WEIGHT)
+    ]
+    if weights:
+        told.append(f"a mixture of {', '.join(weights)}")
+    if "loss" in made.metrics:
+        told.append(f"loss {made.metrics['loss']:.4f}")
+    if "held_out_r1" in made.metrics:
+        told.append(f"held-out hub R@1 {made.metrics['held_out_r1']:.3f}")
+    typer.echo(", ".join(told))

@@ -1,0 +1,191 @@
+"""What a training step sees: rows drawn, noise added, and the terms of the chosen objective."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bridge.config import TrainSettings
+from bridge.noise import add_noise
+from bridge.objective import Contrast, cmcr_terms, cwcl_contrast, distil_terms
+from bridge.projector import Projector
+from bridge.routing import KEPT, Posteriors, agreement, posteriors, smoothed
+from bridge.training_set import FrozenRows, TrainingSet
+from features.errors import UserError
+from features.progress import Progress
+
+Drawn = Mapping[str, Mapping[str, Tensor]]  # space -> role -> which rows
+
+
+@dataclass(frozen=True)
+class PairedSteps:
+    """C-MCR and CWCL: batches of items that are there in both spaces, with their pseudo pairs."""
+
+    data: TrainingSet
+    settings: TrainSettings
+
+    @property
+    def items(self) -> int:
+        """How many items an epoch passes."""
+        return len(self.data)
+
+    @property
+    def batch(self) -> int:
+        """Items a step."""
+        return self.settings.batch_for(self.items)
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The weights of the terms that the memories allow."""
+        has_leaf = ["leaf" in roles for roles in self.data.rows.values()]
+        there = {"inter_hub": True, "inter_leaf": all(has_leaf), "intra": any(has_leaf)}
+        return {name: getattr(self.settings, f"{name}_weight") for name in there if there[name]}
+
+    def draw(self, order: torch.Generator, parts: int) -> Iterator[Drawn]:
+        """The rows of every step of an epoch."""
+        device = next(iter(self.data.rows.values()))["hub"].device
+        # Even parts: a rest of a few rows would be an easy batch, and one row is none at all.
+        for rows in torch.randperm(self.items, generator=order).to(device).tensor_split(parts):
+            yield {space: dict.fromkeys(roles, rows) for space, roles in self.data.rows.items()}
+
+    def losses(
+        self, drawn: Drawn, projectors: Mapping[str, Projector], noise: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The terms of a step."""
+        return cmcr_terms(
+            _noisy(self.data.rows, drawn, self.settings, noise),
+            projectors,
+            inter_hub_temperature=self.settings.inter_hub_temperature,
+            inter_leaf_temperature=self.settings.inter_leaf_temperature,
+            contrasts=self._contrasts(drawn) if self.settings.objective == "cwcl" else None,
+        )
+
+    def _contrasts(self, drawn: Drawn) -> dict[str, Contrast]:
+        """CWCL, weighed by the rows without noise of the space that the settings name."""
+        settings = self.settings
+        left = next(iter(self.data.rows))
+        space = settings.cwcl_space or left
+        roles = ("hub", "leaf") if settings.cwcl_terms == "both" else (settings.cwcl_terms,)
+        return {
+            role: cwcl_contrast(
+                self.data.rows[space][role][drawn[space][role]],
+                on_left=space == left,
+                sharpness=settings.cwcl_sharpness,
+                symmetric=settings.cwcl_symmetric,
+            )
+            for role in roles
+            if role in self.data.rows[space]
+        }
+
+
+@dataclass(frozen=True)
+class DistilSteps:
+    """Routed distillation: batches of both leaf memories, and of hub items beside them.
+
+    beliefs: by space, the posteriors of its leaf items over the hub items.
+    """
+
+    data: TrainingSet
+    settings: TrainSettings
+    beliefs: dict[str, Posteriors]
+
+    @property
+    def items(self) -> int:
+        """How many items an epoch passes: those of the larger leaf memory."""
+        return max(len(one) for one in self.beliefs.values())
+
+    @property
+    def batch(self) -> int:
+        """Leaf items a step."""
+        return min(self.settings.distil_batch, self.items)
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The weights of the terms."""
+        return {
+            "inter_hub": self.settings.inter_hub_weight,
+            "distil": self.settings.distil_weight,
+        }
+
+    def draw(self, order: torch.Generator, parts: int) -> Iterator[Drawn]:
+        """The rows of every step of an epoch; smaller tables are drawn from again."""
+        some = next(iter(self.data.rows.values()))
+        device, hub_items = some["hub"].device, len(some["hub"])
+        leaf = {space: _shuffled(len(one), parts, order) for space, one in self.beliefs.items()}
+        hub = _shuffled(hub_items, parts, order, at_most=self.settings.batch_for(hub_items))
+        for step in range(parts):
+            yield {
+                space: {"hub": hub[step].to(device), "leaf": leaf[space][step].to(device)}
+                for space in self.beliefs
+            }
+
+    def losses(
+        self, drawn: Drawn, projectors: Mapping[str, Projector], noise: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The terms of a step."""
+        left, right = (self.beliefs[space][rows["leaf"]] for space, rows in drawn.items())
+        return distil_terms(
+            _noisy(self.data.rows, drawn, self.settings, noise),
+            projectors,
+            agreement(left, right) ** self.settings.distil_sharpness,
+            inter_hub_temperature=self.settings.inter_hub_temperature,
+            distil_temperature=self.settings.distil_temperature,
+        )
+
+
+def steps_for(
+    data: TrainingSet, settings: TrainSettings, progress: Progress
+) -> PairedSteps | DistilSteps:
+    """What the settings' objective trains on. Raises UserError for a space that is not there."""
+    if settings.objective == "distil":
+        return DistilSteps(data, settings, _beliefs(data.frozen, settings, progress))
+    if settings.cwcl_space is not None and settings.cwcl_space not in data.rows:
+        raise UserError(
+            f"cwcl_space is '{settings.cwcl_space}' but the hub joins {' and '.join(data.rows)}: "
+            "name one of them"
+        )
+    return PairedSteps(data, settings)
+
+
+def _beliefs(
+    frozen: FrozenRows, settings: TrainSettings, progress: Progress
+) -> dict[str, Posteriors]:
+    beliefs = {}
+    for space, leaf in frozen.leaf.items():
+        hub = frozen.hub[space]
+        with progress.task(f"route {space} over the hub", 2 * len(leaf)) as advance:
+            own = posteriors(leaf, hub, temperature=settings.routing_temperature, advance=advance)
+            beliefs[space] = smoothed(
+                own, leaf, hub_items=len(hub), share=settings.smoothing, kept=KEPT,
+                temperature=settings.smoothing_temperature, advance=advance,
+            )  # fmt: skip
+    return {space: beliefs[space] for space in frozen.hub}
+
+
+def _noisy(
+    tables: Mapping[str, Mapping[str, Tensor]],
+    drawn: Drawn,
+    settings: TrainSettings,
+    noise: torch.Generator,
+) -> dict[str, dict[str, Tensor]]:
+    return {
+        space: {
+            role: add_noise(table[rows], variance=settings.noise_variance, generator=noise)
+            for role, rows in drawn[space].items()
+            for table in (tables[space][role],)
+        }
+        for space in tables
+    }
+
+
+def _shuffled(
+    items: int, parts: int, order: torch.Generator, *, at_most: int | None = None
+) -> list[Tensor]:
+    """`parts` batches of even size; where there are too few items, they come around again."""
+    size = max(2, items // parts) if at_most is None else at_most
+    rounds = -(-parts * size // items)
+    rows = torch.cat([torch.randperm(items, generator=order) for _ in range(rounds)])
+    return [rows[start : start + size] for start in range(0, parts * size, size)]
