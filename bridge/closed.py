@@ -36,7 +36,7 @@ def solve(frozen: FrozenRows, settings: TrainSettings) -> dict[str, Projector]:
         for space in spaces
     )
     maps = _aligned(left, right, settings)
-    if not maps[0].shape[1]:
+    if not all(one.any() for one in maps):
         raise UserError(
             f"{settings.method} finds no direction in which the {items} hub items differ in both "
             "spaces: give items that differ"

@@ -66,7 +66,7 @@ class TrainSettings:
     centring: str = _setting(
         "auto",
         "Means to subtract before projecting: none, of each space's hub items, or of each modality "
-        "(the gap). auto: none for projectors and routing, modality for other closed forms.",
+        "(the gap). auto: none for projectors, modality for closed forms.",
         choices=CENTRING,
     )
     retrieval_temperature: float = _setting(
@@ -179,7 +179,7 @@ class TrainSettings:
         """Which means are subtracted: `centring`, decided."""
         if self.centring != "auto":
             return self.centring
-        return "modality" if self.method in ("procrustes", "ridge", "cca", "relative") else "none"
+        return "modality" if self.method in CLOSED_FORMS else "none"
 
     def _check_owners(self) -> None:
         if self.method != "projectors" and self.objective != "cmcr":
