@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bridge.protocols import evaluate_retrieval
     from bridge.search import Embedder, Query, embed_for_bridge, search_index, search_memory
     from bridge.training import train
+    from bridge.tuning import tune
 
 _HOMES = {
     "Bridge": "bridge.artefact",
@@ -31,6 +32,7 @@ _HOMES = {
     "search_index": "bridge.search",
     "search_memory": "bridge.search",
     "train": "bridge.training",
+    "tune": "bridge.tuning",
 }
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "search_index",
     "search_memory",
     "train",
+    "tune",
 ]
 
 

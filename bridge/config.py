@@ -206,13 +206,17 @@ def load_settings(
     path: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     *,
-    preset: str = "published",
+    preset: str | None = None,
 ) -> TrainSettings:
     """Settings of a preset, those of a TOML file on top, and `overrides` that are not None.
+
+    preset: None is `best`, or `published` if a file is given. An objective or a shape of the
+    projectors, without a method, makes the method `projectors`.
 
     Raises UserError for a file that is not TOML, an unknown setting or preset, a value out of
     range, or a setting that what was chosen does not have.
     """
+    preset = preset or ("best" if path is None else "published")
     if preset not in PRESETS:
         raise UserError(f"there is no preset '{preset}': choose {' or '.join(PRESETS)}")
     values: dict[str, Any] = {}
@@ -230,6 +234,8 @@ def load_settings(
             )
         values[name] = _converted(name, value, known[name])
     values |= {name: value for name, value in (overrides or {}).items() if value is not None}
+    if values.keys() & {"objective", "projector"}:
+        values = {"method": "projectors", **values}
     return TrainSettings(**{**PRESETS[preset], **values})
 
 

@@ -24,10 +24,11 @@ from bridge.checkpoint import (
     save_weights,
 )
 from bridge.closed import solve
-from bridge.config import TrainSettings
+from bridge.config import TrainSettings, load_settings
 from bridge.held_out import held_out_scores
 from bridge.mixture import candidates, weigh
 from bridge.projector import AnyProjector, Mixture
+from bridge.resemblance import check_resemblance
 from bridge.run import METRICS_FILE, Run
 from bridge.training_set import (
     CheckedMemories,
@@ -64,13 +65,14 @@ def train(
 
     hub: two memories of the same items, one of each space. leaf: memories of the modalities
     that only one space knows; without any, the bridge is trained on the hub items alone.
+    settings: the preset `best` unless given.
     paired: `hub` holds true pairs of different modalities. align: use the hub ids that match.
     trust_encoder: accept memories of one space from different encoders.
     resume: accept a finished bridge of the same training. An unfinished one is always
     continued, to the same weights as an undisturbed run.
     Raises UserError if memories do not fit together or the output exists.
     """
-    settings = settings or TrainSettings()
+    settings = settings or load_settings(preset="best")
     out = Path(out)
     where = resolve_device(device)
     sources = check_memories(hub, leaf, paired=paired, align=align, trust_encoder=trust_encoder)
@@ -85,6 +87,7 @@ def train(
     if not _continues(out, plan, overwrite=overwrite):
         _prepare(out)
     frozen = load_rows(sources, holdout=settings.holdout, seed=settings.seed, device=where)
+    check_resemblance(frozen, sources, seed=settings.seed)
     if settings.method == "mixture":
         projectors, metrics = _mixed(frozen, settings, out, plan, progress)
     else:

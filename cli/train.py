@@ -30,12 +30,12 @@ def train(
         Path | None, typer.Option("--config", "-c", help="Settings as TOML; options override it.")
     ] = None,
     preset: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="What settings begin with: best, a mixture of methods weighed on held-out hub "
-            "items, or published, C-MCR's recipe."
+            help="What settings begin with: best, a mixture of methods weighed on left-out hub "
+            "items, or published, C-MCR's recipe. Unset: best, or published where --config is."
         ),
-    ] = "best",
+    ] = None,
     align: Annotated[
         bool, typer.Option("--align", help="Train on the hub ids that match, if not all do.")
     ] = False,

@@ -1,0 +1,172 @@
+"""Settings from hub items alone: noise, temperature and shape by cross-validation.
+
+Every trial is fitted without some of the hub items, and judged by how well the left-out ones are
+found in the other space (`bridge.mixture.questions`): the cross-entropy of the right item, in
+nats, after the one scale that suits the trial best. No paired data is used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from bridge.config import TrainSettings
+from bridge.mixture import candidates, questions, stacked_weights
+from bridge.training_set import check_memories, load_rows
+from features.device import resolve_device
+from features.errors import UserError
+from features.files import replacing
+from features.memory import Memory
+from features.progress import SILENT, Progress
+
+NOISE_VARIANCES = (0.0, 0.001, 0.004, 0.016)
+TEMPERATURES = (0.01, 0.02, 0.05, 0.1)
+# What each shape is trained with beside what is tried; linear as in a mixture.
+SHAPES = ("two layers", "linear")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Settings that were tried. cross_entropy: of left-out hub items, in nats; less is better."""
+
+    name: str
+    settings: TrainSettings
+    cross_entropy: float
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """All trials, best first."""
+
+    trials: Sequence[Trial]
+
+    @property
+    def best(self) -> Trial:
+        """The one with the least cross-entropy."""
+        return self.trials[0]
+
+
+def tune(
+    hub: Sequence[Memory],
+    leaf: Sequence[Memory],
+    out: str | Path,
+    settings: TrainSettings | None = None,
+    *,
+    align: bool = False,
+    trust_encoder: bool = False,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Tuning:
+    """Write the settings that find left-out hub items best to `out`, as TOML for `load_settings`.
+
+    settings: what all trials share. A mixture with the best noise and temperature is tried last.
+    Trials are kept beside `out` until the end, and a run that was stopped continues with them.
+    Raises UserError if memories do not fit together, hub items are too few, or `out` exists.
+    """
+    settings, out = settings or TrainSettings(), Path(out)
+    if out.exists() and not overwrite:
+        raise UserError(f"{out} exists: pass --overwrite to replace it, or choose another output")
+    if settings.kind not in ("cmcr", "mixture"):
+        raise UserError(
+            f"settings are tuned for the objective cmcr and for mixtures, not for {settings.kind}: "
+            "leave --method and --objective out"
+        )
+    sources = check_memories(hub, leaf, align=align, trust_encoder=trust_encoder)
+    frozen = load_rows(
+        sources, holdout=settings.holdout, seed=settings.seed, device=resolve_device(device)
+    )
+    prints = [memory.fingerprint for memory in (*hub, *leaf)]
+    kept = _Kept(out.with_name(f"{out.name}.trials.jsonl"), prints)
+    items = len(next(iter(frozen.hub.values())))
+
+    grid = _grid(settings, items)
+    trials: list[Trial] = []
+    with progress.task("tune", len(grid) + 1, unit="trials") as advance:
+
+        def judge(name: str, tried: dict[str, TrainSettings], shown: TrainSettings) -> None:
+            cost = kept.get(shown)
+            if cost is None:
+                asked = questions(frozen, tried, seed=settings.seed, progress=SILENT)
+                cost = stacked_weights(asked)[1]
+                kept.add(shown, cost)
+            trials.append(Trial(name, shown, cost))
+            advance(1)
+
+        for name, shown in grid.items():
+            judge(name, {name: shown}, shown)
+        best = min(trials, key=lambda trial: trial.cross_entropy).settings
+        mixed = replace(
+            settings,
+            method="mixture",
+            noise_variance=best.noise_variance,
+            inter_hub_temperature=best.inter_hub_temperature,
+            inter_leaf_temperature=best.inter_leaf_temperature,
+        )
+        judge("mixture", candidates(mixed, items), mixed)
+    trials.sort(key=lambda trial: trial.cross_entropy)
+    with replacing(out) as temporary:
+        temporary.write_text(as_toml(trials[0].settings), encoding="utf-8")
+    kept.remove()
+    return Tuning(trials)
+
+
+def as_toml(settings: TrainSettings) -> str:
+    """The method, and the settings that are not the defaults, as lines of TOML."""
+    changed = {
+        setting.name: value
+        for setting in fields(settings)
+        if (value := getattr(settings, setting.name)) != setting.default or setting.name == "method"
+    }
+    # JSON writes strings, numbers and booleans as TOML does.
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in changed.items())
+
+
+def _grid(settings: TrainSettings, items: int) -> dict[str, TrainSettings]:
+    """The trials, by a name that says what is tried."""
+    kinds = candidates(replace(settings, method="mixture"), items)
+    shapes = {"two layers": kinds[settings.projector], "linear": kinds["linear"]}
+    return {
+        f"{shape}, noise {variance:g}, temperature {temperature:g}": replace(
+            shapes[shape],
+            noise_variance=variance,
+            inter_hub_temperature=temperature,
+            inter_leaf_temperature=temperature,
+        )
+        for shape, variance, temperature in product(SHAPES, NOISE_VARIANCES, TEMPERATURES)
+    }
+
+
+class _Kept:
+    """Costs of trials in a file, so that nothing that was computed is lost."""
+
+    def __init__(self, path: Path, fingerprints: Sequence[str]) -> None:
+        self.path, self.fingerprints = path, fingerprints
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        self.costs: dict[str, float] = dict(json.loads(line) for line in lines if _whole(line))
+
+    def get(self, settings: TrainSettings) -> float | None:
+        return self.costs.get(self._key(settings))
+
+    def add(self, settings: TrainSettings, cost: float) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps([self._key(settings), cost]) + "\n")
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def _key(self, settings: TrainSettings) -> str:
+        told: dict[str, Any] = {"settings": asdict(settings), "memories": list(self.fingerprints)}
+        return xxhash.xxh3_128_hexdigest(json.dumps(told, sort_keys=True).encode())
+
+
+def _whole(line: str) -> bool:
+    """Whether a line was written to its end."""
+    return line.endswith("]")

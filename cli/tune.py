@@ -1,0 +1,68 @@
+"""`mcr tune`: settings by cross-validation on the hub items."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.options import Device, Json, Overwrite, TrustEncoder, with_settings
+from cli.output import print_json, print_table
+
+
+@with_settings
+def tune(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Settings file to write, TOML.")],
+    hub: Annotated[
+        list[Path],
+        typer.Option(help="A memory of the shared modality; give one of each space."),
+    ],
+    leaf: Annotated[
+        list[Path] | None,
+        typer.Option(help="A memory of a modality that only one space knows; any number."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Settings that all trials share; options override it."),
+    ] = None,
+    align: Annotated[
+        bool, typer.Option("--align", help="Use the hub ids that match, if not all do.")
+    ] = False,
+    trust_encoder: TrustEncoder = False,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: Json = False,
+    **settings: Any,
+) -> None:
+    """Find noise, temperature and shape of the projectors without paired data.
+
+    Every trial is fitted without some of the hub items and judged by how well these are found in
+    the other space; a mixture with the best of them is tried last. Use the answer with
+    `mcr train --config`. Can be stopped at any moment: the same command continues.
+    """
+    from bridge.config import load_settings
+    from bridge.tuning import tune as run_tune
+    from cli.progress import BarProgress
+    from features.memory import Memory
+
+    found = run_tune(
+        [Memory(path) for path in hub],
+        [Memory(path) for path in leaf or ()],
+        out,
+        load_settings(config, settings),
+        align=align,
+        trust_encoder=trust_encoder,
+        device=device,
+        overwrite=overwrite,
+        progress=BarProgress(),
+    )
+    if json:
+        print_json({"out": str(out), "trials": [asdict(trial) for trial in found.trials]})
+        return
+    print_table(
+        ["cross-entropy", "trial"],
+        [[f"{trial.cross_entropy:.4f}", trial.name] for trial in found.trials[:10]],
+    )
+    typer.echo(f"{out}: {found.best.name}, the best of {len(found.trials)}")
