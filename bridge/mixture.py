@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from bridge.closed import solve
 from bridge.config import TrainSettings
 from bridge.projector import AnyProjector
+from bridge.routing import Posteriors, agreement, posteriors
 from bridge.run import Run
 from bridge.training_set import MIN_ITEMS, FrozenRows, build_training_set
 from features.errors import UserError
@@ -38,6 +39,7 @@ NEGLIGIBLE = 0.02  # weights below are dropped
 ROUTING_TEMPERATURES = (0.05, 0.1, 0.2)
 _LINEAR_EPOCHS = 100 / 36  # of those that the two layers get
 _FEW = 4096  # items; with more, batches and epochs are those of the settings
+SAME_TEMPERATURE = 0.01  # of retrieval from a leaf memory, as published
 _SHRINKAGE = 1e-6
 
 Scores = Float[Tensor, "c q g"]
@@ -45,10 +47,13 @@ Scores = Float[Tensor, "c q g"]
 
 @dataclass(frozen=True)
 class Question:
-    """Similarities of left-out items with a gallery by every candidate, and the right columns."""
+    """Similarities of left-out items with a gallery by every candidate.
+
+    right: how much each item of the gallery answers each left-out one; rows sum to 1.
+    """
 
     scores: Scores
-    right: Int[Tensor, " q"]
+    right: Float[Tensor, "q g"]
 
 
 def candidates(settings: TrainSettings, items: int) -> dict[str, TrainSettings]:
@@ -112,7 +117,7 @@ def questions(
         )
     order = torch.randperm(items, generator=torch.Generator().manual_seed(seed))
     folds = order.tensor_split(FOLDS)[: max(1, math.ceil(ENOUGH * FOLDS / items))]
-    examples = _examples(frozen)
+    examples, beliefs = _examples(frozen), _beliefs(frozen)
     asked = []
     with progress.task("weigh", len(folds) * len(tried), unit="fits") as advance:
         for fold in folds:
@@ -124,10 +129,10 @@ def questions(
             for settings in tried.values():
                 answers.append(_answers(fit(part, settings), examples, frozen, gallery))
                 advance(1)
-            right = torch.arange(len(left_out))
+            right = _right(beliefs, left_out, gallery)
             for views in zip(*answers, strict=True):
                 scores = torch.stack([there[: len(right)] @ here.T for there, here in views])
-                asked.append(Question(scores, right))
+                asked.append(Question(scores.cpu(), right.cpu()))
     return asked
 
 
@@ -140,7 +145,7 @@ def stacked_weights(asked: Sequence[Question]) -> tuple[list[float], float]:
     log_weights = torch.full((len(asked[0].scores),), math.log(3.0), dtype=torch.float64)
     log_weights.requires_grad_()
     optimizer = torch.optim.LBFGS([log_weights], max_iter=100, line_search_fn="strong_wolfe")
-    wide = [(one.scores.double().cpu(), one.right) for one in asked]
+    wide = [(one.scores.double(), one.right.double()) for one in asked]
 
     def cost() -> Tensor:
         weights = log_weights.exp()
@@ -215,6 +220,28 @@ def _examples(frozen: FrozenRows) -> dict[str, Int[Tensor, " n"]]:
         )
         for space, leaf in frozen.leaf.items()
     }  # fmt: skip
+
+
+def _beliefs(frozen: FrozenRows) -> list[Posteriors]:
+    """Which leaf items the hub items resemble, in every space with a leaf memory."""
+    return [
+        posteriors(frozen.hub[space], leaf, temperature=SAME_TEMPERATURE)
+        for space, leaf in frozen.leaf.items()
+    ]
+
+
+def _right(beliefs: Sequence[Posteriors], left_out: Tensor, gallery: Tensor) -> Tensor:
+    """The same item, and others that the leaves cannot tell from it.
+
+    Ten sentences about one digit resemble the same pictures: which of them it was, no picture
+    can tell, and no method should be asked.
+    """
+    right = torch.eye(len(left_out), len(gallery))
+    for one in beliefs:
+        device = one.hub.device
+        alike = agreement(one[left_out.to(device)], one[gallery.to(device)]).cpu()
+        right = alike if one is beliefs[0] else right * alike
+    return right / right.sum(dim=1, keepdim=True)
 
 
 def _without(frozen: FrozenRows, kept: Tensor) -> FrozenRows:

@@ -87,7 +87,7 @@ def train(
     if not _continues(out, plan, overwrite=overwrite):
         _prepare(out)
     frozen = load_rows(sources, holdout=settings.holdout, seed=settings.seed, device=where)
-    check_resemblance(frozen, sources, seed=settings.seed)
+    check_resemblance(frozen, sources)
     if settings.method == "mixture":
         projectors, metrics = _mixed(frozen, settings, out, plan, progress)
     else:
