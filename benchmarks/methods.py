@@ -31,7 +31,7 @@ from torch.nn import functional as F
 
 from benchmarks.machine import machine
 from benchmarks.vggsound309 import FOLDS, SETTINGS, recalls
-from bridge.config import TrainSettings, load_settings
+from bridge.config import CLOSED_FORMS, TrainSettings, load_settings
 from bridge.protocols import evaluate_retrieval
 from bridge.training import train
 from features.encoders import load_encoder
@@ -39,18 +39,19 @@ from features.memory import Memory
 from features.memory_write import save_memory
 from features.space import Modality
 
-SMALL = {"dimension": 128, "hidden": 256, "holdout": 0.0}  # for the small spaces of this repository
+NARROW: dict[str, Any] = {"dimension": 128, "holdout": 0.0}  # for spaces as small as these
+SMALL: dict[str, Any] = {**NARROW, "hidden": 256}
 PUBLISHED = TrainSettings(**SMALL)
 LINEAR = replace(load_settings(SETTINGS), **SMALL)
 METHODS: dict[str, TrainSettings] = {
-    "Procrustes": TrainSettings(method="procrustes", **SMALL),
-    "Procrustes, gap kept": TrainSettings(method="procrustes", centring="none", **SMALL),
-    "ridge": TrainSettings(method="ridge", **SMALL),
-    "ridge, gap kept": TrainSettings(method="ridge", centring="none", **SMALL),
-    "CCA": TrainSettings(method="cca", **SMALL),
-    "CCA, gap kept": TrainSettings(method="cca", centring="none", **SMALL),
-    "relative representations": TrainSettings(method="relative", **SMALL),
-    "hub routing": TrainSettings(method="routing", **SMALL),
+    "Procrustes": TrainSettings(method="procrustes", **NARROW),
+    "Procrustes, gap kept": TrainSettings(method="procrustes", centring="none", **NARROW),
+    "ridge": TrainSettings(method="ridge", **NARROW),
+    "ridge, gap kept": TrainSettings(method="ridge", centring="none", **NARROW),
+    "CCA": TrainSettings(method="cca", **NARROW),
+    "CCA, gap kept": TrainSettings(method="cca", centring="none", **NARROW),
+    "relative representations": TrainSettings(method="relative", **NARROW),
+    "hub routing": TrainSettings(method="routing", **NARROW),
     "C-MCR, published": PUBLISHED,
     "C-MCR, leaf-centred pseudo pairs": replace(PUBLISHED, pseudo_pairs="leaf"),
     "C-MCR, one linear map": LINEAR,
@@ -224,7 +225,8 @@ def _part(memory: Memory, rows: Any, work: Path) -> Memory:
 def _folds(data: Any, method: str, names: int, seed: int, work: Path) -> float:
     """R@1 of held-out names, the mean of both directions and of all folds."""
     order = np.random.default_rng(0).permutation(len(data["names"]))
-    settings = replace(METHODS[method], dimension=512, hidden=1024, seed=seed)
+    wide = replace(METHODS[method], dimension=512, seed=seed)
+    settings = wide if wide.method in CLOSED_FORMS else replace(wide, hidden=1024)
     found = []
     for fold in np.array_split(order, FOLDS):
         fit = np.random.default_rng(seed).permutation(np.setdiff1d(order, fold))[:names]

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bridge.checkpoint import MIXTURE_FILE, PROGRESS_FILE
 from bridge.config import TrainSettings
 from bridge.projector import AnyProjector, Projector, ProjectorSpec, Shape
 from features.device import resolve_device
@@ -29,6 +30,17 @@ from features.tensors import tensors_hash
 FORMAT = "mcr-bridge bridge"
 VERSION = 1
 _REQUIRED = {"format", "version", "name", "fingerprint", "spaces", "settings", "memories"}
+_RECIPES = {
+    "cmcr": "the C-MCR recipe (arXiv 2305.14381)",
+    "cwcl": "the C-MCR recipe (arXiv 2305.14381) with CWCL's weights (arXiv 2309.14580)",
+    "distil": "routed distillation: projectors that learn what hub routing answers",
+    "mixture": "a mixture of methods, weighed on left-out hub items",
+    "cca": "canonical correlation analysis of the hub items",
+    "ridge": "ridge regression between the hub items",
+    "procrustes": "orthogonal Procrustes between the hub items",
+    "relative": "relative representations over the hub items (arXiv 2209.15430)",
+    "routing": "hub routing: an item is its softmax distribution over the hub items",
+}
 WEIGHTS_FILE, ABOUT_FILE, CARD_FILE = "bridge.safetensors", "bridge.json", "README.md"
 
 
@@ -200,7 +212,9 @@ class Bridge:
 {settings}
 """
         )
-        made = self.origin or "made with mcr-bridge by the C-MCR recipe (arXiv 2305.14381)"
+        kind = self.settings.kind
+        made = self.origin or f"made with mcr-bridge by {_RECIPES.get(kind, kind)}"
+        space = next(iter(self.spaces.values()))
         return f"""# {self.name}
 
 A bridge between frozen embedding spaces, {made}.
@@ -212,7 +226,7 @@ It projects into a shared space of {self.dimension} dimensions:
 import bridge
 
 b = bridge.load("{self.name}")
-shared = b.project(embeddings, space="{next(iter(self.spaces))}")
+shared = b.project(embeddings, space="{space.name}", modality="{space.modalities[0]}")
 ```
 {trained.rstrip()}
 """
@@ -238,7 +252,7 @@ def load(folder: str | Path, *, device: str = "auto") -> Bridge:
             for described in about["spaces"]
         }
         memories = [MemoryRecord(**record) for record in about["memories"]]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{folder / ABOUT_FILE} is damaged ({error}): copy the bridge again"
         ) from error
@@ -304,7 +318,7 @@ def _space(described: Mapping[str, Any]) -> BridgedSpace:
 def _read_about(folder: Path) -> dict[str, Any]:
     path = folder / ABOUT_FILE
     if not path.exists():
-        unfinished = (folder / "checkpoint.json").exists()
+        unfinished = any((folder / name).exists() for name in (PROGRESS_FILE, MIXTURE_FILE))
         raise UserError(
             f"the training of {folder} is not finished: run the same `mcr train` command again"
             if unfinished

@@ -20,7 +20,7 @@ from features.errors import UserError
 from features.files import replacing
 
 PROGRESS_FILE = "checkpoint.json"
-WEIGHTS_FILE, PARTS_FOLDER = "mixture.json", "parts"  # of a mixture, until it is complete
+MIXTURE_FILE, PARTS_FOLDER = "mixture.json", "parts"  # of a mixture, until it is complete
 
 
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -60,13 +60,13 @@ def remove_checkpoint(folder: Path) -> None:
 
 def save_weights(folder: Path, state: Mapping[str, Any]) -> None:
     """Keep the weights that were found for a mixture, while its parts are trained."""
-    with replacing(folder / WEIGHTS_FILE) as temporary:
+    with replacing(folder / MIXTURE_FILE) as temporary:
         temporary.write_text(json.dumps(state), encoding="utf-8")
 
 
 def load_weights(folder: Path) -> dict[str, Any] | None:
     """What `save_weights` kept, or None. Raises UserError if it is damaged."""
-    path = folder / WEIGHTS_FILE
+    path = folder / MIXTURE_FILE
     if not path.exists():
         return None
     try:
@@ -82,7 +82,7 @@ def load_weights(folder: Path) -> dict[str, Any] | None:
 
 def remove_parts(folder: Path) -> None:
     """Delete what a mixture needed while its parts were trained."""
-    (folder / WEIGHTS_FILE).unlink(missing_ok=True)
+    (folder / MIXTURE_FILE).unlink(missing_ok=True)
     shutil.rmtree(folder / PARTS_FOLDER, ignore_errors=True)
 
 

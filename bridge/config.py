@@ -59,10 +59,13 @@ class TrainSettings:
         choices=OBJECTIVES,
     )
     projector: str = _setting(
-        "mlp2", "Shape of the projectors: mlp2, mlp1 (both published) or linear.", choices=SHAPES
+        "mlp2",
+        "Shape of the projectors: mlp2, mlp1 (both published) or linear.",
+        choices=SHAPES,
+        of=GRADIENT_KINDS,
     )
     dimension: int = _setting(512, "Width of the shared space.", low=1)
-    hidden: int = _setting(1024, "Width of mlp2's hidden layer.", low=1)
+    hidden: int = _setting(1024, "Width of mlp2's hidden layer.", low=1, of=GRADIENT_KINDS)
     centring: str = _setting(
         "auto",
         "Means to subtract before projecting: none, of each space's hub items, or of each modality "
@@ -70,24 +73,34 @@ class TrainSettings:
         choices=CENTRING,
     )
     retrieval_temperature: float = _setting(
-        0.01, "Softmax temperature of pseudo-pair retrieval.", above=0
+        0.01, "Softmax temperature of pseudo-pair retrieval.", above=0, of=PSEUDO_PAIR_KINDS
     )
     inter_hub_temperature: float = _setting(
-        0.01, "InfoNCE temperature between the spaces' hub embeddings.", above=0
+        0.01, "InfoNCE temperature between the spaces' hub embeddings.", above=0, of=GRADIENT_KINDS
     )
     inter_leaf_temperature: float = _setting(
-        0.01, "InfoNCE temperature between the spaces' pseudo pairs.", above=0
+        0.01, "InfoNCE temperature between the spaces' pseudo pairs.", above=0, of=PSEUDO_PAIR_KINDS
     )
     noise_variance: float = _setting(
-        0.004, "Variance, in every dimension, of the noise on unit embeddings.", low=0
+        0.004,
+        "Variance, in every dimension, of the noise on unit embeddings.",
+        low=0,
+        of=GRADIENT_KINDS,
     )
-    inter_hub_weight: float = _setting(1.0, "Weight of InfoNCE between hub embeddings.", low=0)
-    inter_leaf_weight: float = _setting(1.0, "Weight of InfoNCE between pseudo pairs.", low=0)
-    intra_weight: float = _setting(0.1, "Weight of the distance that closes the gap.", low=0)
+    inter_hub_weight: float = _setting(
+        1.0, "Weight of InfoNCE between hub embeddings.", low=0, of=GRADIENT_KINDS
+    )
+    inter_leaf_weight: float = _setting(
+        1.0, "Weight of InfoNCE between pseudo pairs.", low=0, of=PSEUDO_PAIR_KINDS
+    )
+    intra_weight: float = _setting(
+        0.1, "Weight of the distance that closes the gap.", low=0, of=PSEUDO_PAIR_KINDS
+    )
     pseudo_pairs: str = _setting(
         "hub",
         "Items that pseudo pairs are centred on: hub (published), leaf, or all of both.",
         choices=PSEUDO_PAIRS,
+        of=PSEUDO_PAIR_KINDS,
     )
     cwcl_terms: str = _setting(
         "both",
@@ -96,7 +109,10 @@ class TrainSettings:
         of="cwcl",
     )
     cwcl_space: str | None = _setting(
-        None, "Space whose frozen embeddings weigh the pairs. Unset: the first --hub's.", of="cwcl"
+        None,
+        "Space whose frozen embeddings (less the means that are subtracted) weigh the pairs. "
+        "Unset: the first --hub's.",
+        of="cwcl",
     )
     cwcl_sharpness: float = _setting(
         1.0, "Exponent of CWCL's weights; more comes closer to InfoNCE.", above=0, of="cwcl"
@@ -144,10 +160,13 @@ class TrainSettings:
         f"Items a step. Unset: {PUBLISHED_BATCH:,} as published, or a sixteenth of the items "
         "where that is less, but at least 128.",
         low=2,
+        of=GRADIENT_KINDS,
     )
-    epochs: int = _setting(36, "Passes over the items.", low=1)
-    learning_rate: float = _setting(1e-3, "AdamW's, at the start of the cosine decay.", above=0)
-    weight_decay: float = _setting(0.01, "AdamW's.", low=0)
+    epochs: int = _setting(36, "Passes over the items.", low=1, of=GRADIENT_KINDS)
+    learning_rate: float = _setting(
+        1e-3, "AdamW's, at the start of the cosine decay.", above=0, of=GRADIENT_KINDS
+    )
+    weight_decay: float = _setting(0.01, "AdamW's.", low=0, of=GRADIENT_KINDS)
     holdout: float = _setting(
         0.05, "Share of the hub items kept out of training, to measure on.", low=0, below=1
     )
@@ -156,11 +175,13 @@ class TrainSettings:
         "Stop after so many epochs without a better held-out score, and keep the best epoch. "
         "Unset: train to the end and keep the last.",
         low=1,
+        of=GRADIENT_KINDS,
     )
     precision: str = _setting(
         "auto",
         "Of the projectors' products: auto (bf16 where the device gains), fp32 or bf16.",
         choices=TRAIN_PRECISIONS,
+        of=GRADIENT_KINDS,
     )
     seed: int = _setting(0, "Of initial weights, batches and noise.", low=0)
 

@@ -77,7 +77,8 @@ def candidates(settings: TrainSettings, items: int) -> dict[str, TrainSettings]:
     return {
         "cca": replace(closed, method="cca", penalty=settings.penalty),
         "linear": linear,
-        settings.projector: two_layers,
+        # The linear one above has settings of its own.
+        "projectors" if settings.projector == "linear" else settings.projector: two_layers,
         **{
             f"routing {temperature}": replace(
                 closed,
@@ -127,7 +128,8 @@ def questions(
             gallery = torch.cat([left_out, kept[:MOST_DISTRACTORS]])
             answers = []
             for settings in tried.values():
-                answers.append(_answers(fit(part, settings), examples, frozen, gallery))
+                made = fit(part, replace(settings, patience=None))  # nothing is held out here
+                answers.append(_answers(made, examples, frozen, gallery))
                 advance(1)
             right = _right(beliefs, left_out, gallery)
             for views in zip(*answers, strict=True):
@@ -140,15 +142,14 @@ def stacked_weights(asked: Sequence[Question]) -> tuple[list[float], float]:
     """Weights at least zero, summing to 1, and the mean cross-entropy under them, in nats.
 
     They minimise the cross-entropy of `softmax(sum_c w_c scores_c)`, whose scale is free; a
-    convex problem in w, solved in log w from equal weights.
+    convex problem in w, solved from equal weights.
     """
-    log_weights = torch.full((len(asked[0].scores),), math.log(3.0), dtype=torch.float64)
-    log_weights.requires_grad_()
-    optimizer = torch.optim.LBFGS([log_weights], max_iter=100, line_search_fn="strong_wolfe")
+    free = torch.full((len(asked[0].scores),), 3.0, dtype=torch.float64).requires_grad_()
+    optimizer = torch.optim.LBFGS([free], max_iter=200, line_search_fn="strong_wolfe")
     wide = [(one.scores.double(), one.right.double()) for one in asked]
 
     def cost() -> Tensor:
-        weights = log_weights.exp()
+        weights = F.softplus(free)
         losses = [
             F.cross_entropy(torch.einsum("c,cqg->qg", weights, scores), right)
             for scores, right in wide
@@ -163,7 +164,7 @@ def stacked_weights(asked: Sequence[Question]) -> tuple[list[float], float]:
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        weights = log_weights.exp()
+        weights = F.softplus(free)
         return (weights / weights.sum()).tolist(), float(cost())
 
 

@@ -27,7 +27,7 @@ class ProjectorSpec:
 
     shape: see `Projector`, and `Mixture` for `mixture`. outputs: width of what it gives.
     modalities: those that are centred on means of their own.
-    parts, weights: of a mixture.
+    parts: of a mixture.
     """
 
     shape: Shape
@@ -36,7 +36,6 @@ class ProjectorSpec:
     hidden: int = 0
     modalities: tuple[Modality, ...] = ()
     parts: tuple[ProjectorSpec, ...] = ()
-    weights: tuple[float, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; without what is empty."""
@@ -44,19 +43,25 @@ class ProjectorSpec:
 
     @classmethod
     def from_dict(cls, described: Mapping[str, Any]) -> ProjectorSpec:
-        """Raises KeyError or TypeError for what `as_dict` does not write."""
+        """Raises KeyError, TypeError or ValueError for what `as_dict` does not write."""
         if described["shape"] not in get_args(Shape):
             raise KeyError(f"the projector '{described['shape']}'")
         values: dict[str, Any] = {
             name: tuple(v) if isinstance(v, list) else v for name, v in described.items()
         }
         parts = tuple(cls.from_dict(part) for part in described.get("parts", ()))
-        return cls(**{**values, "parts": parts})
+        spec = cls(**{**values, "parts": parts})
+        if min(spec.inputs, spec.outputs) < 1 or spec.hidden < 0:
+            raise ValueError(f"a projector of {spec.inputs} x {spec.hidden} x {spec.outputs}")
+        if spec.shape == "mixture" and not parts:
+            raise ValueError("a mixture without parts")
+        return spec
 
     def build(self, generator: torch.Generator) -> Projector | Mixture:
         """The projector, its initial weights from `generator`."""
         if self.shape == "mixture":
-            return Mixture([part.build(generator) for part in self.parts], self.weights)
+            equal = [1 / len(self.parts)] * len(self.parts)
+            return Mixture([part.build(generator) for part in self.parts], equal)
         return Projector(
             self.shape,
             inputs=self.inputs,
@@ -170,14 +175,14 @@ class Mixture(nn.Module):
         super().__init__()
         self._parts = tuple(parts)
         self.parts = nn.ModuleList(parts)  # whose tensors are saved
-        self.weights = tuple(weights)
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float64))
+        self.weights: Tensor
         specs: tuple[ProjectorSpec, ...] = tuple(part.spec for part in parts)
         self.spec = ProjectorSpec(
             "mixture",
             inputs=specs[0].inputs,
             outputs=sum(spec.outputs for spec in specs),
             parts=specs,
-            weights=self.weights,
         )
 
     def project(
@@ -185,8 +190,8 @@ class Mixture(nn.Module):
     ) -> Float[Tensor, "n e"]:
         """Frozen unit embeddings of one modality in the shared space."""
         weighted = [
-            weight**0.5 * part.project(embeddings, modality)
-            for part, weight in zip(self._parts, self.weights, strict=True)
+            weight * part.project(embeddings, modality)
+            for part, weight in zip(self._parts, self.weights.sqrt().float(), strict=True)
         ]
         return torch.cat(weighted, dim=-1)
 

@@ -114,8 +114,11 @@ class DistilSteps:
         """The rows of every step of an epoch; smaller tables are drawn from again."""
         some = next(iter(self.data.rows.values()))
         device, hub_items = some["hub"].device, len(some["hub"])
-        leaf = {space: _shuffled(len(one), parts, order) for space, one in self.beliefs.items()}
-        hub = _shuffled(hub_items, parts, order, at_most=self.settings.batch_for(hub_items))
+        leaf = {
+            space: _batches(len(one), parts, self.settings.distil_batch, order)
+            for space, one in self.beliefs.items()
+        }
+        hub = _batches(hub_items, parts, self.settings.batch_for(hub_items), order)
         for step in range(parts):
             yield {
                 space: {"hub": hub[step].to(device), "leaf": leaf[space][step].to(device)}
@@ -139,7 +142,10 @@ class DistilSteps:
 def steps_for(
     data: TrainingSet, settings: TrainSettings, progress: Progress
 ) -> PairedSteps | DistilSteps:
-    """What the settings' objective trains on. Raises UserError for a space that is not there."""
+    """What the settings' objective trains on.
+
+    Raises UserError for a space, or leaf memories, that CWCL needs and that are not there.
+    """
     if settings.objective == "distil":
         return DistilSteps(data, settings, _beliefs(data.frozen, settings, progress))
     if settings.cwcl_space is not None and settings.cwcl_space not in data.rows:
@@ -147,7 +153,13 @@ def steps_for(
             f"cwcl_space is '{settings.cwcl_space}' but the hub joins {' and '.join(data.rows)}: "
             "name one of them"
         )
-    return PairedSteps(data, settings)
+    steps = PairedSteps(data, settings)
+    if settings.cwcl_terms == "leaf" and "inter_leaf" not in steps.terms:
+        raise UserError(
+            "cwcl_terms is 'leaf' but pairs of leaf embeddings need a leaf memory of both spaces: "
+            "give them with --leaf, or weigh the hub's pairs"
+        )
+    return steps
 
 
 def _beliefs(
@@ -181,11 +193,12 @@ def _noisy(
     }
 
 
-def _shuffled(
-    items: int, parts: int, order: torch.Generator, *, at_most: int | None = None
-) -> list[Tensor]:
-    """`parts` batches of even size; where there are too few items, they come around again."""
-    size = max(2, items // parts) if at_most is None else at_most
-    rounds = -(-parts * size // items)
-    rows = torch.cat([torch.randperm(items, generator=order) for _ in range(rounds)])
-    return [rows[start : start + size] for start in range(0, parts * size, size)]
+def _batches(items: int, parts: int, most: int, order: torch.Generator) -> list[Tensor]:
+    """Rows of `parts` batches, none twice in a batch.
+
+    Every item comes once if that makes batches of two to `most` items; otherwise each batch is
+    drawn from all of them.
+    """
+    if 2 * parts <= items <= parts * most:
+        return list(torch.randperm(items, generator=order).tensor_split(parts))
+    return [torch.randperm(items, generator=order)[:most] for _ in range(parts)]

@@ -14,9 +14,9 @@ import torch
 
 from bridge.artefact import ABOUT_FILE, Bridge, BridgedSpace, MemoryRecord, load
 from bridge.checkpoint import (
+    MIXTURE_FILE,
     PARTS_FOLDER,
     PROGRESS_FILE,
-    WEIGHTS_FILE,
     load_checkpoint,
     load_weights,
     remove_checkpoint,
@@ -162,7 +162,7 @@ def _continues(out: Path, plan: dict[str, Any], *, overwrite: bool) -> bool:
     """Whether `out` holds an unfinished training of the same plan."""
     if out.is_file():
         raise UserError(f"{out} is a file but a bridge is a folder: choose another output")
-    known = (ABOUT_FILE, METRICS_FILE, PROGRESS_FILE, WEIGHTS_FILE)
+    known = (ABOUT_FILE, METRICS_FILE, PROGRESS_FILE, MIXTURE_FILE)
     empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     if not (empty or overwrite or any((out / name).exists() for name in known)):
         raise UserError(
@@ -241,6 +241,8 @@ def _finished(
             f"{out} was trained on other memories or with other settings than this command's: "
             "pass --overwrite to replace it, or choose another output"
         )
+    remove_checkpoint(out)  # of a run that was killed after its last step
+    remove_parts(out)
     return made
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cli.ablate import ablate
 from cli.boundary import guarded
 from cli.compare import compare
 from cli.demo import demo
@@ -23,6 +24,7 @@ from cli.info import info
 from cli.project import project
 from cli.query import query
 from cli.train import train
+from cli.tune import tune
 
 app = typer.Typer(
     name="mcr",
@@ -42,6 +44,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "query": query,
     "eval": evaluate,
     "compare": compare,
+    "ablate": ablate,
+    "tune": tune,
     "info": info,
     "import": import_memory,
     "export": export_memory,
@@ -51,7 +55,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "fit": fit,
 }
 for name, command in COMMANDS.items():
-    app.command(name)(guarded(command, continues=name in ("extract", "train", "demo")))
+    app.command(name)(
+        guarded(command, continues=name in ("extract", "train", "tune", "ablate", "demo"))
+    )
 
 
 def _show_version(wanted: bool) -> None:

@@ -36,11 +36,12 @@ def tune(
     json: Json = False,
     **settings: Any,
 ) -> None:
-    """Find noise, temperature and shape of the projectors without paired data.
+    """Find settings on the hub items alone, without paired data.
 
-    Every trial is fitted without some of the hub items and judged by how well these are found in
-    the other space; a mixture with the best of them is tried last. Use the answer with
-    `mcr train --config`. Can be stopped at any moment: the same command continues.
+    Noise, temperature and shape of the projectors. Every trial is fitted without some of the hub
+    items and judged by how well these are found in the other space; a mixture with the best of
+    them is tried last. Use the answer with `mcr train --config`. Can be stopped at any moment:
+    the same command continues.
     """
     from bridge.config import load_settings
     from bridge.tuning import tune as run_tune

@@ -32,19 +32,20 @@ for split in train test; do
     mcr extract "$out/sounds.csv" -e "$clap" -m audio -o "$out/sounds-$split.h5" "${table[@]}" --where split=$split
 done
 
-# The bridge, without pairs, and for comparison the same projectors on true pairs.
+# The bridge, without pairs; for comparison C-MCR's recipe, and the same projectors on true pairs.
 settings=(--dimension 128 --hidden 256 --holdout 0 --resume)
-mcr train --hub "$out/texts-clip.h5" --hub "$out/texts-clap.h5" \
-    --leaf "$out/images-train.h5" --leaf "$out/sounds-train.h5" --out "$out/bridge" "${settings[@]}"
+unpaired=(--hub "$out/texts-clip.h5" --hub "$out/texts-clap.h5"
+    --leaf "$out/images-train.h5" --leaf "$out/sounds-train.h5")
+mcr train "${unpaired[@]}" --out "$out/bridge" "${settings[@]}"
+mcr train "${unpaired[@]}" --out "$out/bridge-published" --preset published "${settings[@]}"
 mcr extract "$out/pairs-images.csv" -e "$clip" -m image -o "$out/pairs-images.h5" "${table[@]}"
 mcr extract "$out/pairs-sounds.csv" -e "$clap" -m audio -o "$out/pairs-sounds.h5" "${table[@]}"
 mcr train --pairs "$out/pairs-images.h5" --pairs "$out/pairs-sounds.h5" \
-    --out "$out/bridge-true-pairs" "${settings[@]}"
+    --out "$out/bridge-true-pairs" --preset published "${settings[@]}"
 
-for bridge in bridge bridge-true-pairs; do
-    printf '\n%s\n' "$bridge"
-    mcr eval --bridge "$out/$bridge" --query "$out/sounds-test.h5" --gallery "$out/images-test.h5"
-done
+printf '\n'
+mcr compare "$out/bridge-true-pairs" "$out/bridge-published" "$out/bridge" \
+    --query "$out/sounds-test.h5" --gallery "$out/images-test.h5"
 
 printf '\nWhich handwriting is this sound?\n'
 mcr query "$data/audio/7_theo_3.wav" --bridge "$out/bridge" --memory "$out/images-test.h5" -k 5

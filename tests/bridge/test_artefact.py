@@ -155,9 +155,36 @@ def test_files_of_two_bridges_are_refused(made, copied, tmp_path):
     assert f"bridge.json says {made.fingerprint}: copy both files" in str(caught.value)
 
 
-def test_settings_that_do_not_fit_the_weights_are_damage(copied, made):
-    edit(copied, settings=made.about()["settings"] | {"hidden": 8})
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden": 8},
+        {"outputs": 8},
+        {"inputs": 10},
+        {"shape": "mlp1"},
+        {"shape": "mlp3"},
+        {"shape": ...},
+        {"inputs": "12"},
+        {"modalities": ["text"]},
+        {"modalities": 3},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_projector_that_does_not_fit_the_weights_is_damage(copied, made, change):
+    spaces = made.about()["spaces"]
+    described = spaces[0]["projector"] | change
+    spaces[0]["projector"] = {k: v for k, v in described.items() if v is not ...}
+    edit(copied, spaces=spaces)
     with pytest.raises(UserError, match="is damaged"):
+        load(copied)
+
+
+def test_a_space_without_its_projector_is_damage(copied, made):
+    spaces = made.about()["spaces"]
+    del spaces[1]["projector"]
+    edit(copied, spaces=spaces)
+    with pytest.raises(UserError, match=r"bridge\.json is damaged"):
         load(copied)
 
 

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from bridge.config import TrainSettings, load_settings
+from bridge.config import (
+    CLOSED_FORMS,
+    METHODS,
+    OBJECTIVES,
+    PRESETS,
+    TrainSettings,
+    load_settings,
+)
 from features.errors import UserError
 
 PUBLISHED = {
@@ -63,9 +70,9 @@ def test_batch_for(batch, items, expected):
 
 
 def test_toml_values_replace_defaults_and_whole_numbers_serve_as_fractions(tmp_path):
-    text = 'projector = "linear"\nepochs = 3\nintra_weight = 1\ncentred = true\npatience = 2\n'
+    text = 'projector = "linear"\nepochs = 3\nintra_weight = 1\ncentring = "hub"\npatience = 2\n'
     changed = {
-        "projector": "linear", "epochs": 3, "intra_weight": 1.0, "centred": True, "patience": 2
+        "projector": "linear", "epochs": 3, "intra_weight": 1.0, "centring": "hub", "patience": 2
     }  # fmt: skip
     loaded = load_settings(written(tmp_path, text))
     assert asdict(loaded) == asdict(TrainSettings()) | changed
@@ -78,8 +85,101 @@ def test_overrides_win_over_the_file_unless_they_are_none(tmp_path):
     assert (loaded.epochs, loaded.hidden, loaded.seed) == (5, 7, 9)
 
 
-def test_without_a_file_the_defaults_stand():
-    assert load_settings() == TrainSettings()
+def test_without_a_file_the_preset_stands():
+    assert load_settings(preset="published") == TrainSettings()
+    assert load_settings(preset="best") == TrainSettings(method="mixture")
+
+
+def test_the_file_wins_over_the_preset_and_overrides_over_both(tmp_path):
+    path = written(tmp_path, 'method = "cca"\npenalty = 2\n')
+    loaded = load_settings(path, preset="best")
+    assert loaded == TrainSettings(method="cca", penalty=2.0)
+    loaded = load_settings(path, {"method": "ridge"}, preset="best")
+    assert loaded == TrainSettings(method="ridge", penalty=2.0)
+
+
+def test_an_unknown_preset_is_refused_with_those_there_are():
+    with pytest.raises(UserError, match=r"^there is no preset 'worst': choose published or best$"):
+        load_settings(preset="worst")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_can_be_loaded(preset):
+    assert load_settings(preset=preset) == TrainSettings(**PRESETS[preset])
+
+
+KINDS = [
+    *({"objective": objective} for objective in OBJECTIVES),
+    *({"method": method} for method in METHODS if method != "projectors"),
+]
+OWNED = {setting.name: setting for setting in fields(TrainSettings) if "of" in setting.metadata}
+OTHER_VALUES = {"cwcl_terms": "hub", "cwcl_space": "clip", "cwcl_symmetric": True}
+
+
+def other_value(name: str) -> object:
+    """One that is not the default."""
+    default = OWNED[name].default
+    return OTHER_VALUES[name] if name in OTHER_VALUES else type(default)(default * 1.5)
+
+
+def test_the_settings_of_one_kind_name_kinds_that_there_are():
+    kinds = {TrainSettings(**chosen).kind for chosen in KINDS}
+    assert kinds == {*OBJECTIVES, *METHODS} - {"projectors"}
+    for setting in OWNED.values():
+        assert {*setting.metadata["of"].split()} <= kinds, setting.name
+
+
+@pytest.mark.parametrize("chosen", KINDS, ids=lambda chosen: "".join(chosen.values()))
+@pytest.mark.parametrize("name", OWNED)
+def test_a_setting_of_another_kind_is_refused_with_the_names(name, chosen):
+    (kind,) = chosen.values()
+    owners, value = OWNED[name].metadata["of"].split(), other_value(name)
+    if kind in owners:
+        assert getattr(TrainSettings(**chosen, **{name: value}), name) == value
+        return
+    with pytest.raises(UserError) as caught:
+        TrainSettings(**chosen, **{name: value})
+    assert str(caught.value).startswith(
+        f"the setting {name} is {value!r} but belongs to {' and '.join(owners)}, and this bridge "
+        f"is made by {kind}: "
+    )
+    TrainSettings(**chosen, **{name: OWNED[name].default})  # the default says nothing
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "projectors"])
+@pytest.mark.parametrize("objective", ["cwcl", "distil"])
+def test_an_objective_belongs_to_projectors(method, objective):
+    with pytest.raises(UserError) as caught:
+        TrainSettings(method=method, objective=objective)
+    assert str(caught.value).startswith(
+        f"the objective is '{objective}' but the method '{method}' trains no projectors by it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "means"),
+    [
+        ({}, "none"),
+        ({"objective": "distil"}, "none"),
+        ({"projector": "linear"}, "none"),
+        *(({"method": method}, "modality") for method in CLOSED_FORMS),
+        *(({"method": "cca", "centring": means}, means) for means in ("none", "hub", "modality")),
+        ({"centring": "hub"}, "hub"),
+    ],
+)
+def test_the_means_that_are_subtracted(settings, means):
+    assert TrainSettings(**settings).means == means
+
+
+def test_methods_and_their_settings_can_be_written_as_toml(tmp_path):
+    text = 'method = "routing"\nrouting_temperature = 1\nanchors = 12\ncentring = "hub"\n'
+    assert load_settings(written(tmp_path, text)) == TrainSettings(
+        method="routing", routing_temperature=1.0, anchors=12, centring="hub"
+    )
+    text = 'objective = "cwcl"\ncwcl_space = "clip"\ncwcl_symmetric = true\n'
+    assert load_settings(written(tmp_path, text)) == TrainSettings(
+        objective="cwcl", cwcl_space="clip", cwcl_symmetric=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,7 +187,7 @@ def test_without_a_file_the_defaults_stand():
     [
         (
             "epoch = 3",
-            "{path} has the setting 'epoch', which does not exist: the settings are projector, ",
+            "{path} has the setting 'epoch', which does not exist: the settings are method, ",
         ),
         ("epochs = 3.5", "the setting epochs is 3.5 but must be of type int"),
         ('epochs = "3"', "the setting epochs is '3' but must be of type int"),
@@ -95,11 +195,46 @@ def test_without_a_file_the_defaults_stand():
         ("batch = true", "the setting batch is True but must be of type int"),
         ("intra_weight = true", "the setting intra_weight is True but must be of type float"),
         ('intra_weight = "1"', "the setting intra_weight is '1' but must be of type float"),
-        ("centred = 1", "the setting centred is 1 but must be of type bool"),
+        ("centred = true", "{path} has the setting 'centred', which does not exist: the settings"),
+        ("centring = true", "the setting centring is True but must be of type str"),
+        (
+            'centring = "all"',
+            "the setting centring is 'all' but must be one of auto, none, hub, modality",
+        ),
+        (
+            'objective = "cwcl"\ncwcl_symmetric = 1',
+            "the setting cwcl_symmetric is 1 but must be of type bool",
+        ),
         ("projector = 1", "the setting projector is 1 but must be of type str"),
         (
             'projector = "mlp3"',
             "the setting projector is 'mlp3' but must be one of mlp2, mlp1, linear",
+        ),
+        (
+            'method = "svd"',
+            "the setting method is 'svd' but must be one of projectors, procrustes, ridge, cca, "
+            "relative, routing, mixture",
+        ),
+        (
+            'objective = "clip"',
+            "the setting objective is 'clip' but must be one of cmcr, cwcl, distil",
+        ),
+        (
+            'method = "cca"\npenalty = -1',
+            "the setting penalty is -1.0 but must be at least 0",
+        ),
+        (
+            'objective = "distil"\nsmoothing = 1',
+            "the setting smoothing is 1.0 but must be less than 1",
+        ),
+        (
+            'method = "routing"\nanchors = 1',
+            "the setting anchors is 1 but must be at least 2",
+        ),
+        (
+            "penalty = 2",
+            "the setting penalty is 2.0 but belongs to ridge and cca and mixture, and this bridge "
+            "is made by cmcr: ",
         ),
         ('precision = "fp8"', "the setting precision is 'fp8' but must be one of auto, fp32, bf16"),
         (

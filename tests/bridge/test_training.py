@@ -14,7 +14,7 @@ from bridge.artefact import load
 from bridge.metrics import paired_retrieval
 from bridge.protocols import evaluate_retrieval
 from bridge.training import train
-from bridge.training_set import build_training_set, check_memories
+from bridge.training_set import check_memories, load_rows
 from features.errors import UserError
 from tests.bridge.conftest import SETTINGS, InterruptAfter, metrics_of, write_items
 
@@ -177,9 +177,13 @@ def test_moved_memories_still_continue_their_training(world, tmp_path, monkeypat
 
 
 def held_out_mrr(bridge, world) -> float:
-    sources = check_memories(world.hub, world.leaf)
-    held = build_training_set(sources, bridge.settings, device=torch.device("cpu")).held_out
-    left, right = (bridge.project(rows, space) for space, rows in held.items())
+    frozen = load_rows(
+        check_memories(world.hub, world.leaf),
+        holdout=bridge.settings.holdout,
+        seed=bridge.settings.seed,
+        device=torch.device("cpu"),
+    )
+    left, right = (bridge.project(rows, space) for space, rows in frozen.held_out.items())
     pair = paired_retrieval(left @ right.T), paired_retrieval(right @ left.T)
     return sum(one.mean_average_precision for one in pair) / 2
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 from bridge.training import train
-from bridge.training_set import build_training_set, check_memories
+from bridge.training_set import build_training_set, check_memories, load_rows
 from features.errors import UserError
 from features.memory import Memory
 from features.memory_write import save_memory
@@ -20,9 +20,14 @@ CPU = torch.device("cpu")
 SHORT = replace(SETTINGS, epochs=2)
 
 
-def built(world: World, leaf=None, **settings):
+def frozen_of(sources, settings=SETTINGS):
+    return load_rows(sources, holdout=settings.holdout, seed=settings.seed, device=CPU)
+
+
+def built(world: World, leaf=None, **changes):
     sources = check_memories(world.hub, world.leaf if leaf is None else leaf)
-    return build_training_set(sources, replace(SETTINGS, **settings), device=CPU)
+    settings = replace(SETTINGS, **changes)
+    return build_training_set(frozen_of(sources, settings), settings)
 
 
 def row_set(rows: torch.Tensor) -> set[bytes]:
@@ -33,12 +38,15 @@ def test_held_out_items_are_the_same_in_both_spaces_and_not_in_training(world):
     data = built(world)
     assert len(data) == 80
     for space, memory in zip(("left", "right"), world.hub, strict=True):
-        held, kept = row_set(data.held_out[space]), row_set(data.rows[space]["hub"])
+        held, kept = row_set(data.frozen.held_out[space]), row_set(data.rows[space]["hub"])
         assert (len(held), len(kept)) == (20, 80)
-        assert held | kept == row_set(memory.tensor())
-    rows = [[row_set(memory.tensor()[i : i + 1]).pop() for i in range(100)] for memory in world.hub]
+        assert held | kept == row_set(normalize(memory.tensor(), dim=-1))
+    rows = [
+        [row.numpy().tobytes() for row in normalize(memory.tensor(), dim=-1)]
+        for memory in world.hub
+    ]
     places = [
-        [rows[side].index(row.numpy().tobytes()) for row in data.held_out[space]]
+        [rows[side].index(row.numpy().tobytes()) for row in data.frozen.held_out[space]]
         for side, space in enumerate(("left", "right"))
     ]
     assert places[0] == places[1]
@@ -47,11 +55,11 @@ def test_held_out_items_are_the_same_in_both_spaces_and_not_in_training(world):
 @pytest.mark.parametrize(("holdout", "held"), [(0.0, 0), (0.01, 0), (0.02, 2), (0.5, 50)])
 def test_nothing_is_held_out_where_it_would_be_less_than_two(world, holdout, held):
     data = built(world, holdout=holdout)
-    assert (len(data.held_out["left"]), len(data)) == (held, 100 - held)
+    assert (len(data.frozen.held_out["left"]), len(data)) == (held, 100 - held)
 
 
 def test_the_seed_decides_what_is_held_out(world):
-    one, same, other = (row_set(built(world, seed=s).held_out["left"]) for s in (0, 0, 1))
+    one, same, other = (row_set(built(world, seed=s).frozen.held_out["left"]) for s in (0, 0, 1))
     assert one == same != other
 
 
@@ -106,7 +114,7 @@ def test_hub_ids_in_another_order_are_aligned(world, tmp_path):
     shuffled = write_items(tmp_path / "shuffled.h5", "right", "text", order)
     sources = check_memories([world.hub[0], shuffled], world.leaf)
     assert [shuffled.ids[row] for row in sources.hub_rows[1]] == list(world.hub[0].ids)
-    data = build_training_set(sources, SETTINGS, device=CPU)
+    data = build_training_set(frozen_of(sources), SETTINGS)
     torch.testing.assert_close(data.rows["right"]["hub"], built(world).rows["right"]["hub"])
 
 
@@ -208,7 +216,7 @@ def test_one_leaf_alone_can_be_trained(world, tmp_path, side):
 
 @pytest.mark.parametrize("kind", ["leaf", "all"])
 def test_every_kind_of_pseudo_pair_can_be_trained(world, tmp_path, kind):
-    settings = replace(SHORT, pseudo_pairs=kind, centred=True, projector="mlp1")
+    settings = replace(SHORT, pseudo_pairs=kind, centring="hub", projector="mlp1")
     bridge = train(world.hub, world.leaf, tmp_path / "out", settings, device="cpu")
     assert {"inter_hub", "inter_leaf", "intra"} < set(bridge.metrics)
     assert float(bridge.projectors["left"].offset.norm()) > 0.01

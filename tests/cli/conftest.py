@@ -20,7 +20,8 @@ from cli.main import app
 from features import keypad
 
 NUMBERS = keypad.numbers("train")[5:37]
-SMALL = ("--dimension", "8", "--hidden", "16", "--epochs", "2", "--device", "cpu")
+TINY = ("--dimension", "8", "--hidden", "16", "--epochs", "2", "--device", "cpu")
+SMALL = (*TINY, "--preset", "published")
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -124,17 +124,20 @@ def test_train_prints_the_bridge_as_json(workshop, tmp_path):
 
 def test_options_of_train_override_the_settings_file(workshop, tmp_path):
     config = tmp_path / "settings.toml"
-    config.write_text('projector = "linear"\nepochs = 9\ncentred = true\n')
+    config.write_text('projector = "linear"\nepochs = 9\ncentring = "hub"\n')
     told = answer(*train_arguments(workshop, tmp_path / "bridge"), "-c", config)
     settings = told["settings"]
-    assert (settings["projector"], settings["epochs"], settings["centred"]) == ("linear", 2, True)
+    assert (settings["projector"], settings["epochs"], settings["centring"]) == ("linear", 2, "hub")
 
 
 def test_a_flag_of_the_settings_file_can_be_switched_off(workshop, tmp_path):
     config = tmp_path / "settings.toml"
-    config.write_text("centred = true\n")
-    told = answer(*train_arguments(workshop, tmp_path / "b"), "-c", config, "--no-centred")
-    assert told["settings"]["centred"] is False
+    config.write_text('objective = "cwcl"\ncwcl_symmetric = true\n')
+    arguments = (*train_arguments(workshop, tmp_path / "b"), "-c", config)
+    told = answer(*arguments, "--no-cwcl-symmetric")
+    assert told["settings"]["cwcl_symmetric"] is False
+    told = answer(*arguments, "--overwrite")
+    assert told["settings"]["cwcl_symmetric"] is True
 
 
 def test_train_on_true_pairs(workshop, tmp_path):
