@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -118,7 +118,6 @@ def questions(
         )
     order = torch.randperm(items, generator=torch.Generator().manual_seed(seed))
     folds = order.tensor_split(FOLDS)[: max(1, math.ceil(ENOUGH * FOLDS / items))]
-    examples, beliefs = _examples(frozen), _beliefs(frozen)
     asked = []
     with progress.task("weigh", len(folds) * len(tried), unit="fits") as advance:
         for fold in folds:
@@ -126,12 +125,13 @@ def questions(
             kept = order[~torch.isin(order, fold)][:MOST_FITTED]
             part = _without(frozen, kept)
             gallery = torch.cat([left_out, kept[:MOST_DISTRACTORS]])
+            beliefs = _beliefs(frozen, gallery)
             answers = []
             for settings in tried.values():
                 made = fit(part, replace(settings, patience=None))  # nothing is held out here
-                answers.append(_answers(made, examples, frozen, gallery))
+                answers.append(_answers(made, beliefs, frozen, gallery))
                 advance(1)
-            right = _right(beliefs, left_out, gallery)
+            right = _right(beliefs, len(left_out), len(gallery))
             for views in zip(*answers, strict=True):
                 scores = torch.stack([there[: len(right)] @ here.T for there, here in views])
                 asked.append(Question(scores.cpu(), right.cpu()))
@@ -185,7 +185,7 @@ Views = list[tuple[Tensor, Tensor]]
 
 def _answers(
     projectors: Mapping[str, AnyProjector],
-    examples: Mapping[str, Tensor],
+    beliefs: Mapping[str, Posteriors],
     frozen: FrozenRows,
     gallery: Tensor,
 ) -> Views:
@@ -198,50 +198,39 @@ def _answers(
         for space, projector in projectors.items():
             modalities, rows = frozen.modalities[space], gallery.to(frozen.hub[space].device)
             views[space] = {"hub": projector.project(frozen.hub[space][rows], modalities["hub"])}
-            if space in examples:
-                seen = frozen.leaf[space][examples[space][rows]]
+            if space in beliefs:
+                seen = frozen.leaf[space][beliefs[space].hub[:, 0]]  # the most similar ones
                 views[space]["leaf"] = projector.project(seen, modalities["leaf"])
     left, right = views.values()
     pairs = [
         (left[one], right[other])
         for one in left
         for other in right
-        if "leaf" in (one, other) or not examples
+        if "leaf" in (one, other) or not beliefs
     ]
     return [way for one, other in pairs for way in ((one, other), (other, one))]
 
 
-def _examples(frozen: FrozenRows) -> dict[str, Int[Tensor, " n"]]:
-    """The leaf item that each hub item resembles most, by space."""
+def _beliefs(frozen: FrozenRows, rows: Tensor) -> dict[str, Posteriors]:
+    """Which leaf items these hub items resemble, in every space with a leaf memory."""
     return {
-        space: torch.cat(
-            [(block @ leaf.T).argmax(dim=1) for block in frozen.hub[space].tensor_split(
-                max(1, len(frozen.hub[space]) * len(leaf) >> 24)
-            )]
+        space: posteriors(
+            frozen.hub[space][rows.to(leaf.device)], leaf, temperature=SAME_TEMPERATURE
         )
         for space, leaf in frozen.leaf.items()
-    }  # fmt: skip
+    }
 
 
-def _beliefs(frozen: FrozenRows) -> list[Posteriors]:
-    """Which leaf items the hub items resemble, in every space with a leaf memory."""
-    return [
-        posteriors(frozen.hub[space], leaf, temperature=SAME_TEMPERATURE)
-        for space, leaf in frozen.leaf.items()
-    ]
-
-
-def _right(beliefs: Sequence[Posteriors], left_out: Tensor, gallery: Tensor) -> Tensor:
-    """The same item, and others that the leaves cannot tell from it.
+def _right(beliefs: Mapping[str, Posteriors], left_out: int, gallery: int) -> Tensor:
+    """The same item, and others that the leaves cannot tell from it; left-out ones come first.
 
     Ten sentences about one digit resemble the same pictures: which of them it was, no picture
     can tell, and no method should be asked.
     """
-    right = torch.eye(len(left_out), len(gallery))
-    for one in beliefs:
-        device = one.hub.device
-        alike = agreement(one[left_out.to(device)], one[gallery.to(device)]).cpu()
-        right = alike if one is beliefs[0] else right * alike
+    if not beliefs:
+        return torch.eye(left_out, gallery)
+    alike = [agreement(one[:left_out], one) for one in beliefs.values()]
+    right = torch.stack(alike).prod(dim=0)
     return right / right.sum(dim=1, keepdim=True)
 
 
