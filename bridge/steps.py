@@ -118,7 +118,9 @@ class DistilSteps:
             space: _batches(len(one), parts, self.settings.distil_batch, order)
             for space, one in self.beliefs.items()
         }
-        hub = _batches(hub_items, parts, self.settings.batch_for(hub_items), order)
+        batch = self.settings.batch_for(hub_items)
+        # As many as C-MCR would take, however short the epoch: they are each other's negatives.
+        hub = [torch.randperm(hub_items, generator=order)[:batch] for _ in range(parts)]
         for step in range(parts):
             yield {
                 space: {"hub": hub[step].to(device), "leaf": leaf[space][step].to(device)}
