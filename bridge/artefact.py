@@ -28,7 +28,7 @@ from features.space import Modality, modality_named
 from features.tensors import tensors_hash
 
 FORMAT = "mcr-bridge bridge"
-VERSION = 1
+VERSION = 2
 _REQUIRED = {"format", "version", "name", "fingerprint", "spaces", "settings", "memories"}
 _RECIPES = {
     "cmcr": "the C-MCR recipe (arXiv 2305.14381)",
@@ -329,12 +329,17 @@ def _read_about(folder: Path) -> dict[str, Any]:
         missing = _REQUIRED - about.keys()
     except (ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}): copy the bridge again") from error
+    if isinstance(about.get("version"), int) and about["version"] < VERSION:
+        raise UserError(
+            f"{path} has bridge format {about['version']}, this program reads {VERSION}: train it "
+            "again with `mcr train`, or convert it again with `mcr import-cmcr`"
+        )
     if missing or about["format"] != FORMAT or not isinstance(about["version"], int):
         lacking = ", ".join(sorted(missing)) or f"the format '{FORMAT}'"
         raise UserError(f"{path} is damaged (it lacks {lacking}): copy the bridge again")
     if about["version"] > VERSION:
         raise UserError(
-            f"{path} has bridge format {about['version']}, this program reads up to {VERSION}: "
+            f"{path} has bridge format {about['version']}, this program reads {VERSION}: "
             "upgrade mcr-bridge"
         )
     return about

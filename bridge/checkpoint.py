@@ -20,7 +20,7 @@ from features.errors import UserError
 from features.files import replacing
 
 PROGRESS_FILE = "checkpoint.json"
-MIXTURE_FILE, PARTS_FOLDER = "mixture.json", "parts"  # of a mixture, until it is complete
+MIXTURE_FILE, PARTS_FOLDER = "mixture.json", ".mixture-parts"  # of a mixture, until it is complete
 
 
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -81,7 +81,7 @@ def load_weights(folder: Path) -> dict[str, Any] | None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Delete what a mixture needed while its parts were trained."""
+    """Delete what a mixture needed while its parts were trained, and nothing else."""
     (folder / MIXTURE_FILE).unlink(missing_ok=True)
     shutil.rmtree(folder / PARTS_FOLDER, ignore_errors=True)
 

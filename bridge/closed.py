@@ -32,7 +32,7 @@ def solve(frozen: FrozenRows, settings: TrainSettings) -> dict[str, Projector]:
         return {space: _anchored(frozen, space, chosen, settings) for space in spaces}
     frames = {space: _projector(frozen, space, settings, "identity") for space in spaces}
     left, right = (
-        frames[space].centred(frozen.hub[space], frozen.modalities[space]["hub"])
+        _with_float64(frames[space].centred(frozen.hub[space], frozen.modalities[space]["hub"]))
         for space in spaces
     )
     maps = _aligned(left, right, settings)
@@ -44,7 +44,7 @@ def solve(frozen: FrozenRows, settings: TrainSettings) -> dict[str, Projector]:
     made = {}
     for space, matrix in zip(spaces, maps, strict=True):
         made[space] = _projector(frozen, space, settings, "linear", outputs=matrix.shape[1])
-        made[space].layers[0].weight.data = matrix.T.contiguous()
+        made[space].layers[0].weight.data = matrix.T.contiguous().to(frozen.hub[space].device)
     return made
 
 
@@ -66,6 +66,11 @@ def _aligned(left: Tensor, right: Tensor, settings: TrainSettings) -> closed_for
         penalty=penalty * max(left.shape[1], right.shape[1]),
         power=settings.correlation_power,
     )
+
+
+def _with_float64(rows: Tensor) -> Tensor:
+    """The rows where float64 can be computed: Apple's GPUs cannot."""
+    return rows.cpu() if rows.device.type == "mps" else rows
 
 
 def _anchored(frozen: FrozenRows, space: str, chosen: Tensor, settings: TrainSettings) -> Projector:

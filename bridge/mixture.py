@@ -154,11 +154,11 @@ def stacked_weights(asked: Sequence[Question]) -> tuple[list[float], float]:
             F.cross_entropy(torch.einsum("c,cqg->qg", weights, scores), right)
             for scores, right in wide
         ]
-        return torch.stack(losses).mean() + _SHRINKAGE * weights.square().sum()
+        return torch.stack(losses).mean()
 
     def closure() -> float:
         optimizer.zero_grad()
-        loss = cost()
+        loss = cost() + _SHRINKAGE * F.softplus(free).square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 

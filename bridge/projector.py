@@ -175,7 +175,7 @@ class Mixture(nn.Module):
         super().__init__()
         self._parts = tuple(parts)
         self.parts = nn.ModuleList(parts)  # whose tensors are saved
-        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float64))
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
         self.weights: Tensor
         specs: tuple[ProjectorSpec, ...] = tuple(part.spec for part in parts)
         self.spec = ProjectorSpec(
@@ -191,7 +191,7 @@ class Mixture(nn.Module):
         """Frozen unit embeddings of one modality in the shared space."""
         weighted = [
             weight * part.project(embeddings, modality)
-            for part, weight in zip(self._parts, self.weights.sqrt().float(), strict=True)
+            for part, weight in zip(self._parts, self.weights.sqrt(), strict=True)
         ]
         return torch.cat(weighted, dim=-1)
 

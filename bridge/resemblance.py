@@ -17,20 +17,31 @@ from bridge.training_set import CheckedMemories, FrozenRows
 from features.errors import UserError
 
 FEWEST, NARROWEST = 16, 32  # items of either, and dimensions, below which nothing can be said
+SAME = 1e-6  # variance of unit vectors that differ by rounding alone
 CHANCE, LEAST = 0.25, 0.35  # shares; between spaces 0.21 to 0.32 was seen, within one 0.75 to 0.99
 
 
 def shared_directions(hub: Float[Tensor, "n d"], leaf: Float[Tensor, "m d"]) -> float | None:
     """Share of the hub items' variance in the quarter of directions where the leaf varies most.
 
-    A quarter by chance. None where either has too few items, or the space too few dimensions.
+    A quarter by chance. None where either has too few items to say, hub items do not differ, or
+    the space has too few dimensions.
     """
-    if min(len(hub), len(leaf)) < FEWEST or hub.shape[1] < NARROWEST:
+    quarter = hub.shape[1] // 4
+    if len(hub) < FEWEST or len(leaf) < max(FEWEST, quarter) or hub.shape[1] < NARROWEST:
         return None
-    rows, others = hub - hub.mean(dim=0), leaf - leaf.mean(dim=0)
-    _, axes = torch.linalg.eigh(others.T @ others)  # the largest come last
-    main = axes[:, -(hub.shape[1] // 4) :]
-    return float((rows @ main).square().sum() / rows.square().sum())
+    of_hub, of_leaf = _covariance(hub), _covariance(leaf)
+    if float(of_hub.trace()) < SAME:
+        return None
+    _, axes = torch.linalg.eigh(of_leaf)  # the largest come last
+    main = axes[:, -quarter:]
+    return float((main.T @ of_hub @ main).trace() / of_hub.trace())
+
+
+def _covariance(rows: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
+    """On the CPU, which has float64; the rows stay where they are."""
+    mean = rows.mean(dim=0).cpu().double()
+    return (rows.T @ rows).cpu().double() / len(rows) - mean[:, None] * mean[None, :]
 
 
 def check_resemblance(frozen: FrozenRows, sources: CheckedMemories) -> None:

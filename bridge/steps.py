@@ -111,20 +111,18 @@ class DistilSteps:
         }
 
     def draw(self, order: torch.Generator, parts: int) -> Iterator[Drawn]:
-        """The rows of every step of an epoch; smaller tables are drawn from again."""
+        """The rows of every step of an epoch; smaller tables come around again."""
         some = next(iter(self.data.rows.values()))
         device, hub_items = some["hub"].device, len(some["hub"])
         leaf = {
-            space: _batches(len(one), parts, self.settings.distil_batch, order)
+            space: _cycled(len(one), self.settings.distil_batch, order)
             for space, one in self.beliefs.items()
         }
-        batch = self.settings.batch_for(hub_items)
-        # As many as C-MCR would take, however short the epoch: they are each other's negatives.
-        hub = [torch.randperm(hub_items, generator=order)[:batch] for _ in range(parts)]
-        for step in range(parts):
+        hub = _cycled(hub_items, self.settings.batch_for(hub_items), order)
+        for _ in range(parts):
+            rows = next(hub).to(device)
             yield {
-                space: {"hub": hub[step].to(device), "leaf": leaf[space][step].to(device)}
-                for space in self.beliefs
+                space: {"hub": rows, "leaf": next(leaf[space]).to(device)} for space in self.beliefs
             }
 
     def losses(
@@ -172,6 +170,9 @@ def _beliefs(
         hub = frozen.hub[space]
         with progress.task(f"route {space} over the hub", 2 * len(leaf)) as advance:
             own = posteriors(leaf, hub, temperature=settings.routing_temperature, advance=advance)
+            beliefs[space] = own
+            if not settings.smoothing:
+                continue
             beliefs[space] = smoothed(
                 own, leaf, hub_items=len(hub), share=settings.smoothing, kept=KEPT,
                 temperature=settings.smoothing_temperature, advance=advance,
@@ -195,12 +196,13 @@ def _noisy(
     }
 
 
-def _batches(items: int, parts: int, most: int, order: torch.Generator) -> list[Tensor]:
-    """Rows of `parts` batches, none twice in a batch.
+def _cycled(items: int, batch: int, order: torch.Generator) -> Iterator[Tensor]:
+    """Rows of batches of min(batch, items), none twice in a batch, for as long as they are wanted.
 
-    Every item comes once if that makes batches of two to `most` items; otherwise each batch is
-    drawn from all of them.
+    Rows that do not fill a batch at the end of a round are left out of that round.
     """
-    if 2 * parts <= items <= parts * most:
-        return list(torch.randperm(items, generator=order).tensor_split(parts))
-    return [torch.randperm(items, generator=order)[:most] for _ in range(parts)]
+    size = min(batch, items)
+    while True:
+        rows = torch.randperm(items, generator=order)
+        for start in range(0, items - size + 1, size):
+            yield rows[start : start + size].clone()  # a view would keep all of them

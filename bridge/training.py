@@ -190,6 +190,8 @@ def _unfinished(out: Path) -> dict[str, Any] | None:
         plan: dict[str, Any] = found[1]["plan"]
         return plan
     state = load_weights(out)
+    for part in (out / PARTS_FOLDER).glob("*"):
+        load_checkpoint(part)
     return None if state is None else state["plan"]
 
 

@@ -237,7 +237,7 @@ def build_training_set(
         missing = [space for space in hub if space not in leaf]
         if missing:
             raise UserError(
-                f"distil needs a leaf memory of both spaces and {' and '.join(missing)} has none: "
+                f"distil needs a leaf memory of both spaces and {' and '.join(missing)} lacks it: "
                 "give it with --leaf, or choose the objective cmcr"
             )
         tables = {space: {"hub": hub[space], "leaf": leaf[space]} for space in hub}
@@ -289,6 +289,8 @@ def _leaf_centred(
 
 
 def _concatenate(parts: Sequence[Part]) -> Part:
+    if len(parts) == 1:  # at full size a copy is too much
+        return parts[0]
     return {
         space: {role: torch.cat([part[space][role] for part in parts]) for role in roles}
         for space, roles in parts[0].items()

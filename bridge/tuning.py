@@ -18,17 +18,16 @@ import xxhash
 
 from bridge.config import TrainSettings
 from bridge.mixture import candidates, questions, stacked_weights
+from bridge.resemblance import check_resemblance
 from bridge.training_set import check_memories, load_rows
 from features.device import resolve_device
 from features.errors import UserError
-from features.files import replacing
+from features.files import refuse_folder, replacing
 from features.memory import Memory
 from features.progress import SILENT, Progress
 
 NOISE_VARIANCES = (0.0, 0.001, 0.004, 0.016)
 TEMPERATURES = (0.01, 0.02, 0.05, 0.1)
-# What each shape is trained with beside what is tried; linear as in a mixture.
-SHAPES = ("two layers", "linear")
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,7 @@ def tune(
     Raises UserError if memories do not fit together, hub items are too few, or `out` exists.
     """
     settings, out = settings or TrainSettings(), Path(out)
+    refuse_folder(out)
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists: pass --overwrite to replace it, or choose another output")
     if settings.kind not in ("cmcr", "mixture"):
@@ -82,6 +82,7 @@ def tune(
     frozen = load_rows(
         sources, holdout=settings.holdout, seed=settings.seed, device=resolve_device(device)
     )
+    check_resemblance(frozen, sources)
     prints = [memory.fingerprint for memory in (*hub, *leaf)]
     kept = _Kept(out.with_name(f"{out.name}.trials.jsonl"), prints)
     items = len(next(iter(frozen.hub.values())))
@@ -131,7 +132,9 @@ def as_toml(settings: TrainSettings) -> str:
 def _grid(settings: TrainSettings, items: int) -> dict[str, TrainSettings]:
     """The trials, by a name that says what is tried."""
     kinds = candidates(replace(settings, method="mixture"), items)
-    shapes = {"two layers": kinds[settings.projector], "linear": kinds["linear"]}
+    shapes = {"linear": kinds["linear"]}
+    if settings.projector != "linear":
+        shapes = {settings.projector: kinds[settings.projector], **shapes}
     return {
         f"{shape}, noise {variance:g}, temperature {temperature:g}": replace(
             shapes[shape],
@@ -139,7 +142,7 @@ def _grid(settings: TrainSettings, items: int) -> dict[str, TrainSettings]:
             inter_hub_temperature=temperature,
             inter_leaf_temperature=temperature,
         )
-        for shape, variance, temperature in product(SHAPES, NOISE_VARIANCES, TEMPERATURES)
+        for shape, variance, temperature in product(shapes, NOISE_VARIANCES, TEMPERATURES)
     }
 
 
@@ -148,8 +151,11 @@ class _Kept:
 
     def __init__(self, path: Path, fingerprints: Sequence[str]) -> None:
         self.path, self.fingerprints = path, fingerprints
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
-        self.costs: dict[str, float] = dict(json.loads(line) for line in lines if _whole(line))
+        text = path.read_text("utf-8") if path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]  # the last line of a run that was killed may be torn
+        if whole != text:
+            path.write_text(whole, encoding="utf-8")
+        self.costs: dict[str, float] = dict(json.loads(line) for line in whole.splitlines())
 
     def get(self, settings: TrainSettings) -> float | None:
         return self.costs.get(self._key(settings))
@@ -165,8 +171,3 @@ class _Kept:
     def _key(self, settings: TrainSettings) -> str:
         told: dict[str, Any] = {"settings": asdict(settings), "memories": list(self.fingerprints)}
         return xxhash.xxh3_128_hexdigest(json.dumps(told, sort_keys=True).encode())
-
-
-def _whole(line: str) -> bool:
-    """Whether a line was written to its end."""
-    return line.endswith("]")
