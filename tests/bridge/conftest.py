@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from features.memory import Columns, Memory, MemoryHeader
 from features.memory_write import save_memory, write_memory
 
 SETTINGS = TrainSettings(dimension=16, hidden=32, epochs=30, batch=40, holdout=0.2)
+MIXTURE = replace(SETTINGS, method="mixture", epochs=2)
 WIDTHS = {"left": 12, "right": 10}
 MODALITIES = {"left": ["audio", "text"], "right": ["image", "text"]}
 CLASSES, MEANINGS = 8, 6
@@ -126,6 +127,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def made(world: World) -> Bridge:
     """A trained bridge; it is saved in `world.folder / "made"`."""
     return train(world.hub, world.leaf, world.folder / "made", SETTINGS, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def mixed(world: World) -> Bridge:
+    """A mixture; it is saved in `world.folder / "mixed"`."""
+    return train(world.hub, world.leaf, world.folder / "mixed", MIXTURE, device="cpu")
 
 
 class InterruptAfter:

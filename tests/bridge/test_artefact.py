@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bridge.artefact import Bridge, load
+from bridge.artefact import VERSION, Bridge, load
 from features.errors import UserError
 from tests.bridge.conftest import SETTINGS, World
 
@@ -204,6 +204,14 @@ def test_a_folder_that_is_no_bridge_is_named(tmp_path, name):
 
 
 def test_a_newer_version_asks_for_an_upgrade(copied):
-    edit(copied, version=2)
-    with pytest.raises(UserError, match="has bridge format 2, this program reads up to 1: upgrade"):
+    edit(copied, version=VERSION + 1)
+    told = f"has bridge format {VERSION + 1}, this program reads {VERSION}: upgrade mcr-bridge"
+    with pytest.raises(UserError, match=told):
+        load(copied)
+
+
+def test_an_older_version_asks_to_be_made_again(copied):
+    """Whatever its entries were."""
+    edit(copied, version=1, spaces=..., fingerprint="other")
+    with pytest.raises(UserError, match="has bridge format 1, this program reads 2: train it agai"):
         load(copied)

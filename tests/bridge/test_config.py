@@ -7,8 +7,6 @@ import pytest
 
 from bridge.config import (
     CLOSED_FORMS,
-    METHODS,
-    OBJECTIVES,
     PRESETS,
     TrainSettings,
     load_settings,
@@ -106,54 +104,6 @@ def test_an_unknown_preset_is_refused_with_those_there_are():
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_can_be_loaded(preset):
     assert load_settings(preset=preset) == TrainSettings(**PRESETS[preset])
-
-
-KINDS = [
-    *({"objective": objective} for objective in OBJECTIVES),
-    *({"method": method} for method in METHODS if method != "projectors"),
-]
-OWNED = {setting.name: setting for setting in fields(TrainSettings) if "of" in setting.metadata}
-OTHER_VALUES = {"cwcl_terms": "hub", "cwcl_space": "clip", "cwcl_symmetric": True}
-
-
-def other_value(name: str) -> object:
-    """One that is not the default."""
-    default = OWNED[name].default
-    return OTHER_VALUES[name] if name in OTHER_VALUES else type(default)(default * 1.5)
-
-
-def test_the_settings_of_one_kind_name_kinds_that_there_are():
-    kinds = {TrainSettings(**chosen).kind for chosen in KINDS}
-    assert kinds == {*OBJECTIVES, *METHODS} - {"projectors"}
-    for setting in OWNED.values():
-        assert {*setting.metadata["of"].split()} <= kinds, setting.name
-
-
-@pytest.mark.parametrize("chosen", KINDS, ids=lambda chosen: "".join(chosen.values()))
-@pytest.mark.parametrize("name", OWNED)
-def test_a_setting_of_another_kind_is_refused_with_the_names(name, chosen):
-    (kind,) = chosen.values()
-    owners, value = OWNED[name].metadata["of"].split(), other_value(name)
-    if kind in owners:
-        assert getattr(TrainSettings(**chosen, **{name: value}), name) == value
-        return
-    with pytest.raises(UserError) as caught:
-        TrainSettings(**chosen, **{name: value})
-    assert str(caught.value).startswith(
-        f"the setting {name} is {value!r} but belongs to {' and '.join(owners)}, and this bridge "
-        f"is made by {kind}: "
-    )
-    TrainSettings(**chosen, **{name: OWNED[name].default})  # the default says nothing
-
-
-@pytest.mark.parametrize("method", [method for method in METHODS if method != "projectors"])
-@pytest.mark.parametrize("objective", ["cwcl", "distil"])
-def test_an_objective_belongs_to_projectors(method, objective):
-    with pytest.raises(UserError) as caught:
-        TrainSettings(method=method, objective=objective)
-    assert str(caught.value).startswith(
-        f"the objective is '{objective}' but the method '{method}' trains no projectors by it"
-    )
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bridge.config import TrainSettings
 from bridge.steps import DistilSteps, steps_for
 from bridge.training_set import TrainingSet
 from tests.bridge.test_steps import DISTIL, HUB, IDENTITY, LEFT, RIGHT, frozen_rows, steps_of
@@ -25,39 +26,70 @@ def rows_of(epoch: Epoch, space: str, role: str) -> list[int]:
     return torch.cat([drawn[space][role] for drawn in epoch]).tolist()
 
 
-UNEVEN = pytest.mark.xfail(reason="the rest of an uneven division is left out", strict=True)
+def come_around(epoch: Epoch, space: str, role: str, *, items: int, size: int) -> None:
+    """Batches are of `size` items, and none comes twice before a new round begins.
+
+    A round has as many whole batches as the items make.
+    """
+    batches = [drawn[space][role].tolist() for drawn in epoch]
+    assert {len(batch) for batch in batches} == {size}
+    a_round = items // size
+    for start in range(0, len(batches), a_round):
+        rows = [row for batch in batches[start : start + a_round] for row in batch]
+        assert len(rows) == len(set(rows))
+        assert set(rows) <= set(range(items))
 
 
-@pytest.mark.parametrize(
-    ("items", "parts"),
-    [
-        (12, 1),
-        (12, 3),
-        (12, 6),
-        pytest.param(11, 2, marks=UNEVEN),
-        pytest.param(13, 4, marks=UNEVEN),
-    ],
-)
-def test_an_epoch_of_distil_passes_every_leaf_item_once(items, parts):
-    epoch = epoch_of(steps_of(DISTIL, left=items, right=items), parts)
-    assert len(epoch) == parts
+@pytest.mark.parametrize(("items", "batch"), [(12, 12), (12, 4), (12, 2), (15, 5), (12, 100)])
+def test_an_epoch_of_distil_passes_every_leaf_item_once(items, batch):
+    steps = steps_of(replace(DISTIL, distil_batch=batch), left=items, right=items)
+    epoch = epoch_of(steps, -(-items // batch))
     for space in IDENTITY:
         assert sorted(rows_of(epoch, space, "leaf")) == list(range(items))
 
 
-def test_items_of_a_smaller_leaf_come_around_again_evenly():
-    epoch = epoch_of(steps_of(DISTIL, left=24, right=3), 8)
+@pytest.mark.parametrize(
+    ("items", "batch", "parts"), [(11, 10, 2), (13, 4, 4), (5, 2, 2), (23, 3, 20)]
+)
+def test_the_rest_of_a_round_is_left_out_of_it(items, batch, parts):
+    """A batch of the rest alone would be small, and an easy one."""
+    steps = steps_of(replace(DISTIL, distil_batch=batch), left=items, right=items)
+    come_around(epoch_of(steps, parts), "left", "leaf", items=items, size=batch)
+
+
+def test_what_a_round_leaves_out_is_drawn_by_chance():
+    steps = steps_of(replace(DISTIL, distil_batch=10), left=11, right=11)
+    left_out = {
+        (set(range(11)) - set(rows_of(epoch_of(steps, 1, seed), "left", "leaf"))).pop()
+        for seed in range(40)
+    }
+    assert len(left_out) > 5
+
+
+@pytest.mark.parametrize(
+    ("batch", "right", "size"), [(3, 2, 2), (3, 3, 3), (3, 5, 3), (3, 15, 3), (24, 5, 5)]
+)
+def test_items_of_a_smaller_leaf_come_around_again(batch, right, size):
+    steps = steps_of(replace(DISTIL, distil_batch=batch), left=24, right=right)
+    epoch = epoch_of(steps, 24 // batch)
     assert sorted(rows_of(epoch, "left", "leaf")) == list(range(24))
-    again = rows_of(epoch, "right", "leaf")
-    assert {again.count(item) for item in range(3)} <= {5, 6}
-    assert len(again) == 16
+    come_around(epoch, "right", "leaf", items=right, size=size)
 
 
-def test_distil_takes_the_same_hub_items_in_both_spaces_every_one_of_them():
-    epoch = epoch_of(steps_of(DISTIL, left=24, right=24), 3)
-    for drawn in epoch:
-        assert torch.equal(drawn["left"]["hub"], drawn["right"]["hub"])
-        assert sorted(drawn["left"]["hub"].tolist()) == list(range(HUB))
+def test_distil_takes_the_same_hub_items_in_both_spaces():
+    for parts in (1, 3, 8):
+        for drawn in epoch_of(steps_of(DISTIL, left=24, right=24), parts):
+            assert torch.equal(drawn["left"]["hub"], drawn["right"]["hub"])
+
+
+@pytest.mark.parametrize(
+    ("batch", "parts", "size"), [(None, 3, HUB), (4, 2, 4), (4, 7, 4), (100, 2, HUB)]
+)
+def test_hub_batches_of_distil_are_as_large_as_those_of_cmcr(batch, parts, size):
+    """However short the epoch: they are each other's negatives."""
+    assert TrainSettings(objective="cmcr", batch=batch).batch_for(HUB) == size
+    epoch = epoch_of(steps_of(replace(DISTIL, batch=batch), left=24, right=24), parts)
+    come_around(epoch, "left", "hub", items=HUB, size=size)
 
 
 def test_the_leaves_of_distil_are_drawn_independently_and_by_the_seed():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -13,13 +11,14 @@ from torch.nn.functional import normalize
 
 from bridge import run
 from bridge.artefact import load
+from bridge.checkpoint import PARTS_FOLDER
 from bridge.mixture import MINIMUM_ITEMS, NEGLIGIBLE, candidates
 from bridge.protocols import evaluate_retrieval
 from bridge.training import WEIGHT, train
 from features.errors import UserError
 from features.progress import SILENT
+from tests.bridge.conftest import MIXTURE as SETTINGS
 from tests.bridge.conftest import write_items
-from tests.bridge.test_mixture import SETTINGS
 
 ARTEFACT = ["README.md", "bridge.json", "bridge.safetensors"]
 
@@ -30,12 +29,6 @@ def names_in(folder) -> list[str]:
 
 def weights_of(folder) -> bytes:
     return (folder / "bridge.safetensors").read_bytes()
-
-
-@pytest.fixture(scope="module")
-def mixed(world):
-    """A mixture; it is saved in `world.folder / "mixed"`."""
-    return train(world.hub, world.leaf, world.folder / "mixed", SETTINGS, device="cpu")
 
 
 def shares(metrics) -> dict[str, float]:
@@ -56,8 +49,8 @@ def test_a_mixture_comes_back_the_same_and_tells_its_weights(world, mixed):
     assert set(told) <= set(candidates(SETTINGS, 80))
     assert min(told.values()) >= NEGLIGIBLE
     assert sum(told.values()) == pytest.approx(1)
-    for projector in mixed.projectors.values():
-        assert projector.spec.weights == tuple(told.values())
+    for projector in (*mixed.projectors.values(), *back.projectors.values()):
+        assert projector.weights.tolist() == pytest.approx(list(told.values()), abs=1e-7)
     assert names_in(folder) == ARTEFACT
 
 
@@ -175,6 +168,8 @@ def test_interrupted_in_its_parts_it_is_continued_to_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         finished(world, out, progress=StopAt("train", moment))
     assert (out / "mixture.json").exists()
+    with pytest.raises(UserError, match=r"training of .*out is not finished: run the same `mcr"):
+        load(out)
     made = finished(world, out)
     assert weights_of(out) == weights_of(tmp_path / "whole")
     assert made.metrics == whole.metrics
@@ -217,37 +212,49 @@ def test_weights_on_the_way_that_are_damaged_are_a_sentence(
         finished(world, tmp_path / "out")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"parts": 3},
-        {"weights": 3},
-        pytest.param(
-            {"parts": []},
-            marks=pytest.mark.xfail(reason="raises IndexError", strict=True, raises=IndexError),
-        ),
-        pytest.param(
-            {"weights": [1.0]},
-            marks=pytest.mark.xfail(reason="found out when projecting", strict=True),
-        ),
-    ],
-    ids=str,
-)
-def test_a_mixture_that_does_not_fit_its_weights_is_damage(world, mixed, tmp_path, change):
-    folder = shutil.copytree(world.folder / "mixed", tmp_path / "copied")
-    about = mixed.about()
-    about["spaces"][0]["projector"] |= change
-    (folder / "bridge.json").write_text(json.dumps(about))
-    with pytest.raises(UserError, match="is damaged"):
-        load(folder)
+def test_a_part_on_the_way_that_is_damaged_is_a_sentence(world, tmp_path, gradients):  # noqa: ARG001
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        finished(world, out, progress=StopAt("train", 3))
+    (checkpoint,) = (out / PARTS_FOLDER).glob("*/checkpoint.json")
+    checkpoint.write_text("half of it")
+    with pytest.raises(UserError, match=r"checkpoint in .* is damaged .*pass --overwrite to train"):
+        finished(world, out)
+    train(world.hub, world.leaf, out, SETTINGS, device="cpu", overwrite=True)
+    finished(world, tmp_path / "whole")
+    assert weights_of(out) == weights_of(tmp_path / "whole")
+    assert names_in(out) == ARTEFACT
 
 
-@pytest.mark.xfail(
-    reason="parts are weighed without held-out items, which patience asks for",
-    strict=True,
-    raises=UserError,
-)
-def test_patience_holds_for_the_parts_that_are_trained(world, tmp_path):
-    settings = replace(SETTINGS, patience=1)
-    made = train(world.hub, world.leaf, tmp_path / "out", settings, device="cpu")
+class Epochs:
+    """A progress that counts the epochs of every training."""
+
+    def __init__(self) -> None:
+        self.of: list[int] = []
+
+    @contextmanager
+    def task(self, description: str, total: int, *, unit: str = "items", done: int = 0):  # noqa: ARG002
+        if description == "train":
+            self.of.append(0)
+
+        def advance(count: int) -> None:
+            if description == "train":
+                self.of[-1] += count
+
+        yield advance
+
+
+def test_patience_holds_for_the_parts_that_are_trained(world, tmp_path, gradients):  # noqa: ARG001
+    settings, epochs = replace(SETTINGS, epochs=18, learning_rate=0.1), Epochs()
+    finished(world, tmp_path / "whole", settings, epochs)
+    assert epochs.of == [50, 18]
+    epochs = Epochs()
+    finished(world, tmp_path / "out", replace(settings, patience=1), epochs)
+    assert len(epochs.of) == 2
+    assert epochs.of[0] < 50
+    assert epochs.of[1] < 18
+
+
+def test_a_mixture_with_patience_is_weighed_and_made(world, tmp_path):
+    made = finished(world, tmp_path / "out", replace(SETTINGS, patience=1))
     assert sum(shares(made.metrics).values()) == pytest.approx(1)

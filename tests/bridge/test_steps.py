@@ -129,6 +129,15 @@ def test_cwcl_of_a_space_that_is_not_there_is_refused():
         steps_of(replace(CWCL, cwcl_space="clip"))
 
 
+@pytest.mark.parametrize("sizes", [{"left": 0}, {"right": 0}, {"left": 0, "right": 0}], ids=str)
+def test_cwcl_of_leaf_pairs_needs_both_leaves(sizes):
+    with pytest.raises(UserError, match=r"cwcl_terms is 'leaf' but pairs .* of both spaces:"):
+        steps_of(replace(CWCL, cwcl_terms="leaf"), **sizes)
+    for terms in ("hub", "both"):
+        found = whole(steps_of(replace(CWCL, cwcl_terms=terms), **sizes))
+        assert "inter_leaf" not in found
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -189,7 +198,7 @@ def test_the_beliefs_of_distil_keep_the_order_of_the_hub():
     ids=str,
 )
 def test_distil_needs_a_leaf_of_both_spaces(sizes, missing):
-    with pytest.raises(UserError, match=f"distil needs a leaf .* both spaces and {missing} has no"):
+    with pytest.raises(UserError, match=f"distil needs a leaf .* both spaces and {missing} lacks"):
         steps_of(DISTIL, **sizes)
 
 

@@ -12,22 +12,23 @@ from bridge import run
 from bridge.artefact import load
 from cli import progress
 from tests.bridge.conftest import InterruptAfter
-from tests.cli.conftest import answer, done, mcr
+from tests.cli.conftest import NARROW, TINY, answer, done, mcr
 from tests.cli.refusals import file, refused
 
-BRIEF = ("--dimension", "8", "--hidden", "16", "--epochs", "2", "--device", "cpu")
 VARIANTS = [
     "full", "without noise", "without pseudo pairs", "without inter hub", "without inter leaf",
     "without intra",
 ]  # fmt: skip
 
 
-def ablate(workshop, out: Path, *more: object, leaves=("sounds", "images")) -> tuple[object, ...]:
+def ablate(
+    workshop, out: Path, *more: object, leaves=("sounds", "images"), sizes=TINY
+) -> tuple[object, ...]:
     return (
         "ablate", "--hub", workshop.memory("text-hears"), "--hub", workshop.memory("text-sees"),
         *(word for name in leaves for word in ("--leaf", workshop.memory(name))),
         "-q", workshop.memory("sounds"), "-g", workshop.memory("images"),
-        "-o", out, "--seeds", 2, *BRIEF, *more,
+        "-o", out, "--seeds", 2, *sizes, *more,
     )  # fmt: skip
 
 
@@ -134,7 +135,7 @@ def test_one_seed_is_refused(workshop, tmp_path):
 
 @pytest.mark.parametrize("option", [("--method", "ridge"), ("--objective", "distil")])
 def test_other_methods_and_objectives_are_refused(workshop, tmp_path, option):
-    told = refused(*ablate(workshop, tmp_path / "out", *option))
+    told = refused(*ablate(workshop, tmp_path / "out", *option, sizes=NARROW))
     assert f"these settings make a bridge by {option[1]}: leave the method" in told
 
 

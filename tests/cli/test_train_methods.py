@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from bridge.artefact import load
-from tests.cli.conftest import NUMBERS, TINY, answer, done
+from bridge.checkpoint import MIXTURE_FILE, PARTS_FOLDER
+from bridge.config import CLOSED_FORMS
+from tests.cli.conftest import NARROW, NUMBERS, TINY, answer, done
 from tests.cli.refusals import file, refused
 
 # Beginnings of the printed figures, and the width of the shared space.
@@ -22,18 +26,19 @@ KINDS = {
 }
 
 
-def arguments(workshop, out, *more: object) -> tuple[object, ...]:
+def arguments(workshop, out, *more: object, sizes=TINY) -> tuple[object, ...]:
     return (
         "train", "--hub", workshop.memory("text-hears"), "--hub", workshop.memory("text-sees"),
-        "--leaf", workshop.memory("sounds"), "--leaf", workshop.memory("images"), "-o", out, *TINY,
-        *more,
+        "--leaf", workshop.memory("sounds"), "--leaf", workshop.memory("images"), "-o", out,
+        *sizes, *more,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_train_tells_what_it_made(workshop, tmp_path, kind):
     out, (chosen, width, figures) = tmp_path / "bridge", KINDS[kind]
-    result = done(*arguments(workshop, out, *chosen))
+    sizes = NARROW if kind in CLOSED_FORMS else TINY
+    result = done(*arguments(workshop, out, *chosen, sizes=sizes))
     made = load(out, device="cpu")
     told = []
     if "loss" in made.metrics:
@@ -87,7 +92,7 @@ def test_a_mixture_answers_as_any_bridge(workshop, tmp_path, mixed):
 
 
 def test_a_bridge_with_means_of_modalities_answers_queries(workshop, tmp_path):
-    done(*arguments(workshop, tmp_path / "cca", "--method", "cca"))
+    done(*arguments(workshop, tmp_path / "cca", "--method", "cca", sizes=NARROW))
     asked = ("-b", tmp_path / "cca", "--memory", workshop.memory("images"), "-k", 2)
     for query in (workshop.item("audio", NUMBERS[0]), workshop.item("image", NUMBERS[0]), "one"):
         assert len(answer("query", query, *asked)["hits"]) == 2
@@ -109,6 +114,11 @@ REFUSED = {
         "the setting anchors is 9 but belongs to relative and routing and mixture, and this "
         "bridge is made by procrustes",
     ),
+    "setting of gradients": (
+        ("--method", "ridge", "--epochs", "2"),
+        "the setting epochs is 2 but belongs to cmcr and cwcl and distil and mixture, and this "
+        "bridge is made by ridge",
+    ),
     "unknown method": (("--method", "svd"), "the setting method is 'svd' but must be one of pro"),
     "unknown objective": (("--objective", "clip"), "objective is 'clip' but must be one of cmcr"),
     "unknown preset": (
@@ -124,20 +134,43 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_does_not_go_together_is_refused(workshop, tmp_path, case):
     chosen, fragment = REFUSED[case]
-    assert fragment in refused(*arguments(workshop, tmp_path / "bridge", *chosen))
+    assert fragment in refused(*arguments(workshop, tmp_path / "bridge", *chosen, sizes=NARROW))
     assert not (tmp_path / "bridge" / "bridge.json").exists()
 
 
-def test_distil_without_a_leaf_is_refused(workshop, tmp_path):
+@pytest.mark.parametrize(
+    ("chosen", "fragment"),
+    [
+        (
+            ("--objective", "distil"),
+            "distil needs a leaf memory of both spaces and hears and sees lacks it",
+        ),
+        (
+            ("--objective", "cwcl", "--cwcl-terms", "leaf"),
+            "cwcl_terms is 'leaf' but pairs of leaf embeddings need a leaf memory of both spaces",
+        ),
+    ],
+)
+def test_an_objective_without_its_leaves_is_refused(workshop, tmp_path, chosen, fragment):
     hub = ("--hub", workshop.memory("text-hears"), "--hub", workshop.memory("text-sees"))
-    chosen = ("--method", "projectors", "--objective", "distil")
-    assert "distil needs a leaf memory of both spaces and hears and sees has none" in refused(
-        "train", *hub, "-o", tmp_path / "bridge", *TINY, *chosen
-    )
+    told = refused("train", *hub, "-o", tmp_path / "bridge", *TINY, *chosen)
+    assert fragment in told
+
+
+def test_resume_keeps_a_finished_mixture_and_removes_leftovers(workshop, tmp_path, mixed):
+    bridge, _ = mixed
+    out = shutil.copytree(bridge, tmp_path / "best")
+    before = sorted(path.name for path in out.iterdir())
+    (out / MIXTURE_FILE).write_text("")
+    (out / PARTS_FOLDER / "cca").mkdir(parents=True)
+    (out / "checkpoint-2.safetensors").write_text("")
+    told = answer(*arguments(workshop, out, "--resume"))
+    assert told["fingerprint"] == load(bridge, device="cpu").fingerprint
+    assert sorted(path.name for path in out.iterdir()) == before
 
 
 def test_a_settings_file_can_name_a_method(workshop, tmp_path):
     config = file(tmp_path / "s.toml", 'method = "relative"\nanchors = 7\n')
-    told = answer(*arguments(workshop, tmp_path / "bridge", "-c", config))
+    told = answer(*arguments(workshop, tmp_path / "bridge", "-c", config, sizes=NARROW))
     assert [space["projector"]["shape"] for space in told["spaces"]] == ["relative", "relative"]
     assert {space["projector"]["outputs"] for space in told["spaces"]} == {7}
