@@ -188,10 +188,9 @@ def _run(task: Task, method: str, size: int, seed: int, work: Path) -> float:
     paired = method in TRUE_PAIRS
     settings = replace((TRUE_PAIRS if paired else METHODS)[method], seed=seed)
     if paired:
-        chosen = [_partners(memory, task, rows, seed) for memory in task.leaf]
-        sources = list(zip(task.leaf, chosen, strict=True))
+        sources = [(memory, _partners(memory, task, rows, seed)) for memory in task.leaf]
     else:
-        sources = [(memory, rows) for memory in task.hub]
+        sources = [(memory, rows.tolist()) for memory in task.hub]
     hub = [_part(memory, part, work) for memory, part in sources]
     made = train(
         hub, [] if paired else task.leaf, work / "bridge", settings,
