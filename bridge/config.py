@@ -162,6 +162,12 @@ class TrainSettings:
         low=2,
         of=GRADIENT_KINDS,
     )
+    ensemble: int = _setting(
+        1,
+        "How many projectors of different seeds to train; their similarities are averaged.",
+        low=1,
+        of="cmcr cwcl distil",
+    )
     epochs: int = _setting(36, "Passes over the items.", low=1, of=GRADIENT_KINDS)
     learning_rate: float = _setting(
         1e-3, "AdamW's, at the start of the cosine decay.", above=0, of=GRADIENT_KINDS

@@ -91,6 +91,16 @@ def candidates(settings: TrainSettings, items: int) -> dict[str, TrainSettings]:
     }
 
 
+def members(settings: TrainSettings, items: int) -> dict[str, TrainSettings]:
+    """What a mixture is made of, or the projectors of an ensemble, by seed."""
+    if settings.method == "mixture":
+        return candidates(settings, items)
+    return {
+        f"seed {seed}": replace(settings, ensemble=1, seed=seed)
+        for seed in range(settings.seed, settings.seed + settings.ensemble)
+    }
+
+
 def fit(
     frozen: FrozenRows, settings: TrainSettings, *, progress: Progress = SILENT
 ) -> Mapping[str, AnyProjector]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,10 @@ from features.errors import UserError
 from features.memory import Memory
 
 SCORES_AT_A_TIME = 1 << 24  # sorting them takes about twenty times as many bytes
+
+
+class LabelsContradictIds(UserWarning):
+    """An item of the query memory has another label than the gallery's item of the same id."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,10 @@ def search_both_ways(
 
 
 def relevance_of(query: Memory, gallery: Memory) -> Relevance:
-    """By labels where both memories have them, else by ids. Raises UserError if none is shared."""
+    """By labels where both memories have them, else by ids.
+
+    Warns if labels contradict ids that are equal. Raises UserError if none is shared.
+    """
     if query.labels is not None and gallery.labels is not None:
         kind, columns = "labels", (list(query.labels), list(gallery.labels))
     else:
@@ -107,8 +115,28 @@ def relevance_of(query: Memory, gallery: Memory) -> Relevance:
             f"({columns[1][0]}, ...), so no answer would be right: extract "
             + (f"{without} with --label-column" if without else "both with the same labels")
         )
+    if kind == "labels":
+        _warn_of_contradictions(query, gallery)
     classes = [torch.tensor([number[name] for name in column]) for column in columns]
     return Relevance(kind, classes[0], classes[1])
+
+
+def _warn_of_contradictions(query: Memory, gallery: Memory) -> None:
+    labels = dict(zip(gallery.ids, gallery.labels or (), strict=False))
+    wrong = [
+        (name, label)
+        for name, label in zip(query.ids, query.labels or (), strict=False)
+        if labels.get(name, label) != label
+    ]
+    if wrong:
+        name, label = wrong[0]
+        warnings.warn(
+            f"{len(wrong)} ids are in both {query.path} and {gallery.path} with different labels, "
+            f"'{name}' as {label} and {labels[name]}: right is what has the same label; if equal "
+            "ids are the same item, extract both with the same label column",
+            LabelsContradictIds,
+            stacklevel=3,
+        )
 
 
 def _blocks(

@@ -26,7 +26,7 @@ from bridge.checkpoint import (
 from bridge.closed import solve
 from bridge.config import TrainSettings, load_settings
 from bridge.held_out import held_out_scores
-from bridge.mixture import candidates, weigh
+from bridge.mixture import members, weigh
 from bridge.projector import AnyProjector, Mixture
 from bridge.resemblance import check_resemblance
 from bridge.run import METRICS_FILE, Run
@@ -88,7 +88,7 @@ def train(
         _prepare(out)
     frozen = load_rows(sources, holdout=settings.holdout, seed=settings.seed, device=where)
     check_resemblance(frozen, sources)
-    if settings.method == "mixture":
+    if settings.method == "mixture" or settings.ensemble > 1:
         projectors, metrics = _mixed(frozen, settings, out, plan, progress)
     else:
         projectors, metrics = _fitted(frozen, settings, out, plan, progress)
@@ -138,13 +138,16 @@ def _mixed(
     plan: dict[str, Any],
     progress: Progress,
 ) -> Fitted:
-    """All parts of a mixture, each in a folder of its own until the bridge is saved."""
+    """All parts of a mixture or ensemble, each in a folder of its own until the bridge is saved."""
+    tried = members(settings, len(next(iter(frozen.hub.values()))))
     state = load_weights(out)
     if state is None:
-        state = {"plan": plan, "weights": weigh(frozen, settings, progress=progress)}
+        weights = dict.fromkeys(tried, 1 / len(tried))
+        if settings.method == "mixture":
+            weights = weigh(frozen, settings, progress=progress)
+        state = {"plan": plan, "weights": weights}
         save_weights(out, state)
-    weights: dict[str, float] = state["weights"]
-    tried = candidates(settings, len(next(iter(frozen.hub.values()))))
+    weights = state["weights"]
     parts = []
     for name in weights:
         folder = out / PARTS_FOLDER / name.replace(" ", "-")

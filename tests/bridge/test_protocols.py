@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from bridge import protocols
-from bridge.protocols import evaluate_retrieval
+from bridge.protocols import LabelsContradictIds, evaluate_retrieval, relevance_of
 from features.errors import UserError
+from features.memory_write import save_memory
 from tests.bridge.conftest import projected_memory, write_items
 
 # Three axes of the shared space; the cosines of queries and gallery can be read off.
@@ -96,3 +101,17 @@ def test_a_memory_of_another_encoder_is_refused(world, made, tmp_path):
     ):
         evaluate_retrieval(made, foreign, world.test[1])
     evaluate_retrieval(made, foreign, world.test[1], trust_encoder=True)
+
+
+def test_labels_that_contradict_ids_are_said(tmp_path: Path) -> None:
+    rows = np.eye(3, dtype=np.float32)
+    memories = [
+        save_memory(tmp_path / f"{name}.h5", rows, ["a", "b", "c"], labels=labels,
+                    space=name, modality="image")
+        for name, labels in (("one", ["x", "y", "z"]), ("other", ["x", "z", "z"]))
+    ]  # fmt: skip
+    with pytest.warns(LabelsContradictIds, match=r"1 ids are in both .*'b' as y and z"):
+        assert relevance_of(memories[0], memories[1]).kind == "labels"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        relevance_of(memories[0], memories[0])
