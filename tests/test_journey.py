@@ -86,10 +86,15 @@ def test_from_files_to_answers_across_modalities(tmp_path):
     )  # fmt: skip
     assert [one["role"] for one in about["memories"]] == ["hub", "hub", "leaf", "leaf"]
     assert about["metrics"]["held_out_r1"] > 0.3
+    weights = [share for name, share in about["metrics"].items() if name.startswith("weight of")]
+    assert sum(weights) == pytest.approx(1)  # the default is a mixture
 
     shared = tmp_path / "image-shared.h5"
     told = mcr("project", tmp_path / "image-test.h5", "-b", bridge, "-o", shared)
-    assert (told["space"], told["dimension"]) == ("bridge", 64)
+    assert (told["space"], told["dimension"]) == (
+        "bridge",
+        about["spaces"][0]["projector"]["outputs"],
+    )
     index = mcr("index", shared)
     assert index["recall@10"] == 1.0
 
