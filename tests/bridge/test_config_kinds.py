@@ -14,7 +14,13 @@ KINDS = [
     *({"method": method} for method in METHODS if method != "projectors"),
 ]
 OWNED = {setting.name: setting for setting in fields(TrainSettings) if "of" in setting.metadata}
-OTHER_VALUES = {"cwcl_space": "clip", "cwcl_symmetric": True, "batch": 40, "patience": 3}
+OTHER_VALUES = {
+    "ensemble": 3,
+    "cwcl_space": "clip",
+    "cwcl_symmetric": True,
+    "batch": 40,
+    "patience": 3,
+}
 
 
 def other_value(name: str) -> object:
