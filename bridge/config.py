@@ -25,7 +25,8 @@ PUBLISHED_BATCH = 10_240
 CLOSED_FORMS = ("procrustes", "ridge", "cca", "relative", "routing")
 METHODS = ("projectors", *CLOSED_FORMS, "mixture")
 OBJECTIVES = ("cmcr", "cwcl", "distil")
-PSEUDO_PAIRS = ("hub", "leaf", "all")
+PSEUDO_PAIRS = ("hub", "leaf", "all", "each")
+STARTS = ("random", "procrustes", "ridge", "cca")
 SHAPES = ("mlp2", "mlp1", "linear")
 CENTRING = ("auto", "none", "hub", "modality")
 CWCL_TERMS = ("hub", "leaf", "both")
@@ -64,6 +65,13 @@ class TrainSettings:
         choices=SHAPES,
         of=GRADIENT_KINDS,
     )
+    start: str = _setting(
+        "random",
+        "Weights that projectors begin with: random, or those of a closed form of the hub items "
+        "(linear and mlp2 can compute it).",
+        choices=STARTS,
+        of=GRADIENT_KINDS,
+    )
     dimension: int = _setting(512, "Width of the shared space.", low=1)
     hidden: int = _setting(1024, "Width of mlp2's hidden layer.", low=1, of=GRADIENT_KINDS)
     centring: str = _setting(
@@ -98,7 +106,8 @@ class TrainSettings:
     )
     pseudo_pairs: str = _setting(
         "hub",
-        "Items that pseudo pairs are centred on: hub (published), leaf, or all of both.",
+        "Items that pseudo pairs are centred on: hub (published), leaf, all of both, or each of "
+        "them in projectors of their own, whose similarities are averaged.",
         choices=PSEUDO_PAIRS,
         of=PSEUDO_PAIR_KINDS,
     )
@@ -195,6 +204,7 @@ class TrainSettings:
         for setting in fields(self):
             _check(setting.name, getattr(self, setting.name), setting.metadata)
         self._check_owners()
+        self._check_start()
 
     @property
     def kind(self) -> str:
@@ -207,6 +217,16 @@ class TrainSettings:
         if self.centring != "auto":
             return self.centring
         return "modality" if self.method in CLOSED_FORMS else "none"
+
+    @property
+    def centres(self) -> tuple[str, ...]:
+        """What pseudo pairs are centred on, in projectors of their own each."""
+        return ("hub", "leaf") if self.pseudo_pairs == "each" else (self.pseudo_pairs,)
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether several projectors of each space make a mixture or an ensemble."""
+        return self.method == "mixture" or self.ensemble * len(self.centres) > 1
 
     def _check_owners(self) -> None:
         if self.method != "projectors" and self.objective != "cmcr":
@@ -222,6 +242,21 @@ class TrainSettings:
                     f"to {' and '.join(owners)}, and this bridge is made by {self.kind}: leave it "
                     "out, or choose another method or objective"
                 )
+
+    def _check_start(self) -> None:
+        if self.start == "random" or self.projector == "linear":
+            return
+        if self.projector != "mlp2":
+            raise UserError(
+                f"start is '{self.start}' but the projector {self.projector} gives no negative "
+                "numbers and cannot compute it: choose --projector linear or mlp2"
+            )
+        if self.hidden < 2 * self.dimension:
+            raise UserError(
+                f"start is '{self.start}', which needs a hidden layer at least twice as wide as "
+                f"the shared space, but hidden is {self.hidden} and dimension {self.dimension}: "
+                "change one of them"
+            )
 
     def batch_for(self, items: int) -> int:
         """Items a step when training on `items` of them."""

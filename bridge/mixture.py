@@ -58,27 +58,16 @@ class Question:
 
 def candidates(settings: TrainSettings, items: int) -> dict[str, TrainSettings]:
     """Settings of everything that a mixture of `items` hub items is made of."""
-    plain = TrainSettings()
     closed = TrainSettings(dimension=settings.dimension, seed=settings.seed)
-    two_layers = replace(
-        settings, method="projectors", anchors=plain.anchors, penalty=plain.penalty
-    )
-    linear = replace(
-        two_layers,
-        projector="linear",
-        centring="modality",
-        inter_hub_temperature=0.05,
-        inter_leaf_temperature=0.05,
-        learning_rate=3 * settings.learning_rate,
-    )
-    if items <= _FEW:
-        epochs = math.ceil(settings.epochs * _LINEAR_EPOCHS)
-        linear = replace(linear, batch=settings.batch or 512, epochs=epochs)
     return {
         "cca": replace(closed, method="cca", penalty=settings.penalty),
-        "linear": linear,
-        # The linear one above has settings of its own.
-        "projectors" if settings.projector == "linear" else settings.projector: two_layers,
+        **{
+            name if centre == chosen.centres[0] else f"{name} {centre}-centred": replace(
+                chosen, pseudo_pairs=centre
+            )
+            for name, chosen in shapes(settings, items).items()
+            for centre in chosen.centres
+        },
         **{
             f"routing {temperature}": replace(
                 closed,
@@ -91,13 +80,36 @@ def candidates(settings: TrainSettings, items: int) -> dict[str, TrainSettings]:
     }
 
 
+def shapes(settings: TrainSettings, items: int) -> dict[str, TrainSettings]:
+    """Of the projectors in a mixture: a linear one, and one of the settings' own shape."""
+    plain = TrainSettings()
+    own = replace(settings, method="projectors", anchors=plain.anchors, penalty=plain.penalty)
+    linear = replace(
+        own,
+        projector="linear",
+        centring="modality",
+        inter_hub_temperature=0.05,
+        inter_leaf_temperature=0.05,
+        learning_rate=3 * settings.learning_rate,
+    )
+    if items <= _FEW:
+        epochs = math.ceil(settings.epochs * _LINEAR_EPOCHS)
+        linear = replace(linear, batch=settings.batch or 512, epochs=epochs)
+    # The linear one has settings of its own.
+    name = "projectors" if settings.projector == "linear" else settings.projector
+    return {"linear": linear, name: own}
+
+
 def members(settings: TrainSettings, items: int) -> dict[str, TrainSettings]:
-    """What a mixture is made of, or the projectors of an ensemble, by seed."""
+    """What a mixture is made of, or the projectors of an ensemble, by seed and data centre."""
     if settings.method == "mixture":
         return candidates(settings, items)
     return {
-        f"seed {seed}": replace(settings, ensemble=1, seed=seed)
+        f"seed {seed} {centre}-centred" if len(settings.centres) > 1 else f"seed {seed}": replace(
+            settings, ensemble=1, seed=seed, pseudo_pairs=centre
+        )
         for seed in range(settings.seed, settings.seed + settings.ensemble)
+        for centre in settings.centres
     }
 
 

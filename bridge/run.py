@@ -21,6 +21,7 @@ from bridge.config import TrainSettings
 from bridge.held_out import HELD_OUT_SCORE, held_out_scores
 from bridge.objective import weighted_sum
 from bridge.projector import Projector
+from bridge.start import start_from_closed_form
 from bridge.steps import steps_for
 from bridge.training_set import TrainingSet
 from features.errors import UserError
@@ -78,6 +79,8 @@ class Run:
         }
         self.steps_of = steps_for(self.data, self.settings, self.progress)
         self._centre()
+        if self.settings.start != "random":
+            start_from_closed_form(self.projectors, self.data, self.settings)
         bf16 = self.settings.precision == "bf16" or (
             self.settings.precision == "auto" and gains_from_bf16(self.device)
         )
@@ -95,11 +98,6 @@ class Run:
         self.steps_per_epoch = max(1, min(math.ceil(items / self.steps_of.batch), items // 2))
         self.steps = self.steps_per_epoch * self.settings.epochs
         self.weights = self.steps_of.terms
-        if not any(self.weights.values()):
-            raise UserError(
-                "the weights of all terms that the memories allow are zero: nothing to train; "
-                "give inter_hub_weight, or leaf memories, or another weight"
-            )
 
     def _centre(self) -> None:
         """Set the offsets, and centre the tables once and for all."""

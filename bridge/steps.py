@@ -12,9 +12,9 @@ from bridge.config import TrainSettings
 from bridge.noise import add_noise
 from bridge.objective import Contrast, cmcr_terms, cwcl_contrast, distil_terms
 from bridge.projector import Projector
+from bridge.requirements import term_weights
 from bridge.routing import KEPT, Posteriors, agreement, posteriors, smoothed
 from bridge.training_set import FrozenRows, TrainingSet
-from features.errors import UserError
 from features.progress import Progress
 
 Drawn = Mapping[str, Mapping[str, Tensor]]  # space -> role -> which rows
@@ -40,9 +40,7 @@ class PairedSteps:
     @property
     def terms(self) -> dict[str, float]:
         """The weights of the terms that the memories allow."""
-        has_leaf = ["leaf" in roles for roles in self.data.rows.values()]
-        there = {"inter_hub": True, "inter_leaf": all(has_leaf), "intra": any(has_leaf)}
-        return {name: getattr(self.settings, f"{name}_weight") for name in there if there[name]}
+        return term_weights(self.settings, self.data.frozen.leaf)
 
     def draw(self, order: torch.Generator, parts: int) -> Iterator[Drawn]:
         """The rows of every step of an epoch."""
@@ -105,10 +103,7 @@ class DistilSteps:
     @property
     def terms(self) -> dict[str, float]:
         """The weights of the terms."""
-        return {
-            "inter_hub": self.settings.inter_hub_weight,
-            "distil": self.settings.distil_weight,
-        }
+        return term_weights(self.settings, self.data.frozen.leaf)
 
     def draw(self, order: torch.Generator, parts: int) -> Iterator[Drawn]:
         """The rows of every step of an epoch; smaller tables come around again."""
@@ -142,24 +137,10 @@ class DistilSteps:
 def steps_for(
     data: TrainingSet, settings: TrainSettings, progress: Progress
 ) -> PairedSteps | DistilSteps:
-    """What the settings' objective trains on.
-
-    Raises UserError for a space, or leaf memories, that CWCL needs and that are not there.
-    """
+    """What the settings' objective trains on."""
     if settings.objective == "distil":
         return DistilSteps(data, settings, _beliefs(data.frozen, settings, progress))
-    if settings.cwcl_space is not None and settings.cwcl_space not in data.rows:
-        raise UserError(
-            f"cwcl_space is '{settings.cwcl_space}' but the hub joins {' and '.join(data.rows)}: "
-            "name one of them"
-        )
-    steps = PairedSteps(data, settings)
-    if settings.cwcl_terms == "leaf" and "inter_leaf" not in steps.terms:
-        raise UserError(
-            "cwcl_terms is 'leaf' but pairs of leaf embeddings need a leaf memory of both spaces: "
-            "give them with --leaf, or weigh the hub's pairs"
-        )
-    return steps
+    return PairedSteps(data, settings)
 
 
 def _beliefs(

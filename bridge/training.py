@@ -28,6 +28,7 @@ from bridge.config import TrainSettings, load_settings
 from bridge.held_out import held_out_scores
 from bridge.mixture import members, weigh
 from bridge.projector import AnyProjector, Mixture
+from bridge.requirements import check_requirements
 from bridge.resemblance import check_resemblance
 from bridge.run import METRICS_FILE, Run
 from bridge.training_set import (
@@ -76,6 +77,9 @@ def train(
     out = Path(out)
     where = resolve_device(device)
     sources = check_memories(hub, leaf, paired=paired, align=align, trust_encoder=trust_encoder)
+    check_requirements(
+        settings, sources.spaces, [name for name, has in sources.leaf.items() if has]
+    )
     records = _records(sources, paired=paired)
     if (out / ABOUT_FILE).exists() and not overwrite:
         return _finished(out, records, settings, resume=resume, device=device)
@@ -88,7 +92,7 @@ def train(
         _prepare(out)
     frozen = load_rows(sources, holdout=settings.holdout, seed=settings.seed, device=where)
     check_resemblance(frozen, sources)
-    if settings.method == "mixture" or settings.ensemble > 1:
+    if settings.has_parts:
         projectors, metrics = _mixed(frozen, settings, out, plan, progress)
     else:
         projectors, metrics = _fitted(frozen, settings, out, plan, progress)

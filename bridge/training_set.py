@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from bridge.config import TrainSettings
 from bridge.projector import Projector
 from bridge.pseudo_pairs import leaf_centred, retrieve
+from bridge.requirements import check_requirements
 from features.errors import UserError
 from features.memory import Memory
 from features.progress import SILENT, Progress
@@ -226,22 +227,16 @@ def load_rows(
 def build_training_set(
     frozen: FrozenRows, settings: TrainSettings, *, progress: Progress = SILENT
 ) -> TrainingSet:
-    """Retrieve the pseudo pairs that the settings ask for."""
+    """Retrieve the pseudo pairs that the settings ask for.
+
+    Raises UserError if the memories lack what the settings need.
+    """
     hub, leaf = frozen.hub, frozen.leaf
-    if settings.pseudo_pairs != "hub" and not leaf:
-        raise UserError(
-            f"pseudo_pairs is '{settings.pseudo_pairs}' but no leaf memory is given: give leaf "
-            "memories, or set it to hub"
-        )
+    check_requirements(settings, hub, leaf)
     if settings.kind == "distil":  # its targets come from the memories themselves
-        missing = [space for space in hub if space not in leaf]
-        if missing:
-            raise UserError(
-                f"distil needs a leaf memory of both spaces and {' and '.join(missing)} lacks it: "
-                "give it with --leaf, or choose the objective cmcr"
-            )
         tables = {space: {"hub": hub[space], "leaf": leaf[space]} for space in hub}
         return TrainingSet(tables, frozen)
+    assert settings.pseudo_pairs != "each"  # its projectors have training sets of their own
     parts = []
     if settings.pseudo_pairs in ("hub", "all"):
         parts.append(_hub_centred(hub, leaf, settings, progress))

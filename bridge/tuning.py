@@ -17,7 +17,7 @@ from typing import Any
 import xxhash
 
 from bridge.config import TrainSettings
-from bridge.mixture import candidates, questions, stacked_weights
+from bridge.mixture import candidates, members, questions, shapes, stacked_weights
 from bridge.resemblance import check_resemblance
 from bridge.training_set import check_memories, load_rows
 from features.device import resolve_device
@@ -101,7 +101,8 @@ def tune(
             advance(1)
 
         for name, shown in grid.items():
-            judge(name, {name: shown}, shown)
+            parts = members(shown, items)  # one, unless it is an ensemble
+            judge(name, {f"{name}, {part}": made for part, made in parts.items()}, shown)
         best = min(trials, key=lambda trial: trial.cross_entropy).settings
         mixed = replace(
             settings,
@@ -131,18 +132,16 @@ def as_toml(settings: TrainSettings) -> str:
 
 def _grid(settings: TrainSettings, items: int) -> dict[str, TrainSettings]:
     """The trials, by a name that says what is tried."""
-    kinds = candidates(replace(settings, method="mixture"), items)
-    shapes = {"linear": kinds["linear"]}
-    if settings.projector != "linear":
-        shapes = {settings.projector: kinds[settings.projector], **shapes}
+    tried = shapes(settings, items)
+    tried.pop("projectors", None)  # linear ones, with settings that suit two layers
     return {
         f"{shape}, noise {variance:g}, temperature {temperature:g}": replace(
-            shapes[shape],
+            tried[shape],
             noise_variance=variance,
             inter_hub_temperature=temperature,
             inter_leaf_temperature=temperature,
         )
-        for shape, variance, temperature in product(shapes, NOISE_VARIANCES, TEMPERATURES)
+        for shape, variance, temperature in product(reversed(tried), NOISE_VARIANCES, TEMPERATURES)
     }
 
 

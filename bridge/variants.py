@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bridge.config import TrainSettings
+from bridge.requirements import term_weights
 
 FULL = "full"
 
@@ -35,13 +36,13 @@ def variants(settings: TrainSettings, with_leaf: Sequence[str]) -> tuple[list[st
 
     settings: of the full recipe. with_leaf: names of the spaces that have a leaf memory.
     """
-    full = _weights(settings, with_leaf)
+    full = term_weights(settings, with_leaf)
     names, left_out = [FULL], {}
     for name, change in CHANGES.items():
         if name == FULL:
             continue
         changed = replace(settings, **change.settings)
-        weights = _weights(changed, with_leaf if change.leaf else ())
+        weights = term_weights(changed, with_leaf if change.leaf else ())
         same_rows = change.leaf or not with_leaf
         same_noise = changed.noise_variance == settings.noise_variance
         if not any(weights.values()):
@@ -51,15 +52,6 @@ def variants(settings: TrainSettings, with_leaf: Sequence[str]) -> tuple[list[st
         else:
             names.append(name)
     return names, left_out
-
-
-def _weights(settings: TrainSettings, with_leaf: Sequence[str]) -> dict[str, float]:
-    """Of C-MCR's terms; those that the leaf memories do not allow weigh nothing."""
-    return {
-        "inter_hub": settings.inter_hub_weight,
-        "inter_leaf": settings.inter_leaf_weight if len(with_leaf) == 2 else 0,
-        "intra": settings.intra_weight if with_leaf else 0,
-    }
 
 
 def _why(change: Change, settings: TrainSettings, with_leaf: Sequence[str]) -> str:

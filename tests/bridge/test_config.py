@@ -189,7 +189,7 @@ def test_methods_and_their_settings_can_be_written_as_toml(tmp_path):
         ('precision = "fp8"', "the setting precision is 'fp8' but must be one of auto, fp32, bf16"),
         (
             'pseudo_pairs = "both"',
-            "the setting pseudo_pairs is 'both' but must be one of hub, leaf, all",
+            "the setting pseudo_pairs is 'both' but must be one of hub, leaf, all, each",
         ),
         ("epochs = 0", "the setting epochs is 0 but must be at least 1"),
         ("batch = 1", "the setting batch is 1 but must be at least 2"),

@@ -60,6 +60,7 @@ def test_a_setting_of_another_kind_is_refused_with_the_names(name, chosen):
     [
         ({"projector": "linear"}, "cmcr cwcl distil mixture"),
         ({"hidden": 64}, "cmcr cwcl distil mixture"),
+        ({"start": "cca"}, "cmcr cwcl distil mixture"),
         ({"batch": 64}, "cmcr cwcl distil mixture"),
         ({"patience": 2}, "cmcr cwcl distil mixture"),
         ({"precision": "bf16"}, "cmcr cwcl distil mixture"),

@@ -11,6 +11,7 @@ import torch
 
 from bridge.artefact import load
 from bridge.config import TrainSettings
+from bridge.mixture import candidates
 from bridge.training import train
 from features.errors import UserError
 
@@ -43,3 +44,35 @@ def test_closed_forms_and_mixtures_have_none() -> None:
     for method in ("cca", "mixture"):
         with pytest.raises(UserError, match="ensemble is 2 but belongs to cmcr and cwcl"):
             TrainSettings(method=method, ensemble=2)
+
+
+def test_each_data_centre_has_projectors_of_its_own(world: Any, tmp_path: Path) -> None:
+    each = replace(FEW, pseudo_pairs="each", ensemble=2)
+    made = train(world.hub, world.leaf, tmp_path / "each", each, device="cpu")
+    assert made.dimension == 32
+    left, right = rows_of(world, made)
+    alone = []
+    for centre in ("hub", "leaf"):
+        for seed in (0, 1):
+            one = replace(FEW, pseudo_pairs=centre, seed=seed)
+            out = tmp_path / f"{centre}-{seed}"
+            ours = rows_of(world, train(world.hub, world.leaf, out, one, device="cpu"))
+            alone.append(ours[0] @ ours[1].T)
+    torch.testing.assert_close(left @ right.T, torch.stack(alone).mean(dim=0), atol=1e-5, rtol=0)
+    assert not torch.allclose(alone[0], alone[2], atol=1e-3)
+
+
+def test_a_mixture_weighs_each_data_centre() -> None:
+    mixed = TrainSettings(method="mixture", pseudo_pairs="each")
+    tried = candidates(mixed, 100)
+    centres = {name: one.pseudo_pairs for name, one in tried.items() if one.kind == "cmcr"}
+    assert centres == {
+        "linear": "hub", "linear leaf-centred": "leaf", "mlp2": "hub", "mlp2 leaf-centred": "leaf"
+    }  # fmt: skip
+
+
+def test_data_centres_need_a_leaf_before_anything_is_trained(world: Any, tmp_path: Path) -> None:
+    each = replace(FEW, pseudo_pairs="each")
+    with pytest.raises(UserError, match="pseudo_pairs is 'each' but no leaf memory is given"):
+        train(world.hub, [], tmp_path / "each", each, device="cpu")
+    assert not (tmp_path / "each").exists()

@@ -139,6 +139,23 @@ def test_cwcl_of_leaf_pairs_needs_both_leaves(sizes):
 
 
 @pytest.mark.parametrize(
+    ("terms", "weights", "told"),
+    [
+        ("leaf", {"inter_leaf_weight": 0.0}, "inter_leaf is 0"),
+        ("hub", {"inter_hub_weight": 0.0}, "inter_hub is 0"),
+        (
+            "both",
+            {"inter_hub_weight": 0.0, "inter_leaf_weight": 0.0},
+            "inter_hub and inter_leaf is 0",
+        ),
+    ],
+)
+def test_cwcl_of_terms_that_weigh_nothing_is_refused(terms, weights, told):
+    with pytest.raises(UserError, match=f"cwcl_terms is '{terms}' but the weight of {told}"):
+        steps_of(replace(CWCL, cwcl_terms=terms, **weights))
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {},

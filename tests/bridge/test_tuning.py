@@ -195,7 +195,7 @@ def test_the_trials_of_other_settings_or_memories_are_others(world, tmp_path, mo
         fits = Fits(monkeypatch, 1)
         with pytest.raises(KeyboardInterrupt):
             tune(world.hub, leaf, out, settings, device="cpu")
-        assert fits.names == ["mlp2, noise 0, temperature 0.02"]
+        assert fits.names == ["mlp2, noise 0, temperature 0.02, seed 3"]
 
 
 class Told:
