@@ -50,8 +50,8 @@ METHODS: dict[str, TrainSettings] = {
     "ridge, gap kept": TrainSettings(method="ridge", centring="none", **NARROW),
     "CCA": TrainSettings(method="cca", **NARROW),
     "CCA, gap kept": TrainSettings(method="cca", centring="none", **NARROW),
-    "relative representations": TrainSettings(method="relative", **NARROW),
-    "hub routing": TrainSettings(method="routing", **NARROW),
+    "relative representations": TrainSettings(method="relative", holdout=0.0),
+    "hub routing": TrainSettings(method="routing", holdout=0.0),
     "C-MCR, published": PUBLISHED,
     "C-MCR, leaf-centred pseudo pairs": replace(PUBLISHED, pseudo_pairs="leaf"),
     "C-MCR, one linear map": LINEAR,
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[30, 100, 300])
     parser.add_argument("--names", type=int, nargs="+", default=[50, 100, 200, 247])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--only", nargs="+", help="methods")
+    parser.add_argument("--only", nargs="+", choices=[*METHODS, *TRUE_PAIRS], metavar="METHOD")
     parser.add_argument("--log", type=Path, default=Path("methods.jsonl"))
     options = parser.parse_args()
     print(machine())
@@ -224,8 +224,11 @@ def _part(memory: Memory, rows: Any, work: Path) -> Memory:
 def _folds(data: Any, method: str, names: int, seed: int, work: Path) -> float:
     """R@1 of held-out names, the mean of both directions and of all folds."""
     order = np.random.default_rng(0).permutation(len(data["names"]))
-    wide = replace(METHODS[method], dimension=512, seed=seed)
-    settings = wide if wide.method in CLOSED_FORMS else replace(wide, hidden=1024)
+    settings = replace(METHODS[method], seed=seed)
+    if settings.method not in ("relative", "routing"):
+        settings = replace(settings, dimension=512)
+    if settings.method not in CLOSED_FORMS:
+        settings = replace(settings, hidden=1024)
     found = []
     for fold in np.array_split(order, FOLDS):
         fit = np.random.default_rng(seed).permutation(np.setdiff1d(order, fold))[:names]

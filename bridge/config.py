@@ -72,7 +72,12 @@ class TrainSettings:
         choices=STARTS,
         of=GRADIENT_KINDS,
     )
-    dimension: int = _setting(512, "Width of the shared space.", low=1)
+    dimension: int = _setting(
+        512,
+        "Width of the shared space, of each part of a mixture or ensemble.",
+        low=1,
+        of=f"{GRADIENT_KINDS} procrustes ridge cca",
+    )
     hidden: int = _setting(1024, "Width of mlp2's hidden layer.", low=1, of=GRADIENT_KINDS)
     centring: str = _setting(
         "auto",
@@ -278,6 +283,7 @@ def load_settings(
     Raises UserError for a file that is not TOML, an unknown setting or preset, a value out of
     range, or a setting that what was chosen does not have.
     """
+    wanted = preset
     preset = preset or ("best" if path is None else "published")
     if preset not in PRESETS:
         raise UserError(f"there is no preset '{preset}': choose {' or '.join(PRESETS)}")
@@ -296,7 +302,14 @@ def load_settings(
             )
         values[name] = _converted(name, value, known[name])
     values |= {name: value for name, value in (overrides or {}).items() if value is not None}
-    if values.keys() & {"objective", "projector"}:
+    chosen = [name for name in ("objective", "projector") if name in values]
+    if chosen and wanted == "best" and "method" not in values:
+        raise UserError(
+            f"the preset best is a mixture but the setting {chosen[0]} is "
+            f"{values[chosen[0]]!r}, of projectors alone: leave the preset or the setting out, or "
+            "give --method mixture for a mixture with such projectors"
+        )
+    if chosen:
         values = {"method": "projectors", **values}
     return TrainSettings(**{**PRESETS[preset], **values})
 

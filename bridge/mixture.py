@@ -58,9 +58,11 @@ class Question:
 
 def candidates(settings: TrainSettings, items: int) -> dict[str, TrainSettings]:
     """Settings of everything that a mixture of `items` hub items is made of."""
-    closed = TrainSettings(dimension=settings.dimension, seed=settings.seed)
+    seed, dimension = settings.seed, settings.dimension
     return {
-        "cca": replace(closed, method="cca", penalty=settings.penalty),
+        "cca": TrainSettings(
+            method="cca", penalty=settings.penalty, dimension=dimension, seed=seed
+        ),
         **{
             name if centre == chosen.centres[0] else f"{name} {centre}-centred": replace(
                 chosen, pseudo_pairs=centre
@@ -69,11 +71,11 @@ def candidates(settings: TrainSettings, items: int) -> dict[str, TrainSettings]:
             for centre in chosen.centres
         },
         **{
-            f"routing {temperature}": replace(
-                closed,
+            f"routing {temperature}": TrainSettings(
                 method="routing",
                 routing_temperature=temperature,
                 anchors=settings.anchors,
+                seed=seed,
             )
             for temperature in ROUTING_TEMPERATURES
         },
@@ -136,7 +138,8 @@ def questions(
     if items < MINIMUM_ITEMS:
         raise UserError(
             f"a mixture is weighed on left-out hub items and needs {MINIMUM_ITEMS} of them, "
-            f"{items} are there: choose one method, such as --method cca"
+            f"{items} are left besides those of --holdout: give more, or choose one method, such "
+            "as --method cca"
         )
     order = torch.randperm(items, generator=torch.Generator().manual_seed(seed))
     folds = order.tensor_split(FOLDS)[: max(1, math.ceil(ENOUGH * FOLDS / items))]

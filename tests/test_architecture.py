@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -68,6 +69,8 @@ def test_imports_go_from_cli_to_bridge_to_features_and_never_back(package):
 def test_formulas_know_nothing_but_tensors(path):
     found = {name for name, _ in imported_packages(path)}
     assert found <= FORMULAS_MAY_IMPORT
+    own = re.findall(r"^ *(?:from|import) (bridge\S*)", path.read_text("utf-8"), re.MULTILINE)
+    assert all(name.startswith("bridge.losses.") for name in own), own
 
 
 # The one file that opens torch's pickles, and the one that looks for the user's own modules.

@@ -19,9 +19,9 @@ from features.errors import UserError
 from tests.bridge.conftest import World, write_items
 
 METHODS = {
-    "procrustes": {},
-    "ridge": {"penalty": 0.3},
-    "cca": {"penalty": 0.3, "correlation_power": 0.7},
+    "procrustes": {"dimension": 6},
+    "ridge": {"dimension": 6, "penalty": 0.3},
+    "cca": {"dimension": 6, "penalty": 0.3, "correlation_power": 0.7},
     "relative": {"anchors": 30},
     "routing": {"anchors": 30, "routing_temperature": 0.2},
 }
@@ -31,7 +31,7 @@ Rows = dict[str, Tensor]
 
 
 def settings_for(method: str, **changes: object) -> TrainSettings:
-    chosen = {"dimension": 6, "holdout": 0.2, **METHODS[method], **changes}
+    chosen = {"holdout": 0.2, **METHODS[method], **changes}
     return TrainSettings(method=method, **chosen)  # type: ignore[arg-type]
 
 

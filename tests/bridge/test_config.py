@@ -225,3 +225,14 @@ def test_a_missing_file_is_named(tmp_path):
 def test_overrides_are_checked_as_well():
     with pytest.raises(UserError, match="epochs is 0 but must be at least 1"):
         load_settings(None, {"epochs": 0})
+
+
+@pytest.mark.parametrize("changed", [{"objective": "distil"}, {"projector": "linear"}])
+def test_the_best_preset_and_what_only_projectors_have_are_refused(changed):
+    (name,) = changed
+    with pytest.raises(UserError, match=f"best is a mixture but the setting {name} is "):
+        load_settings(overrides=changed, preset="best")
+    assert load_settings(overrides=changed).method == "projectors"
+    if name == "projector":
+        mixed = load_settings(overrides={**changed, "method": "mixture"}, preset="best")
+        assert (mixed.kind, mixed.projector) == ("mixture", "linear")

@@ -60,6 +60,7 @@ def test_a_setting_of_another_kind_is_refused_with_the_names(name, chosen):
     [
         ({"projector": "linear"}, "cmcr cwcl distil mixture"),
         ({"hidden": 64}, "cmcr cwcl distil mixture"),
+        ({"dimension": 8}, "cmcr cwcl distil procrustes ridge cca mixture"),
         ({"start": "cca"}, "cmcr cwcl distil mixture"),
         ({"batch": 64}, "cmcr cwcl distil mixture"),
         ({"patience": 2}, "cmcr cwcl distil mixture"),
@@ -75,7 +76,7 @@ def test_a_setting_of_another_kind_is_refused_with_the_names(name, chosen):
         ({"penalty": 2.0}, "ridge cca mixture"),
         ({"correlation_power": 1.0}, "cca"),
         (
-            {"holdout": 0.1, "seed": 3, "dimension": 8, "centring": "hub"},
+            {"holdout": 0.1, "seed": 3, "centring": "hub"},
             "cmcr cwcl distil procrustes ridge cca relative routing mixture",
         ),
     ],

@@ -106,7 +106,7 @@ def test_a_mixture_of_hub_items_alone_or_with_one_leaf(world, tmp_path, given):
 def test_too_few_hub_items_are_a_sentence(tmp_path, items):
     hub = [write_items(tmp_path / f"{s}.h5", s, "text", range(items)) for s in ("left", "right")]
     settings = replace(SETTINGS, holdout=0.0)
-    with pytest.raises(UserError, match=rf"needs 10 of them, {items} are there: choose one method"):
+    with pytest.raises(UserError, match=rf"needs 10 of them, {items} are left besides"):
         train(hub, [], tmp_path / "out", settings, device="cpu")
 
 

@@ -143,7 +143,7 @@ def test_other_methods_and_objectives_are_refused(workshop, tmp_path, option):
 
 def test_too_few_hub_items_are_refused(workshop, tmp_path):
     said = refused(*tune(workshop, tmp_path / "s.toml", "--holdout", 0.9))
-    assert "needs 10 of them, 7 are there: choose one method, such as --method cca" in said
+    assert "needs 10 of them, 7 are left besides those of --holdout: give more, or choose" in said
     assert not list(tmp_path.iterdir())
 
 
