@@ -173,7 +173,8 @@ def test_resume_keeps_a_finished_mixture_and_removes_leftovers(workshop, tmp_pat
 
 def test_a_settings_file_can_name_a_method(workshop, tmp_path):
     config = file(tmp_path / "s.toml", 'method = "relative"\nanchors = 7\n')
-    told = answer(
+    sizes = ("--device", "cpu")
+    told = answer(*arguments(workshop, tmp_path / "bridge", "-c", config, sizes=sizes))
         *arguments(workshop, tmp_path / "bridge", "-c", config, sizes=("--device", "cpu"))
     )
     assert [space["projector"]["shape"] for space in told["spaces"]] == ["relative", "relative"]
