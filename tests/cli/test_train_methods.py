@@ -175,7 +175,5 @@ def test_a_settings_file_can_name_a_method(workshop, tmp_path):
     config = file(tmp_path / "s.toml", 'method = "relative"\nanchors = 7\n')
     sizes = ("--device", "cpu")
     told = answer(*arguments(workshop, tmp_path / "bridge", "-c", config, sizes=sizes))
-        *arguments(workshop, tmp_path / "bridge", "-c", config, sizes=("--device", "cpu"))
-    )
     assert [space["projector"]["shape"] for space in told["spaces"]] == ["relative", "relative"]
     assert {space["projector"]["outputs"] for space in told["spaces"]} == {7}
