@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bridge.card import model_card
 from bridge.checkpoint import MIXTURE_FILE, PROGRESS_FILE
 from bridge.config import TrainSettings
 from bridge.projector import AnyProjector, Projector, ProjectorSpec, Shape
@@ -30,17 +31,6 @@ from features.tensors import tensors_hash
 FORMAT = "mcr-bridge bridge"
 VERSION = 2
 _REQUIRED = {"format", "version", "name", "fingerprint", "spaces", "settings", "memories"}
-_RECIPES = {
-    "cmcr": "the C-MCR recipe (arXiv 2305.14381)",
-    "cwcl": "the C-MCR recipe (arXiv 2305.14381) with CWCL's weights (arXiv 2309.14580)",
-    "distil": "routed distillation: projectors that learn what hub routing answers",
-    "mixture": "a mixture of methods, weighed on left-out hub items",
-    "cca": "canonical correlation analysis of the hub items",
-    "ridge": "ridge regression between the hub items",
-    "procrustes": "orthogonal Procrustes between the hub items",
-    "relative": "relative representations over the hub items (arXiv 2209.15430)",
-    "routing": "hub routing: an item is its softmax distribution over the hub items",
-}
 WEIGHTS_FILE, ABOUT_FILE, CARD_FILE = "bridge.safetensors", "bridge.json", "README.md"
 
 
@@ -164,7 +154,7 @@ class Bridge:
         with replacing(folder / WEIGHTS_FILE) as temporary:
             save_file(tensors, temporary)
         with replacing(folder / CARD_FILE) as temporary:
-            temporary.write_text(self.card(), encoding="utf-8")
+            temporary.write_text(model_card(self), encoding="utf-8")
         with replacing(folder / ABOUT_FILE) as temporary:
             temporary.write_text(json.dumps(self.about(), indent=2) + "\n", encoding="utf-8")
 
@@ -185,51 +175,6 @@ class Bridge:
             "versions": self.versions,
             "origin": self.origin,
         }
-
-    def card(self) -> str:
-        """The model card, Markdown."""
-        joined = "\n".join(
-            f"- **{space.name}**, {space.dimension}-d: {', '.join(space.modalities)}"
-            for space in self.spaces.values()
-        )
-        memories = "\n".join(
-            f"| {m.role} | {m.space} | {m.modality} | {m.items:,} | `{m.fingerprint}` |"
-            for m in self.memories
-        )
-        settings = "\n".join(
-            f"| {name} | {value} |" for name, value in asdict(self.settings).items()
-        )
-        trained = (
-            ""
-            if self.origin
-            else f"""
-| role | space | modality | items | fingerprint |
-|---|---|---|---|---|
-{memories}
-
-| setting | value |
-|---|---|
-{settings}
-"""
-        )
-        kind = self.settings.kind
-        made = self.origin or f"made with mcr-bridge by {_RECIPES.get(kind, kind)}"
-        space = next(iter(self.spaces.values()))
-        return f"""# {self.name}
-
-A bridge between frozen embedding spaces, {made}.
-It projects into a shared space of {self.dimension} dimensions:
-
-{joined}
-
-```python
-import bridge
-
-b = bridge.load("{self.name}")
-shared = b.project(embeddings, space="{space.name}", modality="{space.modalities[0]}")
-```
-{trained.rstrip()}
-"""
 
     def _tensors(self) -> dict[str, Tensor]:
         return {

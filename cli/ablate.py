@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import Device, Json, TrustEncoder, with_settings
+from cli.options import (
+    Align,
+    Device,
+    GalleryMemory,
+    Hub,
+    Json,
+    Leaf,
+    QueryMemory,
+    TrustEncoder,
+    with_settings,
+)
 from cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -20,16 +30,10 @@ def ablate(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of all bridges, and of ablation.json.")
     ],
-    hub: Annotated[
-        list[Path],
-        typer.Option("--hub", help="A memory of the shared modality; give one of each space."),
-    ],
-    query: Annotated[Path, typer.Option("--query", "-q", help="Memory of queries.")],
-    gallery: Annotated[Path, typer.Option("--gallery", "-g", help="Memory that is searched.")],
-    leaf: Annotated[
-        list[Path] | None,
-        typer.Option(help="A memory of a modality that only one space knows; any number."),
-    ] = None,
+    hub: Hub,
+    query: QueryMemory,
+    gallery: GalleryMemory,
+    leaf: Leaf = None,
     seeds: Annotated[
         int, typer.Option(help="How often each variant is trained, with seeds from --seed on.")
     ] = 5,
@@ -39,9 +43,7 @@ def ablate(
             "--config", "-c", help="Settings of the full recipe as TOML; options override it."
         ),
     ] = None,
-    align: Annotated[
-        bool, typer.Option("--align", help="Train on the hub ids that match, if not all do.")
-    ] = False,
+    align: Align = False,
     trust_encoder: TrustEncoder = False,
     device: Device = "auto",
     json: Json = False,

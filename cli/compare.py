@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import Device, Json, TrustEncoder
+from cli.options import Device, GalleryMemory, Json, QueryMemory, TrustEncoder
 from cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ def compare(
             help="Bridges from `mcr train`, first the one that the others are compared with.",
         ),
     ],
-    query: Annotated[Path, typer.Option("--query", "-q", help="Memory of queries.")],
-    gallery: Annotated[Path, typer.Option("--gallery", "-g", help="Memory that is searched.")],
+    query: QueryMemory,
+    gallery: GalleryMemory,
     resamples: Annotated[
         int, typer.Option(help="How often queries are drawn anew for intervals and p.")
     ] = 10_000,

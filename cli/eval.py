@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from cli.options import BridgeFolder, Device, Json, TrustEncoder
+from cli.options import BridgeFolder, Device, GalleryMemory, Json, QueryMemory, TrustEncoder
 from cli.output import note, print_json, print_table
 
 
 def evaluate(
     bridge: BridgeFolder,
-    query: Annotated[Path, typer.Option("--query", "-q", help="Memory of queries.")],
-    gallery: Annotated[Path, typer.Option("--gallery", "-g", help="Memory that is searched.")],
+    query: QueryMemory,
+    gallery: GalleryMemory,
     trust_encoder: TrustEncoder = False,
     device: Device = "auto",
     json: Json = False,

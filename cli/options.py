@@ -30,6 +30,17 @@ TrustEncoder = Annotated[
     bool,
     typer.Option("--trust-encoder", help="Accept embeddings of another encoder; see `mcr info`."),
 ]
+Hub = Annotated[
+    list[Path],
+    typer.Option("--hub", help="A memory of the shared modality; give one of each space."),
+]
+Leaf = Annotated[
+    list[Path] | None,
+    typer.Option("--leaf", help="A memory of a modality that only one space knows; any number."),
+]
+Align = Annotated[bool, typer.Option("--align", help="Use the hub ids that match, if not all do.")]
+QueryMemory = Annotated[Path, typer.Option("--query", "-q", help="Memory of queries.")]
+GalleryMemory = Annotated[Path, typer.Option("--gallery", "-g", help="Memory that is searched.")]
 BridgeFolder = Annotated[Path, typer.Option("--bridge", "-b", help="A bridge from `mcr train`.")]
 EncoderOverrides = Annotated[
     list[str] | None,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.options import Device, Json, Overwrite, Resume, TrustEncoder, with_settings
+from cli.options import Align, Device, Json, Leaf, Overwrite, Resume, TrustEncoder, with_settings
 from cli.output import print_json
 
 
@@ -18,10 +18,7 @@ def train(
         list[Path] | None,
         typer.Option(help="A memory of the shared modality; give one of each space."),
     ] = None,
-    leaf: Annotated[
-        list[Path] | None,
-        typer.Option(help="A memory of a modality that only one space knows; any number."),
-    ] = None,
+    leaf: Leaf = None,
     pairs: Annotated[
         list[Path] | None,
         typer.Option(help="Instead of --hub: memories of true pairs, with the same ids."),
@@ -36,9 +33,7 @@ def train(
             "items, or published, C-MCR's recipe. Unset: best, or published where --config is."
         ),
     ] = None,
-    align: Annotated[
-        bool, typer.Option("--align", help="Train on the hub ids that match, if not all do.")
-    ] = False,
+    align: Align = False,
     trust_encoder: TrustEncoder = False,
     device: Device = "auto",
     overwrite: Overwrite = False,

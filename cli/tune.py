@@ -8,28 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.options import Device, Json, Overwrite, TrustEncoder, with_settings
+from cli.options import Align, Device, Hub, Json, Leaf, Overwrite, TrustEncoder, with_settings
 from cli.output import print_json, print_table
 
 
 @with_settings
 def tune(
     out: Annotated[Path, typer.Option("--out", "-o", help="Settings file to write, TOML.")],
-    hub: Annotated[
-        list[Path],
-        typer.Option(help="A memory of the shared modality; give one of each space."),
-    ],
-    leaf: Annotated[
-        list[Path] | None,
-        typer.Option(help="A memory of a modality that only one space knows; any number."),
-    ] = None,
+    hub: Hub,
+    leaf: Leaf = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", "-c", help="Settings that all trials share; options override it."),
     ] = None,
-    align: Annotated[
-        bool, typer.Option("--align", help="Use the hub ids that match, if not all do.")
-    ] = False,
+    align: Align = False,
     trust_encoder: TrustEncoder = False,
     device: Device = "auto",
     overwrite: Overwrite = False,

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bridge.artefact import VERSION, Bridge, load
+from bridge.card import model_card
 from features.errors import UserError
 from tests.bridge.conftest import SETTINGS, World
 
@@ -79,7 +80,7 @@ def test_the_fingerprint_is_that_of_the_weights(made, copied):
 
 def test_the_card_names_spaces_modalities_and_memories(world, made):
     card = (world.folder / "made" / "README.md").read_text()
-    assert card == made.card()
+    assert card == model_card(made)
     assert "- **left**, 12-d: audio, text" in card
     assert "- **right**, 10-d: image, text" in card
     for memory in (*world.hub, *world.leaf):

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import bridge
 from bridge.artefact import Bridge
+from bridge.card import model_card
 from bridge.published import import_published
 from features.errors import UserError
 from features.memory_write import save_memory
@@ -120,7 +121,7 @@ def test_exmcr_projects_every_space_into_clips_own(rows: Tensor, tmp_path: Path)
         by_hand = F.normalize(head.Head2.mlp2(head.Head2.mlp1(head.Head1(rows))), dim=-1)
         torch.testing.assert_close(made.project(rows, space), by_hand, atol=1e-6, rtol=0)
     assert made.spaces_of("points")[0].name == "ulip"
-    assert "Ex-MCR's published ex_clap.pt and ex_ulip.pt" in made.card()
+    assert "Ex-MCR's published ex_clap.pt and ex_ulip.pt" in model_card(made)
     swapped = import_published(paths, name="ex", spaces=["ulip", "clap"])
     assert torch.equal(swapped.project(rows, "ulip"), made.project(rows, "clap"))
 
