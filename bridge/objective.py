@@ -7,6 +7,7 @@ centred unit embeddings, as the projectors take them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -29,17 +30,20 @@ def cmcr_terms(
     inter_hub_temperature: float,
     inter_leaf_temperature: float,
     contrasts: Mapping[str, Contrast] | None = None,
+    bf16: bool = False,
 ) -> dict[str, Float[Tensor, ""]]:
     """`inter_hub`, `inter_leaf` and `intra` of C-MCR, in nats and in distance.
 
     contrasts: by role (`hub`, `leaf`), what to use in place of InfoNCE.
+    bf16: compute InfoNCE's products in bfloat16.
 
     A space without a leaf memory has no `leaf` rows; `inter_leaf` needs both spaces' and
     `intra` is averaged over the spaces that have one.
     """
     projected = {space: _project(parts, projectors[space]) for space, parts in batch.items()}
     left, right = projected.values()
-    chosen = {"hub": _info_nce, "leaf": _info_nce, **(contrasts or {})}
+    plain = {role: partial(_info_nce, bf16=bf16) for role in ("hub", "leaf")}
+    chosen: dict[str, Contrast] = {**plain, **(contrasts or {})}
     terms = {"inter_hub": chosen["hub"](left["hub"], right["hub"], inter_hub_temperature)}
     if "leaf" in left and "leaf" in right:
         terms["inter_leaf"] = chosen["leaf"](left["leaf"], right["leaf"], inter_leaf_temperature)
@@ -74,23 +78,25 @@ def distil_terms(
     *,
     inter_hub_temperature: float,
     distil_temperature: float,
+    bf16: bool = False,
 ) -> dict[str, Float[Tensor, ""]]:
     """`inter_hub`, and `distil`: the leaf items of both spaces learn how much they agree.
 
     targets: of every left leaf item with every right one, at least zero.
+    bf16: compute InfoNCE's products in bfloat16.
     """
     projected = {space: _project(parts, projectors[space]) for space, parts in batch.items()}
     left, right = projected.values()
     return {
-        "inter_hub": info_nce(left["hub"], right["hub"], temperature=inter_hub_temperature),
+        "inter_hub": _info_nce(left["hub"], right["hub"], inter_hub_temperature, bf16=bf16),
         "distil": soft_cross_entropy(
             left["leaf"], right["leaf"], targets, temperature=distil_temperature
         ),
     }
 
 
-def _info_nce(left: Tensor, right: Tensor, temperature: float) -> Tensor:
-    return info_nce(left, right, temperature=temperature)
+def _info_nce(left: Tensor, right: Tensor, temperature: float, *, bf16: bool) -> Tensor:
+    return info_nce(left, right, temperature=temperature, bf16=bf16)
 
 
 def weighted_sum(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bridge.anchors import Posterior, Similarities
+from bridge.layers import Linear, unit
 from features.errors import UserError
 from features.space import Modality
 
@@ -103,7 +104,7 @@ class Projector(nn.Module):
         self.offset: Tensor
         for modality in modalities:
             self.register_buffer(f"offset_{modality}", torch.zeros(inputs))
-        self.bf16 = False  # compute the layers in bfloat16, weights stay float32
+        self.bf16 = False  # train the layers in bfloat16, weights stay float32
         layers: dict[Shape, Callable[[], list[nn.Module]]] = {
             "mlp2": lambda: _mlp2(inputs, hidden, outputs),
             "mlp1": lambda: [_linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()],
@@ -152,9 +153,10 @@ class Projector(nn.Module):
 
     def forward(self, embeddings: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         """Unit embeddings in the shared space, in float32 whatever the layers compute in."""
-        with torch.autocast(embeddings.device.type, torch.bfloat16, enabled=self.bf16):
+        bf16 = self.bf16 and self.training  # what is measured or kept is in full precision
+        with torch.autocast(embeddings.device.type, torch.bfloat16, enabled=bf16):
             projected = self.layers(embeddings)
-        return F.normalize(projected.float(), dim=-1)
+        return unit(projected.float())
 
     def _offset(self, modality: Modality | None) -> Tensor:
         named = modality in self.spec.modalities
@@ -211,5 +213,8 @@ def _mlp2(inputs: int, hidden: int, outputs: int) -> list[nn.Module]:
 
 def _linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Module:
     """A Linear without weights yet; torch would draw them from the global generator."""
-    layer = nn.Linear(inputs, outputs, bias=bias, device="meta")
-    return layer.to_empty(device="cpu")
+    layer = Linear(inputs, outputs, bias=bias, device="meta")
+    for name, parameter in list(layer.named_parameters()):
+        # As `to_empty`, which imports sympy for half a second.
+        setattr(layer, name, nn.Parameter(torch.empty(parameter.shape)))
+    return layer

@@ -10,21 +10,41 @@ Axes: n queries, m memory items, d dimensions. All rows have unit L2 norm.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from features.products import product
+
+
+class Rows(Protocol):
+    """Embeddings of a memory: a tensor, or a file that is read block by block."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """(m, d)."""
+
+    def __len__(self) -> int:
+        """How many items."""
+
+    def __getitem__(self, rows: slice, /) -> Tensor:
+        """Consecutive rows, or every so many."""
+
+    def index_select(self, dim: int, index: Tensor, /) -> Tensor:
+        """The rows at `index`; dim is 0."""
+
 
 def retrieve(
     queries: Float[Tensor, "n d"],
-    keys: Float[Tensor, "m d"],
-    values: tuple[Float[Tensor, "m e"], ...] = (),
+    keys: Rows,
+    values: tuple[Rows, ...] = (),
     *,
     temperature: float,
-    query_block: int = 2048,
-    key_block: int = 8192,
+    query_block: int = 1024,
+    key_block: int = 4096,
     advance: Callable[[int], None] = lambda _: None,
 ) -> tuple[Tensor, ...]:
     """For every query, `normalize(sum_k softmax_k(q . key_k / temperature) value_k)`.
@@ -45,7 +65,7 @@ def retrieve(
 
 
 def _retrieve_block(
-    queries: Tensor, keys: Tensor, values: tuple[Tensor, ...], temperature: float, key_block: int
+    queries: Tensor, keys: Rows, values: tuple[Rows, ...], temperature: float, key_block: int
 ) -> list[Tensor]:
     """Online softmax: sums are rescaled whenever a block raises the running maximum.
 
@@ -55,13 +75,13 @@ def _retrieve_block(
     sums = [queries.new_zeros(len(queries), value.shape[1]) for value in values]
     for start in range(0, len(keys), key_block):
         stop = start + key_block
-        scores = queries @ keys[start:stop].to(queries.dtype).T
-        scores /= temperature
+        scores = product(queries, keys[start:stop].to(queries)).div_(temperature)
         higher = torch.maximum(best, scores.amax(dim=1, keepdim=True))
         shrink = torch.exp(best - higher)
         weights = scores.sub_(higher).exp_()
         for index, value in enumerate(values):
-            sums[index] = sums[index] * shrink + weights @ value[start:stop].to(queries.dtype)
+            columns = value[start:stop].to(queries).T.contiguous()
+            sums[index] = sums[index].mul_(shrink).add_(product(weights, columns))
         best = higher
     return [F.normalize(total, dim=-1) for total in sums]
 

@@ -22,10 +22,11 @@ from bridge.held_out import HELD_OUT_SCORE, held_out_scores
 from bridge.objective import weighted_sum
 from bridge.projector import Projector
 from bridge.start import start_from_closed_form
-from bridge.steps import steps_for
+from bridge.steps import Drawn, steps_for
 from bridge.training_set import TrainingSet
 from features.errors import UserError
 from features.files import explained
+from features.products import fast_dtype
 from features.progress import SILENT, Progress
 
 METRICS_FILE = "metrics.jsonl"
@@ -77,19 +78,20 @@ class Run:
             ).to(self.device)
             for space, roles in self.data.rows.items()
         }
-        self.steps_of = steps_for(self.data, self.settings, self.progress)
+        bf16 = self.settings.precision == "bf16" or (
+            self.settings.precision == "auto" and fast_dtype(self.device) == torch.bfloat16
+        )
+        self.steps_of = steps_for(self.data, self.settings, self.progress, bf16=bf16)
         self._centre()
         if self.settings.start != "random":
             start_from_closed_form(self.projectors, self.data, self.settings)
-        bf16 = self.settings.precision == "bf16" or (
-            self.settings.precision == "auto" and gains_from_bf16(self.device)
-        )
         for projector in self.projectors.values():
             projector.bf16 = bf16
         self.optimizer = torch.optim.AdamW(
             [weight for projector in self.projectors.values() for weight in projector.parameters()],
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
+            fused=True,
         )
         self.order = torch.Generator().manual_seed(seed + 1)
         self.noise = torch.Generator(self.device).manual_seed(seed + 2)
@@ -158,15 +160,19 @@ class Run:
         sums: dict[str, Tensor] = {}
         drawn = self.steps_of.draw(self.order, self.steps_per_epoch)
         for step, rows in enumerate(drawn):
-            terms = self.steps_of.losses(rows, self.projectors, self.noise)
-            loss = weighted_sum(terms, self.weights)
             self._set_learning_rate(self.epoch * self.steps_per_epoch + step)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            for name, value in {**terms, "loss": loss}.items():
-                sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
+            for name, value in self._step(rows).items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value
         return {name: float(total) / self.steps_per_epoch for name, total in sums.items()}
+
+    def _step(self, rows: Drawn) -> dict[str, Tensor]:
+        """Train on a batch. Returns the terms and their weighted sum."""
+        terms = self.steps_of.losses(rows, self.projectors, self.noise)
+        loss = weighted_sum(terms, self.weights)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return {name: value.detach() for name, value in {**terms, "loss": loss}.items()}
 
     def _set_learning_rate(self, step: int) -> None:
         cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
@@ -226,13 +232,6 @@ class Run:
     def _set_train(self, mode: bool) -> None:
         for projector in self.projectors.values():
             projector.train(mode)
-
-
-def gains_from_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 products are faster than float32 ones there."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return False
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -10,20 +10,21 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from bridge.artefact import Bridge
-from bridge.projection import in_shared_space
+from bridge.projection import check_memory, in_shared_space, is_projected
 from features.decode import SUFFIXES
 from features.encoders import Encoder, load_encoder
 from features.errors import ItemError, UserError
 from features.index import Hit, Index, hit_table
 from features.memory import Memory
+from features.nearest import nearest
 from features.provenance import check_encoders, for_modality
 from features.space import MODALITIES, Modality
 
-GALLERY_BLOCK = 65_536
 _FILE_NAME = re.compile(r"\S*[^\s.]\.[A-Za-z][A-Za-z0-9]{1,4}")
 
 
@@ -210,16 +211,19 @@ def search_memory(
 
     With a bridge, the memory is projected on the way, unless it is already.
     """
-    if bridge is None:
-        rows = memory.tensor()
+    rows: Tensor | NDArray[Any]
+    if bridge is None or is_projected(memory):
+        if bridge is not None:
+            check_memory(bridge, memory, trust_encoder=trust_encoder)
+        rows, unit = memory.embeddings, True
     else:
-        rows = in_shared_space(bridge, memory, trust_encoder=trust_encoder).cpu()
+        rows, unit = in_shared_space(bridge, memory, trust_encoder=trust_encoder).cpu(), False
     if queries.shape[1] != rows.shape[1]:
         raise UserError(
             f"{memory.path} holds {rows.shape[1]}-d embeddings but the queries have "
             f"{queries.shape[1]} dimensions: use the encoder that made the memory"
         )
-    scores, found = top_k(queries.cpu().float(), rows, min(k, len(rows)))
+    scores, found = nearest(queries.cpu().float(), rows, k, unit=unit)
     table = hit_table(memory)
     return [
         table.hits(row, score) for row, score in zip(found.tolist(), scores.tolist(), strict=True)
@@ -229,14 +233,8 @@ def search_memory(
 def top_k(
     queries: Float[Tensor, "q d"], gallery: Float[Tensor, "g d"], k: int
 ) -> tuple[Float[Tensor, "q k"], Tensor]:
-    """Highest inner products and their rows, best first, block by block of the gallery."""
-    best = queries.new_full((len(queries), 0), -torch.inf)
-    rows = torch.zeros((len(queries), 0), dtype=torch.long, device=queries.device)
-    for start in range(0, len(gallery), GALLERY_BLOCK):
-        scores = queries @ gallery[start : start + GALLERY_BLOCK].T
-        here = torch.arange(start, start + scores.shape[1], device=queries.device)
-        best = torch.cat([best, scores], dim=1)
-        rows = torch.cat([rows, here.expand(len(queries), -1)], dim=1)
-        best, order = best.topk(min(k, best.shape[1]), dim=1)
-        rows = rows.gather(1, order)
-    return best, rows
+    """Highest inner products and their rows, best first; `features.nearest` says how exactly.
+
+    For many searches of one gallery, `features.nearest.ExactSearch` makes it ready once.
+    """
+    return nearest(queries, gallery, k)

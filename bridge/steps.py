@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bridge.augment import noisy_rows
 from bridge.config import TrainSettings
-from bridge.noise import add_noise
 from bridge.objective import Contrast, cmcr_terms, cwcl_contrast, distil_terms
 from bridge.projector import Projector
 from bridge.requirements import term_weights
@@ -22,10 +22,14 @@ Drawn = Mapping[str, Mapping[str, Tensor]]  # space -> role -> which rows
 
 @dataclass(frozen=True)
 class PairedSteps:
-    """C-MCR and CWCL: batches of items that are there in both spaces, with their pseudo pairs."""
+    """C-MCR and CWCL: batches of items that are there in both spaces, with their pseudo pairs.
+
+    bf16: compute InfoNCE's products in bfloat16.
+    """
 
     data: TrainingSet
     settings: TrainSettings
+    bf16: bool = False
 
     @property
     def items(self) -> int:
@@ -59,6 +63,7 @@ class PairedSteps:
             inter_hub_temperature=self.settings.inter_hub_temperature,
             inter_leaf_temperature=self.settings.inter_leaf_temperature,
             contrasts=self._contrasts(drawn) if self.settings.objective == "cwcl" else None,
+            bf16=self.bf16,
         )
 
     def _contrasts(self, drawn: Drawn) -> dict[str, Contrast]:
@@ -84,11 +89,13 @@ class DistilSteps:
     """Routed distillation: batches of both leaf memories, and of hub items beside them.
 
     beliefs: by space, the posteriors of its leaf items over the hub items.
+    bf16: compute InfoNCE's products in bfloat16.
     """
 
     data: TrainingSet
     settings: TrainSettings
     beliefs: dict[str, Posteriors]
+    bf16: bool = False
 
     @property
     def items(self) -> int:
@@ -131,16 +138,20 @@ class DistilSteps:
             agreement(left, right) ** self.settings.distil_sharpness,
             inter_hub_temperature=self.settings.inter_hub_temperature,
             distil_temperature=self.settings.distil_temperature,
+            bf16=self.bf16,
         )
 
 
 def steps_for(
-    data: TrainingSet, settings: TrainSettings, progress: Progress
+    data: TrainingSet, settings: TrainSettings, progress: Progress, *, bf16: bool = False
 ) -> PairedSteps | DistilSteps:
-    """What the settings' objective trains on."""
+    """What the settings' objective trains on.
+
+    bf16: compute InfoNCE's products in bfloat16.
+    """
     if settings.objective == "distil":
-        return DistilSteps(data, settings, _beliefs(data.frozen, settings, progress))
-    return PairedSteps(data, settings)
+        return DistilSteps(data, settings, _beliefs(data.frozen, settings, progress), bf16)
+    return PairedSteps(data, settings, bf16)
 
 
 def _beliefs(
@@ -169,9 +180,10 @@ def _noisy(
 ) -> dict[str, dict[str, Tensor]]:
     return {
         space: {
-            role: add_noise(table[rows], variance=settings.noise_variance, generator=noise)
+            role: noisy_rows(
+                tables[space][role], rows, variance=settings.noise_variance, generator=noise
+            )
             for role, rows in drawn[space].items()
-            for table in (tables[space][role],)
         }
         for space in tables
     }

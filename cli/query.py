@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,10 +51,13 @@ def query(
     Prints one hit a line, best first: cosine, id, class where known, and what was embedded
     where the id does not say it, separated by tabs.
     """
+    gc.disable()  # else the import of torch takes a fifth longer, and frees nothing
     from bridge.search import Embedder, Query
     from features.errors import UserError
     from features.space import modality_named
 
+    gc.freeze()
+    gc.enable()
     if (index is None) == (memory is None):
         raise UserError("say what to search: give either --index or --memory")
     parsed = Query.parse(what, None if modality is None else modality_named(modality))

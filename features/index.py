@@ -24,7 +24,7 @@ from features.memory import Memory, MemoryHeader
 from features.strings import StringColumn, read_strings
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from numpy.typing import NDArray
 
 FORMAT = "mcr-bridge index 1"
@@ -98,6 +98,19 @@ class Index:
 
         Raises UserError if the queries have another width than the index.
         """
+        scores, rows = self.search_rows(queries, k)
+        return [
+            self.table.hits(row, score)
+            for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
+        ]
+
+    def search_rows(
+        self, queries: Float[NDArray[np.float32], "q d"], k: int
+    ) -> tuple[Float[NDArray[np.float32], "q k"], Int[NDArray[np.int64], "q k"]]:
+        """As `search`, as arrays: cosines, and rows of the index, -1 where it found none.
+
+        `table` has the columns that the rows are of. For many queries, without an object a hit.
+        """
         if queries.ndim != 2 or queries.shape[1] != self.header.dimension:
             raise UserError(
                 f"{self.path} holds {self.header.dimension}-d vectors but the queries have shape "
@@ -106,10 +119,7 @@ class Index:
         scores, rows = self.faiss_index.search(
             np.ascontiguousarray(queries, np.float32), min(k, len(self))
         )
-        return [
-            self.table.hits(row, score)
-            for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
-        ]
+        return scores, rows
 
 
 def open_index(path: str | Path) -> Index:
@@ -126,7 +136,8 @@ def open_index(path: str | Path) -> Index:
     about = _about(path)
     columns, ids_fingerprint = _read_columns(path.with_suffix(".ids.h5"))
     try:
-        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+        # The former maps inverted lists only; the latter, of FAISS 1.11, maps vectors and graphs.
+        index = faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP))
     except RuntimeError as error:
         raise UserError(
             f"{path} cannot be read by FAISS, it is damaged or no index: rebuild it with "

@@ -6,7 +6,6 @@ Written are the three files that `features.index` reads.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
 BLOCK = 65_536  # rows added at a time
 RECALL_QUERIES, RECALL_AT = 1000, 10
+RECALL_WANTED = 0.99
+DEPTHS = (64, 128, 256, 512)  # not less: queries of other modalities are harder than the rows
 TRAINING_ROWS_PER_CELL = 64
 
 
@@ -57,6 +58,9 @@ def build_index(
     search_settings = _tune(index)
     _train(index, memory, factory)
     _add(index, memory, kind, progress)
+    sample = _Sample(memory)
+    if "efSearch" in search_settings:
+        search_settings["efSearch"] = _choose_depth(index, sample)
     about = {
         "format": FORMAT,
         "factory": factory,
@@ -64,7 +68,7 @@ def build_index(
         "memory": str(memory.path.resolve()),
         "fingerprint": memory.fingerprint,
         "items": len(memory),
-        f"recall@{RECALL_AT}": _recall(index, memory),
+        f"recall@{RECALL_AT}": sample.recall(index),
         "faiss": faiss.__version__,
         "header": asdict(memory.header),
     }
@@ -99,13 +103,13 @@ def _factory(kind: str, items: int) -> str:
     return {"flat": "Flat", "hnsw": "HNSW32", "ivf": f"IVF{cells},Flat"}.get(kind, kind)
 
 
-def _tune(index: Any) -> Mapping[str, int]:
+def _tune(index: Any) -> dict[str, int]:
     """Set what FAISS leaves too low for good recall; returns what was set."""
     import faiss
 
     if isinstance(index, faiss.IndexHNSW):
-        index.hnsw.efConstruction, index.hnsw.efSearch = 200, 128
-        return {"efConstruction": 200, "efSearch": 128}
+        index.hnsw.efConstruction = 200
+        return {"efConstruction": 200, "efSearch": index.hnsw.efSearch}
     cells = faiss.try_extract_index_ivf(index)  # also behind a PCA or OPQ
     if cells is not None:
         cells.nprobe = max(1, min(cells.nlist, round(cells.nlist**0.5 * 2)))
@@ -131,25 +135,37 @@ def _train(index: Any, memory: Memory, factory: str) -> None:
         ) from error
 
 
-def _recall(index: Any, memory: Memory) -> float:
-    """Share of the exact nearest items of sampled rows that the index finds as well."""
-    import faiss
+def _choose_depth(index: Any, sample: _Sample) -> int:
+    """Set the least efSearch of an HNSW index that finds enough; each doubling takes 1.5 times."""
+    for depth in DEPTHS:
+        index.hnsw.efSearch = depth
+        if sample.recall(index) >= RECALL_WANTED:
+            break
+    return int(index.hnsw.efSearch)
 
-    wanted = min(RECALL_QUERIES, len(memory))
-    rows = np.sort(np.random.default_rng(1).choice(len(memory), wanted, replace=False))
-    queries = _unit(memory.rows(rows).astype(np.float32))
-    k = min(RECALL_AT, len(memory))
-    exact = faiss.ResultHeap(nq=wanted, k=k, keep_max=True)
-    for start in range(0, len(memory), BLOCK):
-        block = _unit(np.asarray(memory.embeddings[start : start + BLOCK], dtype=np.float32))
-        scores, found = faiss.knn(queries, block, min(k, len(block)), faiss.METRIC_INNER_PRODUCT)
-        exact.add_result(scores, found + start)
-    exact.finalize()
-    _, found = index.search(queries, k)
-    # Compared by score, so that exact ties do not count as misses.
-    floor = exact.D[:, -1:] - 1e-6
-    exact_scores = np.einsum("qd,qkd->qk", queries, _unit(_gather(memory, found)))
-    return float(((exact_scores >= floor) & (found >= 0)).mean())
+
+class _Sample:
+    """Rows of a memory and the scores of their exact nearest, to measure recall with."""
+
+    def __init__(self, memory: Memory) -> None:
+        import torch
+
+        from features.nearest import nearest
+
+        wanted = min(RECALL_QUERIES, len(memory))
+        rows = np.sort(np.random.default_rng(1).choice(len(memory), wanted, replace=False))
+        self.memory = memory
+        self.queries = _unit(memory.rows(rows).astype(np.float32))
+        self.k = min(RECALL_AT, len(memory))
+        exact, _ = nearest(torch.from_numpy(self.queries), memory.embeddings, self.k, unit=True)
+        self.floor = exact[:, -1:].numpy() - 1e-6
+
+    def recall(self, index: Any) -> float:
+        """Share of the exact nearest items of the rows that the index finds as well."""
+        _, found = index.search(self.queries, self.k)
+        # Compared by score, so that exact ties do not count as misses.
+        scores = np.einsum("qd,qkd->qk", self.queries, _unit(_gather(self.memory, found)))
+        return float(((scores >= self.floor) & (found >= 0)).mean())
 
 
 def _gather(memory: Memory, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -26,6 +26,7 @@ import xxhash
 
 from features.errors import UserError
 from features.files import require_file
+from features.reading import read_into
 from features.space import Modality, modality_named
 from features.strings import StringColumn, map_dataset, read_strings
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 FORMAT = "mcr-bridge memory"
 VERSION = 1
 FOREIGN = (".npy", ".npz", ".parquet", ".safetensors", ".fbin", ".f16bin")  # see `mcr import`
+_CACHED = 1 << 17  # values made unit at a time
 StoredDtype = Literal["float16", "float32"]
 
 
@@ -150,13 +152,28 @@ class Memory:
         """Copies of the embeddings at `rows`, (len(rows), d), in the stored dtype."""
         return np.take(self.embeddings, rows, axis=0)
 
+    def read(self) -> NDArray[Any]:
+        """A copy of all embeddings in RAM, (n, d), in the stored dtype.
+
+        Read by several threads, which takes less time than copying the map page by page.
+        """
+        if not isinstance(self.embeddings, np.memmap):
+            return np.array(self.embeddings)
+        made = np.empty(self.embeddings.shape, self.embeddings.dtype)
+        read_into(made, self.path, int(self.embeddings.offset))
+        return made
+
     def tensor(self, rows: NDArray[np.integer[Any]] | None = None) -> Float[torch.Tensor, "n d"]:
         """All embeddings, or those at `rows`, as a float32 tensor of unit rows in RAM."""
         import torch
 
-        stored = self.embeddings if rows is None else self.rows(rows)
-        unit = torch.from_numpy(np.array(stored, dtype=np.float32))
-        return torch.nn.functional.normalize(unit, dim=-1)
+        stored = torch.from_numpy(self.read() if rows is None else self.rows(rows))
+        unit = torch.empty(stored.shape, dtype=torch.float32)
+        step = max(1, _CACHED // self.dimension)
+        for start in range(0, len(stored), step):
+            block = stored[start : start + step].float()
+            unit[start : start + step] = torch.nn.functional.normalize(block, dim=-1)
+        return unit
 
     def local_tensors(
         self, rows: NDArray[np.integer[Any]]

@@ -6,23 +6,27 @@ Row i of `left` is the partner of row i of `right`; every row has unit L2 norm.
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from bridge.losses.blocks import fits_at_once, two_way_cross_entropy
+from bridge.losses.partners import partners_cross_entropy
 
 
 def info_nce(
-    left: Float[Tensor, "n d"], right: Float[Tensor, "n d"], *, temperature: float
+    left: Float[Tensor, "n d"],
+    right: Float[Tensor, "n d"],
+    *,
+    temperature: float,
+    bf16: bool = False,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy, in nats, of finding each row's partner, over both directions.
 
+    bf16: compute the products in bfloat16, and sum in float32.
     Raises ValueError if one side has more rows than the other.
 
     Indistinguishable rows cost ln(n), here ln(4):
 
+    >>> import torch
     >>> same = torch.tensor([[1.0, 0.0]]).expand(4, 2)
     >>> f"{info_nce(same, same, temperature=0.05):.4f}"
     '1.3863'
@@ -31,8 +35,4 @@ def info_nce(
         raise ValueError(
             f"{len(left)} left and {len(right)} right rows are not pairs: give as many of both"
         )
-    if not fits_at_once(left, right):
-        return two_way_cross_entropy(left, right, lambda _: (None, None), temperature=temperature)
-    logits = left @ right.T / temperature
-    partner = torch.arange(len(left), device=left.device)
-    return (F.cross_entropy(logits, partner) + F.cross_entropy(logits.T, partner)) / 2
+    return partners_cross_entropy(left, right, temperature=temperature, bf16=bf16)

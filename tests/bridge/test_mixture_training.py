@@ -245,7 +245,7 @@ class Epochs:
 
 
 def test_patience_holds_for_the_parts_that_are_trained(world, tmp_path, gradients):  # noqa: ARG001
-    settings, epochs = replace(SETTINGS, epochs=18, learning_rate=0.1), Epochs()
+    settings, epochs = replace(SETTINGS, epochs=18, learning_rate=0.1, precision="fp32"), Epochs()
     finished(world, tmp_path / "whole", settings, epochs)
     assert epochs.of == [50, 18]
     epochs = Epochs()

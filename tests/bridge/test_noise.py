@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional as F
 
+from bridge import augment
+from bridge.augment import noisy_rows
 from bridge.noise import add_noise
 from tests.bridge.conftest import unit_rows
 
@@ -59,3 +62,51 @@ def test_the_global_generator_and_the_input_stay_untouched():
     noisy(rows, 0.1)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(rows, copy)
+
+
+def drawn(items: int, d: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A table, rows of it, and these with noise of variance 0.01."""
+    table = unit_rows(items, d, seed=5, dtype=torch.float32)
+    rows = torch.randint(items, (2 * items,), generator=torch.Generator().manual_seed(6))
+    generator = torch.Generator().manual_seed(seed)
+    return table, rows, noisy_rows(table, rows, variance=0.01, generator=generator)
+
+
+def test_noise_drawn_in_pieces_is_gaussian_and_of_no_two_rows_the_same(monkeypatch):
+    monkeypatch.setattr(augment, "_PIECE", 7 * 512)
+    table, rows, result = drawn(1000, 512)
+    torch.testing.assert_close(result.norm(dim=1), torch.ones(2000))
+    along = (result * table[rows]).sum(dim=1)
+    assert float(along.mean()) == pytest.approx((1 + 511 * 0.01) ** -0.5, rel=0.01)
+    # What stands across the row, over what stands along it, is the noise but for its one part.
+    across = (result / along[:, None] - table[rows]) * 10
+    kept = across[across.abs() < 10].double()
+    assert float(kept.mean()) == pytest.approx(0, abs=0.01)
+    assert float(kept.square().mean().sqrt()) == pytest.approx(1, abs=0.03)
+    cosines = F.normalize(across, dim=1) @ F.normalize(across, dim=1).T
+    assert float(cosines.fill_diagonal_(0).abs().max()) < 0.4
+
+
+@pytest.mark.parametrize("cores", [1, 2, 5])
+def test_noise_is_the_same_for_any_number_of_cores(cores, monkeypatch):
+    monkeypatch.setattr(augment, "_PIECE", 7 * 16)
+    expected = drawn(100, 16)[2]
+    monkeypatch.setattr(augment, "cpu_count", lambda: cores)
+    assert torch.equal(drawn(100, 16)[2], expected)
+    assert not torch.equal(drawn(100, 16, seed=1)[2], expected)
+
+
+def test_pieces_move_the_generator_on(monkeypatch):
+    monkeypatch.setattr(augment, "_PIECE", 16)
+    table, rows = unit_rows(9, 4), torch.arange(9)
+    generator = torch.Generator().manual_seed(0)
+    first, second = (noisy_rows(table, rows, variance=0.01, generator=generator) for _ in range(2))
+    assert not torch.allclose(first, second)
+
+
+@pytest.mark.parametrize("piece", [1, 10**6])
+def test_rows_without_variance_are_the_tables(piece, monkeypatch):
+    monkeypatch.setattr(augment, "_PIECE", piece)
+    table, rows = unit_rows(9, 4), torch.tensor([3, 3, 8])
+    generator = torch.Generator().manual_seed(0)
+    assert torch.equal(noisy_rows(table, rows, variance=0, generator=generator), table[rows])

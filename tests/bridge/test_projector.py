@@ -108,3 +108,15 @@ def test_bf16_layers_are_close_to_fp32_and_give_float32(shape):
     assert rough.dtype == torch.float32
     assert not torch.equal(rough, exact)
     assert float((rough * exact).sum(dim=1).min()) > 0.999
+
+
+def test_what_is_measured_is_in_full_precision_whatever_training_is():
+    rows = unit_rows(50, 16, seed=1).float()
+    projector = Projector(
+        "mlp2", inputs=16, outputs=8, hidden=32, generator=torch.Generator().manual_seed(0)
+    ).eval()
+    with torch.no_grad():
+        exact = projector(rows)
+        projector.bf16 = True
+        assert torch.equal(projector(rows), exact)
+        assert not torch.equal(projector.train()(rows), projector.eval()(rows))

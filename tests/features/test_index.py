@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
+from features import index_build
 from features.errors import UserError
 from features.index import Hit, Index, open_index
 from features.index_build import build_index
@@ -69,6 +70,52 @@ def test_recall_is_measured_and_stored(tmp_path: Path, kind: str) -> None:
     assert stored == open_index(tmp_path / "i.faiss").about["recall@10"]
     assert stored == pytest.approx(_overlap(index, memory, unit_rows(N, D), 10), abs=1e-4)
     assert stored == 1 if kind == "flat" else stored > 0.75
+
+
+def test_many_answers_come_as_arrays(tmp_path: Path) -> None:
+    memory = _memory(tmp_path / "m.h5", n=5)
+    index = build_index(memory, tmp_path / "i.faiss")
+    queries = unit_rows(3, D, seed=7)
+    scores, rows = index.search_rows(queries, 9)
+    assert scores.shape == rows.shape == (3, 5)
+    assert [
+        [Hit(memory.ids[row], score, memory.items[row], memory.labels[row],
+             f"/data/{memory.items[row]}") for row, score in zip(*one, strict=True)]
+        for one in zip(rows.tolist(), scores.tolist(), strict=True)
+    ] == index.search(queries, 9)  # fmt: skip
+
+
+def test_a_graph_is_searched_as_deep_as_recall_needs(tmp_path: Path, monkeypatch) -> None:
+    memory = _memory(tmp_path / "m.h5")
+    easy = build_index(memory, tmp_path / "easy.faiss", kind="hnsw")
+    assert easy.about["search"]["efSearch"] == easy.faiss_index.hnsw.efSearch == 64
+    monkeypatch.setattr(index_build, "DEPTHS", (1, 2, 100))
+    shallow = build_index(memory, tmp_path / "hard.faiss", kind="hnsw")
+    assert shallow.about["search"]["efSearch"] == shallow.faiss_index.hnsw.efSearch == 100
+    monkeypatch.setattr(index_build, "DEPTHS", (1, 2))
+    hopeless = build_index(memory, tmp_path / "never.faiss", kind="hnsw")
+    assert hopeless.about["search"]["efSearch"] == 2
+    assert hopeless.about["recall@10"] < 0.99 <= shallow.about["recall@10"]
+
+
+def test_an_open_index_stays_on_the_disk(tmp_path: Path) -> None:
+    """Else opening one of a million items would take as long as reading all of it."""
+    status = Path("/proc/self/status")
+    if not status.exists() or not hasattr(faiss, "IO_FLAG_MMAP_IFC"):
+        pytest.skip("needs Linux and FAISS 1.11")
+    memory = save_memory(tmp_path / "m.h5", unit_rows(50_000, 128), [str(i) for i in range(50_000)],
+                         space="s", modality="text")  # fmt: skip
+    path = build_index(memory, tmp_path / "i.faiss").path
+    assert path.stat().st_size > 25e6
+
+    def private() -> int:
+        lines = status.read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) * 1024
+
+    before = private()
+    index = open_index(path)
+    index.search(unit_rows(1, 128), 1)
+    assert private() - before < 5e6
 
 
 def test_exact_ties_are_no_misses(tmp_path: Path) -> None:
