@@ -26,6 +26,7 @@ CLOSED_FORMS = ("procrustes", "ridge", "cca", "relative", "routing")
 METHODS = ("projectors", *CLOSED_FORMS, "mixture")
 OBJECTIVES = ("cmcr", "cwcl", "distil")
 PSEUDO_PAIRS = ("hub", "leaf", "all", "each")
+RETRIEVAL = ("auto", "exact", "sparse")
 STARTS = ("random", "procrustes", "ridge", "cca")
 SHAPES = ("mlp2", "mlp1", "linear")
 CENTRING = ("auto", "none", "hub", "modality")
@@ -87,6 +88,13 @@ class TrainSettings:
     )
     retrieval_temperature: float = _setting(
         0.01, "Softmax temperature of pseudo-pair retrieval.", above=0, of=PSEUDO_PAIR_KINDS
+    )
+    retrieval: str = _setting(
+        "auto",
+        "How pseudo pairs are retrieved: exact, by all items, or sparse, by the nearest ones and "
+        "a model of the rest. auto: sparse from 65,536 items on.",
+        choices=RETRIEVAL,
+        of=PSEUDO_PAIR_KINDS,
     )
     inter_hub_temperature: float = _setting(
         0.01, "InfoNCE temperature between the spaces' hub embeddings.", above=0, of=GRADIENT_KINDS

@@ -22,7 +22,7 @@ _CHUNK = 16  # items that share a maximum
 # Scores that are held at once, 26 MiB in bfloat16: the memory of larger blocks goes back to the
 # system each time, and finding it anew costs a quarter of the time.
 _SCORES = 13 << 20
-_MOST_SAMPLED, _LEAST_RATE = 2048, 16
+_MOST_SAMPLED, _LEAST_RATE = 8192, 16
 
 
 class Nearest(NamedTuple):
@@ -117,6 +117,8 @@ def _threshold(maxima: Float[Tensor, "n j"], kept: int) -> Float[Tensor, "n 1"]:
     Guessed from some of the maxima, and lowered where the guess was too high.
     """
     chunks = maxima.shape[1]
+    if chunks < kept:  # every item may be among them
+        return maxima.new_full((len(maxima), 1), torch.finfo(maxima.dtype).min)
     if chunks <= 4 * kept:
         return maxima.topk(min(kept, chunks), dim=1).values[:, -1:]
     step = chunks // (4 * kept) + 1

@@ -86,12 +86,28 @@ def _retrieve_block(
     return [F.normalize(total, dim=-1) for total in sums]
 
 
+class Retriever(Protocol):
+    """Something with the meaning of `retrieve`."""
+
+    def __call__(
+        self,
+        queries: Tensor,
+        keys: Rows,
+        values: tuple[Rows, ...],
+        *,
+        temperature: float,
+        advance: Callable[[int], None] = ...,
+    ) -> tuple[Tensor, ...]:
+        """One tensor for each of `values`."""
+
+
 def leaf_centred(
     leaf: Float[Tensor, "k d"],
     hub: Float[Tensor, "n d"],
     other_hub: Float[Tensor, "n e"],
     other_leaf: Float[Tensor, "m e"] | None,
     *,
+    by: Retriever = retrieve,
     temperature: float,
     advance: Callable[[int], None] = lambda _: None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -100,8 +116,9 @@ def leaf_centred(
     `hub` and `other_hub` hold the same items in both spaces. Each leaf item retrieves hub
     items in its own space; the same weights give its hub embedding in the other space; and
     that retrieves from the other leaf memory. Returns (k, d), (k, e) and (k, e) or None.
+    by: `retrieve`, or what stands in for it.
     """
-    own, other = retrieve(leaf, hub, (hub, other_hub), temperature=temperature, advance=advance)
+    own, other = by(leaf, hub, (hub, other_hub), temperature=temperature, advance=advance)
     if other_leaf is None:
         return own, other, None
-    return own, other, retrieve(other, other_leaf, temperature=temperature)[0]
+    return own, other, by(other, other_leaf, (other_leaf,), temperature=temperature)[0]

@@ -17,6 +17,7 @@ Axes: n queries, m memory items, d dimensions, e of the values.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -27,14 +28,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bridge.neighbours import Blocks, Nearest, find_nearest
-from bridge.pseudo_pairs import Rows, retrieve
+from bridge.pseudo_pairs import Retriever, Rows, retrieve
 from features.products import fast_dtype
 
 KEPT = 256
 TOLERANCE = 1e-3  # of the cosine
 _MOMENT_ROWS = 16_384  # items that mean and second moments are taken from
 _MORE = 4  # times as many are kept for queries that this is not enough for
-_CAUTION = 0.2  # of the allowed error, as a sample's estimate of it scatters
+_CAUTION = 0.35  # of the allowed error, as a sample's estimate of it scatters
+_MOST_OUTSIDE = 0.4  # of the softmax, that the models of the tail are trusted with
+_ROUGH = 0.003  # by which rough scores may be off
+_MANY = 65_536  # items from which on sparse retrieval is faster than exact
 _EXACT = 32  # kept items that are scored in float32
 _TOGETHER = 32  # queries whose kept items are gathered at once, to stay in the cache
 _TINY = 1e-30
@@ -87,6 +91,25 @@ def retrieve_sparse(
         for output, rows in zip(found, memory.exactly(queries[wrong]), strict=True):
             output[wrong] = rows
     return Retrieved(found, outside, len(wrong))
+
+
+def retriever(method: str) -> Retriever:
+    """How to retrieve: `exact`, `sparse`, or `auto`, by what a memory's size is worth."""
+
+    def by_size(
+        queries: Tensor,
+        keys: Rows,
+        values: tuple[Rows, ...],
+        *,
+        temperature: float,
+        advance: Callable[[int], None] = lambda _: None,
+    ) -> tuple[Tensor, ...]:
+        if method == "sparse" or (method == "auto" and len(keys) >= _MANY):
+            found = retrieve_sparse(queries, keys, values, temperature=temperature, advance=advance)
+            return found.values
+        return retrieve(queries, keys, values, temperature=temperature, advance=advance)
+
+    return by_size
 
 
 @dataclass
@@ -145,8 +168,7 @@ class _Memory:
     ) -> tuple[list[Tensor], Float[Tensor, " n"], Tensor]:
         kept = self._weigh(queries, near)
         rate = self.blocks.rate
-        tail = torch.exp((near.sample - kept.best) / self.temperature)
-        tail.masked_fill_(near.sample >= near.last, 0)
+        tail = torch.exp((near.sample - kept.best) / self.temperature) * self._left(near)
         mass = rate * tail.sum(dim=1, keepdim=True)
         moment = rate * (tail * near.sample).sum(dim=1, keepdim=True)
         noise = rate * tail.square().sum(dim=1)  # of the tail's vector, if its items are scattered
@@ -168,7 +190,21 @@ class _Memory:
             allowed = 2 * TOLERANCE * total.square().sum(dim=1)
             wrong |= (missed > allowed) | (noise > _CAUTION * allowed)
         share = (mass / (mass + kept.upper_mass + kept.lower_mass)).squeeze(1)
+        high = mass * math.exp(min(_ROUGH / self.temperature, 60))
+        inside = kept.upper_mass + kept.lower_mass
+        wrong |= (high > _MOST_OUTSIDE * (high + inside)).squeeze(1)
         return found, share, wrong.nonzero().squeeze(1)
+
+    def _left(self, near: Nearest) -> Float[Tensor, "n s"]:
+        """Which sampled items are in the tail; of those that score as the last kept one, a part."""
+        if near.row.shape[1] == len(self.keys):
+            return torch.zeros_like(near.sample)
+        last = near.last
+        level = near.sample == last
+        kept = (near.score == last).sum(dim=1, keepdim=True)
+        there = self.blocks.rate * level.sum(dim=1, keepdim=True)
+        part = (1 - kept / there.clamp_min(1)).clamp_min(0)
+        return torch.where(level, part, (near.sample < last).float())
 
     def _weigh(self, queries: Tensor, near: Nearest) -> _Kept:
         """Exact weights of the kept items, and their sums."""

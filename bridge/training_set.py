@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from bridge.config import TrainSettings
 from bridge.projector import Projector
-from bridge.pseudo_pairs import leaf_centred, retrieve
+from bridge.pseudo_pairs import leaf_centred
 from bridge.requirements import check_requirements
+from bridge.sparse_retrieval import retriever
 from features.errors import UserError
 from features.memory import Memory
 from features.progress import SILENT, Progress
@@ -254,8 +255,12 @@ def _hub_centred(
     part: Part = {space: {"hub": rows} for space, rows in hub.items()}
     for space, memory in leaf.items():
         with progress.task(f"pseudo pairs in {space}", len(hub[space])) as advance:
-            (part[space]["leaf"],) = retrieve(
-                hub[space], memory, temperature=settings.retrieval_temperature, advance=advance
+            (part[space]["leaf"],) = retriever(settings.retrieval)(
+                hub[space],
+                memory,
+                (memory,),
+                temperature=settings.retrieval_temperature,
+                advance=advance,
             )
     return part
 
@@ -274,6 +279,7 @@ def _leaf_centred(
             hub[space],
             hub[other],
             leaf.get(other),
+            by=retriever(settings.retrieval),
             temperature=settings.retrieval_temperature,
             advance=advance,
         )

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from bridge import sparse_retrieval
 from bridge.training import train
 from bridge.training_set import build_training_set, check_memories, load_rows
 from features.errors import UserError
@@ -237,3 +238,27 @@ def test_memories_are_only_read(world, tmp_path):
 def test_a_leaf_of_the_hubs_modality_is_refused(world):
     with pytest.raises(UserError, match=r"holds text, as the hub memory .* does"):
         check_memories(world.hub, [world.hub[0]])
+
+
+@pytest.mark.parametrize("kind", ["hub", "leaf", "all"])
+def test_sparse_retrieval_gives_the_same_pairs(world, kind):
+    exact = built(world, pseudo_pairs=kind, retrieval="exact").rows
+    sparse = built(world, pseudo_pairs=kind, retrieval="sparse").rows
+    for space, roles in exact.items():
+        for role, rows in roles.items():
+            assert float((1 - (rows * sparse[space][role]).sum(dim=1)).max()) < 1e-3
+
+
+def test_sparse_retrieval_is_taken_for_large_memories(world, monkeypatch):
+    taken = []
+    monkeypatch.setattr(sparse_retrieval, "_MANY", 10)
+    true = sparse_retrieval.retrieve_sparse
+    monkeypatch.setattr(
+        sparse_retrieval,
+        "retrieve_sparse",
+        lambda *args, **more: taken.append(len(args[1])) or true(*args, **more),
+    )
+    built(world)
+    assert len(taken) == 2
+    built(world, retrieval="exact")
+    assert len(taken) == 2

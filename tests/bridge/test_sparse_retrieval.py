@@ -1,0 +1,141 @@
+"""Sparse retrieval against the formula in float64, on memories that are hard for it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from bridge import neighbours
+from bridge.neighbours import Blocks, find_nearest
+from bridge.sparse_retrieval import retrieve_sparse
+
+D = 64
+
+
+def draw(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def unit(rows: Tensor) -> Tensor:
+    return normalize(rows, dim=1)
+
+
+def naive(queries: Tensor, keys: Tensor, values: Tensor, temperature: float) -> Tensor:
+    weights = torch.softmax(queries.double() @ keys.double().T / temperature, dim=1)
+    return normalize(weights @ values.double(), dim=1)
+
+
+def error(found: Tensor, queries: Tensor, keys: Tensor, temperature: float) -> float:
+    right = naive(queries, keys, keys, temperature)
+    return float((1 - (right * found.double()).sum(dim=1)).max())
+
+
+def scattered(items: int) -> Tensor:
+    return unit(draw(items, D, seed=1))
+
+
+def cone(items: int) -> Tensor:
+    """About a common mean, with a few dimensions that dwarf the others."""
+    shift = torch.zeros(D)
+    shift[:3] = torch.tensor([6.0, -9.0, 4.0])
+    return unit(draw(items, D, seed=2) + shift)
+
+
+def classes(items: int) -> Tensor:
+    """Forty classes in their order, as a sorted data set has them."""
+    centres = unit(draw(40, D, seed=3))
+    return unit(centres.repeat_interleave(items // 40, dim=0) + 0.1 * draw(items, D, seed=4))
+
+
+def copies(items: int) -> Tensor:
+    """Eight vectors, each many times: two of them are equally far from many queries."""
+    return unit(draw(8, D, seed=5)).repeat_interleave(items // 8, dim=0)
+
+
+def equal(items: int) -> Tensor:
+    return unit(draw(1, D, seed=6)).expand(items, -1).contiguous()
+
+
+def one_stands_out(items: int) -> Tensor:
+    rows = scattered(items)
+    rows[items // 2] = unit(draw(1, D, seed=7))[0]
+    return rows
+
+
+MEMORIES = [scattered, cone, classes, copies, equal, one_stands_out]
+ITEMS = 8000
+
+
+def asked(keys: Tensor) -> Tensor:
+    """Like some of the keys, like none of them, and between two of them."""
+    near = unit(keys[::1000] + 0.3 * draw(len(keys[::1000]), D, seed=8) / D**0.5)
+    between = unit(keys[:4] + keys[-4:] + 1e-4)
+    return torch.cat([near, unit(draw(8, D, seed=7)), between])
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 0.003, 0.01, 0.05, 0.3, 10.0])
+@pytest.mark.parametrize("make", MEMORIES)
+def test_values_are_those_of_the_formula(make, temperature):
+    keys = make(ITEMS)
+    queries = asked(keys)
+    found = retrieve_sparse(queries, keys, temperature=temperature)
+    assert error(found.values[0], queries, keys, temperature) < 1e-3
+    torch.testing.assert_close(found.values[0].norm(dim=1), torch.ones(len(queries)))
+    assert bool(((found.outside >= 0) & (found.outside <= 1)).all())
+
+
+@pytest.mark.parametrize("items", [1, 2, 15, 16, 17, 63, 64, 65, 300])
+def test_small_memories_are_answered_by_all_of_their_items(items):
+    keys = scattered(items)
+    queries = asked(scattered(3000))
+    found = retrieve_sparse(queries, keys, temperature=0.02, kept=300)
+    assert error(found.values[0], queries, keys, 0.02) < 1e-5
+    assert float(found.outside.max()) == 0
+
+
+def test_values_may_be_others_than_the_keys():
+    keys, values = classes(ITEMS), draw(ITEMS, 20, seed=9)
+    queries = asked(keys)
+    found = retrieve_sparse(queries, keys, (keys, unit(values)), temperature=0.01, kept=64)
+    both = zip((keys, unit(values)), found.values, strict=True)
+    for table, ours in both:
+        right = naive(queries, keys, table, 0.01)
+        assert float((1 - (right * ours.double()).sum(dim=1)).max()) < 1e-3
+
+
+def test_the_share_outside_is_told():
+    keys = scattered(ITEMS)
+    queries = asked(keys)
+    scores = (queries @ keys.T).double() / 0.05
+    weights = torch.softmax(scores, dim=1).sort(dim=1, descending=True).values
+    found = retrieve_sparse(queries, keys, temperature=0.05, kept=64)
+    first = queries.shape[0] - int((found.outside < 0.02).sum())
+    assert first > 0
+    right = weights[:, 64:].sum(dim=1)
+    # Queries that needed more neighbours tell what is outside of those.
+    few = (found.outside.double() - right).abs() < 0.15
+    assert int(few.sum()) + int((found.outside < right).sum()) >= len(queries)
+
+
+@pytest.mark.parametrize("make", MEMORIES)
+@pytest.mark.parametrize("scores", [1 << 12, 1 << 16])
+def test_the_nearest_are_found_whatever_the_order(make, scores, monkeypatch):
+    monkeypatch.setattr(neighbours, "_SCORES", scores * 16)
+    keys = make(ITEMS)
+    queries = asked(keys)
+    blocks = Blocks(keys, keys[::4], queries=16)
+    assert len(blocks) == (2 if scores == 1 << 12 else 1)
+    near = find_nearest(queries, blocks, 32)
+    true = (queries @ keys.T).topk(32, dim=1).values
+    ours = (queries[:, None] * keys[near.row]).sum(dim=2)
+    # Rough scores may swap items that are nearly as good.
+    assert float((true - ours.sort(dim=1, descending=True).values).max()) < 0.03
+    assert all(len(set(row.tolist())) == 32 for row in near.row)
+
+
+def test_the_same_queries_get_the_same_answers():
+    keys, queries = classes(ITEMS), asked(classes(ITEMS))
+    one, other = (retrieve_sparse(queries, keys, temperature=0.01).values[0] for _ in range(2))
+    assert torch.equal(one, other)
