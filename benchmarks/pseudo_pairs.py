@@ -45,15 +45,17 @@ def main() -> None:
         "softmax(q @ m.T / t) @ m": lambda: _formula(queries, memory),
         f"attention of torch, {str(fast).removeprefix('torch.')}": lambda: _attention(*light),
     }
-    right = torch.cat([_formula(part.double(), memory.double()) for part in queries.split(256)])
+    right = torch.cat(
+        [_formula(part.double(), memory.double()) for part in torch.split(queries, 256)]
+    )
     errors = {
         name: f"{float((1 - (right * F.normalize(run().double(), dim=1)).sum(dim=1)).max()):.1e}"
         for name, run in candidates.items()
     }
+    product = f"q @ m.T, {str(fast).removeprefix('torch.')}"
     seconds = medians(
-        {**candidates, f"q @ m.T in {str(fast).removeprefix('torch.')}": lambda: light[0] @ light[1].T},
-        repeats=arguments.repeats,
-    )  # fmt: skip
+        {**candidates, product: lambda: light[0] @ light[1].T}, repeats=arguments.repeats
+    )
     print(machine())
     sizes = {name: getattr(arguments, name) for name in ("queries", "items", "dimension")}
     report(
