@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test lint check-types unit mini-encoders clean
+.PHONY: demo test lint check-types unit bench mini-encoders clean
 
 demo: $(READY)
 	$(BIN)/mcr demo
@@ -20,6 +20,11 @@ check-types: $(READY)
 
 unit: $(READY)
 	$(BIN)/python -m pytest
+
+# The figures of docs/performance.md; about half an hour on two cores.
+bench: $(READY)
+	for name in pseudo_pairs training search reading ann startup; do \
+		$(BIN)/python -m benchmarks $$name || exit 1; done
 
 # Fits the encoders that come with the package again; about an hour on one core.
 mini-encoders: $(READY)

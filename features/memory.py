@@ -26,7 +26,6 @@ import xxhash
 
 from features.errors import UserError
 from features.files import require_file
-from features.reading import read_into
 from features.space import Modality, modality_named
 from features.strings import StringColumn, map_dataset, read_strings
 
@@ -155,13 +154,18 @@ class Memory:
     def read(self) -> NDArray[Any]:
         """A copy of all embeddings in RAM, (n, d), in the stored dtype.
 
-        Read by several threads, which takes less time than copying the map page by page.
+        Raises UserError if the file has become shorter than it was when it was opened.
         """
-        if not isinstance(self.embeddings, np.memmap):
-            return np.array(self.embeddings)
-        made = np.empty(self.embeddings.shape, self.embeddings.dtype)
-        read_into(made, self.path, int(self.embeddings.offset))
-        return made
+        stored = self.embeddings
+        if not isinstance(stored, np.memmap):
+            return np.array(stored)
+        made = np.fromfile(self.path, stored.dtype, stored.size, offset=stored.offset)
+        if made.size != stored.size:
+            raise UserError(
+                f"{self.path} ends after {made.size} of {stored.size} values, it was changed while "
+                "it was read: make it again"
+            )
+        return made.reshape(stored.shape)
 
     def tensor(self, rows: NDArray[np.integer[Any]] | None = None) -> Float[torch.Tensor, "n d"]:
         """All embeddings, or those at `rows`, as a float32 tensor of unit rows in RAM."""
