@@ -92,7 +92,7 @@ class TrainSettings:
     retrieval: str = _setting(
         "auto",
         "How pseudo pairs are retrieved: exact, by all items, or sparse, by the nearest ones and "
-        "a model of the rest. auto: sparse from 65,536 items on.",
+        "a model of the rest. auto: sparse for large memories, where it is faster.",
         choices=RETRIEVAL,
         of=PSEUDO_PAIR_KINDS,
     )

@@ -25,6 +25,14 @@ _SCORES = 13 << 20
 _MOST_SAMPLED, _LEAST_RATE = 8192, 16
 
 
+def spread(items: int, rate: int) -> Int[Tensor, " s"]:
+    """One row of every `rate`, drawn by a fixed seed: a memory may have an order of its own."""
+    starts = torch.arange(0, items, rate)
+    widths = (items - starts).clamp_max(rate)
+    drawn = torch.rand(len(starts), generator=torch.Generator().manual_seed(0))
+    return starts + (drawn * widths).long()
+
+
 class Nearest(NamedTuple):
     """The kept items of every query, best first, and a sample of all.
 
@@ -61,10 +69,10 @@ class Blocks:
         """Keys of a block, filled up to whole chunks."""
         return self._load(self.rows[index]) if self._held is None else self._held[index]
 
-    def sampled(self, index: int) -> slice:
-        """Which rows of the memory are sampled from a block."""
+    def sampled(self, index: int) -> Int[Tensor, " s"]:
+        """Which rows of a block are sampled."""
         rows = self.rows[index]
-        return slice(rows.start, rows.stop, self.rate)
+        return spread(rows.stop - rows.start, self.rate)
 
     def _load(self, rows: slice) -> Tensor:
         block = self.rough.block(self.keys[rows])
@@ -79,7 +87,7 @@ def find_nearest(queries: Float[Tensor, "n d"], blocks: Blocks, kept: int) -> Ne
     for index, rows in enumerate(blocks.rows):
         scores = rough.scores(blocks[index])
         scores[rows.stop - rows.start :] = -torch.inf
-        samples.append(scores[: rows.stop - rows.start : blocks.rate].clone())
+        samples.append(scores.index_select(0, blocks.sampled(index).to(scores.device)))
         best, row = _best_of(scores, kept)
         found.append((best, rows.start + row))
         if len(found) > 1:

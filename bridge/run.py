@@ -91,7 +91,7 @@ class Run:
             [weight for projector in self.projectors.values() for weight in projector.parameters()],
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
-            fused=True,
+            fused=self.device.type in ("cpu", "cuda"),
         )
         self.order = torch.Generator().manual_seed(seed + 1)
         self.noise = torch.Generator(self.device).manual_seed(seed + 2)

@@ -27,18 +27,19 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from bridge.neighbours import Blocks, Nearest, find_nearest
+from bridge.neighbours import Blocks, Nearest, find_nearest, spread
 from bridge.pseudo_pairs import Retriever, Rows, retrieve
 from features.products import fast_dtype
+from features.rough import multiplies_bytes
 
 KEPT = 256
 TOLERANCE = 1e-3  # of the cosine
 _MOMENT_ROWS = 16_384  # items that mean and second moments are taken from
 _MORE = 4  # times as many are kept for queries that this is not enough for
 _CAUTION = 0.35  # of the allowed error, as a sample's estimate of it scatters
-_MOST_OUTSIDE = 0.25  # of the softmax, that the models of the tail are trusted with
+_MOST_OUTSIDE = 0.2  # of the softmax, that the models of the tail are trusted with
 _ROUGH = 0.003  # by which rough scores may be off
-_MANY = 65_536  # items from which on sparse retrieval is faster than exact
+_MANY, _ASKED = 65_536, 1024  # items and queries from which on it is faster than exact
 _EXACT = 32  # kept items that are scored in float32
 _TOGETHER = 32  # queries whose kept items are gathered at once, to stay in the cache
 _TINY = 1e-30
@@ -71,12 +72,19 @@ def retrieve_sparse(
     advance: called with the number of queries that are done. The cosine error is below 1e-3
     where the models of the tail hold; `exact` queries where they do not.
     """
+    if not len(queries):
+        return Retrieved(
+            tuple(queries.new_empty(0, value.shape[1]) for value in values or (keys,)),
+            queries.new_empty(0),
+            0,
+        )
+    queries = queries.float().contiguous()
     # A file is read once for each block of queries.
     asked = 128 if isinstance(keys, Tensor) else 1024
     if queries.device.type == "cuda":
         asked = 8192
     asked = min(asked, max(1, len(queries)))
-    some = keys[:: max(1, len(keys) // _MOMENT_ROWS)].to(queries.device).float()
+    some = _some(keys).to(queries.device).float()
     blocks = Blocks(keys, some, queries=asked)
     memory = _Memory(keys, values or (keys,), some, blocks, temperature)
     found, outside, wrong = memory.retrieve(queries, asked, kept, advance)
@@ -104,7 +112,10 @@ def retriever(method: str) -> Retriever:
         temperature: float,
         advance: Callable[[int], None] = lambda _: None,
     ) -> tuple[Tensor, ...]:
-        if method == "sparse" or (method == "auto" and len(keys) >= _MANY):
+        device = queries.device
+        fast = multiplies_bytes(device) or fast_dtype(device) == torch.bfloat16
+        worth = fast and len(keys) >= _MANY and len(queries) >= _ASKED
+        if method == "sparse" or (method == "auto" and worth):
             found = retrieve_sparse(queries, keys, values, temperature=temperature, advance=advance)
             return found.values
         return retrieve(queries, keys, values, temperature=temperature, advance=advance)
@@ -123,7 +134,6 @@ class _Memory:
     temperature: float
 
     def __post_init__(self) -> None:
-        step = max(1, len(self.keys) // _MOMENT_ROWS)
         device, some = self.some.device, self.some
         self.dtype = fast_dtype(device)
         self.light = {
@@ -137,9 +147,12 @@ class _Memory:
             if value is self.keys:
                 self.moments.append((self.key_mean, self.key_moments))
             else:
-                rows = value[::step].to(device).float()
+                rows = _some(value).to(device).float()
                 self.moments.append((rows.mean(dim=0), some.T @ rows / len(some)))
-            parts = [value[self.blocks.sampled(block)] for block in range(len(self.blocks))]
+            parts = [
+                _at(value, rows.start + self.blocks.sampled(block))
+                for block, rows in enumerate(self.blocks.rows)
+            ]
             self.sampled.append(torch.cat(parts).to(device, fast_dtype(device)))
 
     def retrieve(
@@ -237,7 +250,7 @@ class _Memory:
         )
 
     def _gathered(self, table: Rows, rows: Tensor) -> Tensor:
-        light = self.light[id(table)].index_select(0, rows.flatten())
+        light = _at(self.light[id(table)], rows.flatten())
         return light.to(self.some.device, self.dtype).view(*rows.shape, -1)
 
     def _scored(self, queries: Tensor, rough: Tensor, rows: Tensor, keys: Tensor) -> Tensor:
@@ -252,7 +265,7 @@ class _Memory:
         scores = scores.squeeze(1).masked_fill_(rough == -torch.inf, -torch.inf)
         place = scores.topk(min(_EXACT, scores.shape[1]), dim=1).indices
         first = rows.gather(1, place)
-        items = self.keys.index_select(0, first.flatten()).to(queries).view(*first.shape, -1)
+        items = _at(self.keys, first.flatten()).to(queries).view(*first.shape, -1)
         exact = (queries[:, None] @ items.transpose(1, 2)).squeeze(1)
         gone = scores.gather(1, place) == -torch.inf
         return scores.scatter_(1, place, exact.masked_fill(gone, -torch.inf))
@@ -270,6 +283,15 @@ class _Kept(NamedTuple):
     lower_mass: Tensor
     lower_moment: Tensor  # the sum of weight times score
     sums: list[tuple[Tensor, ...]]  # of every table of values, of the upper and the lower half
+
+
+def _some(table: Rows) -> Tensor:
+    """Rows that means and second moments are taken from."""
+    return _at(table, spread(len(table), max(1, len(table) // _MOMENT_ROWS)))
+
+
+def _at(table: Rows, rows: Tensor) -> Tensor:
+    return table.index_select(0, rows.to(table.device) if isinstance(table, Tensor) else rows)
 
 
 @dataclass

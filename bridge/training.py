@@ -42,6 +42,7 @@ from features.device import resolve_device
 from features.errors import UserError
 from features.files import explained
 from features.memory import Memory
+from features.products import fast_dtype
 from features.progress import SILENT, Progress
 from features.provenance import merged
 
@@ -84,7 +85,7 @@ def train(
     if (out / ABOUT_FILE).exists() and not overwrite:
         return _finished(out, records, settings, resume=resume, device=device)
     plan = {
-        "device": where.type,
+        "device": f"{where.type} {fast_dtype(where)}",  # which decides the precision
         "settings": asdict(settings),
         "memories": [[record.role, record.fingerprint] for record in records],
     }

@@ -95,6 +95,8 @@ def tune(
             cost = kept.get(shown)
             if cost is None:
                 asked = questions(frozen, tried, seed=settings.seed, progress=SILENT)
+                if shown.method != "mixture":  # an ensemble's similarities are averaged
+                    asked = [replace(one, scores=one.scores.mean(0, keepdim=True)) for one in asked]
                 cost = stacked_weights(asked)[1]
                 kept.add(shown, cost)
             trials.append(Trial(name, shown, cost))
@@ -107,6 +109,7 @@ def tune(
         mixed = replace(
             settings,
             method="mixture",
+            ensemble=1,
             noise_variance=best.noise_variance,
             inter_hub_temperature=best.inter_hub_temperature,
             inter_leaf_temperature=best.inter_leaf_temperature,

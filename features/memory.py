@@ -151,27 +151,11 @@ class Memory:
         """Copies of the embeddings at `rows`, (len(rows), d), in the stored dtype."""
         return np.take(self.embeddings, rows, axis=0)
 
-    def read(self) -> NDArray[Any]:
-        """A copy of all embeddings in RAM, (n, d), in the stored dtype.
-
-        Raises UserError if the file has become shorter than it was when it was opened.
-        """
-        stored = self.embeddings
-        if not isinstance(stored, np.memmap):
-            return np.array(stored)
-        made = np.fromfile(self.path, stored.dtype, stored.size, offset=stored.offset)
-        if made.size != stored.size:
-            raise UserError(
-                f"{self.path} ends after {made.size} of {stored.size} values, it was changed while "
-                "it was read: make it again"
-            )
-        return made.reshape(stored.shape)
-
     def tensor(self, rows: NDArray[np.integer[Any]] | None = None) -> Float[torch.Tensor, "n d"]:
         """All embeddings, or those at `rows`, as a float32 tensor of unit rows in RAM."""
         import torch
 
-        stored = torch.from_numpy(self.read() if rows is None else self.rows(rows))
+        stored = torch.from_numpy(np.array(self.embeddings) if rows is None else self.rows(rows))
         unit = torch.empty(stored.shape, dtype=torch.float32)
         step = max(1, _CACHED // self.dimension)
         for start in range(0, len(stored), step):

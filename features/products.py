@@ -29,7 +29,9 @@ def product(rows: Float[Tensor, "n d"], others: Float[Tensor, "m d"]) -> Float[T
 def fast_dtype(device: torch.device) -> torch.dtype:
     """What products of roughly right scores are taken in there: bfloat16 where it is faster."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        # Older ones say that they support it, and emulate it.
+        new = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if new else torch.float32
     if device.type == "cpu":
         able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         if able.get("avx512_bf16") or able.get("amx_bf16"):

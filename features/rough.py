@@ -66,7 +66,8 @@ class RoughQueries:
             return
         self.offset = (queries @ keys.mean)[:, None]
         self.scales = (queries.abs().amax(dim=1) / _LEVELS).clamp_min(_TINY)
-        levels = (queries / self.scales[:, None]).round_().to(torch.int8)
+        # oneDNN packs what is not contiguous wrongly.
+        levels = (queries / self.scales[:, None]).round_().to(torch.int8).contiguous()
         self.packed = torch.ops.onednn.qlinear_prepack(levels, None)
         self.zeros = torch.zeros(len(queries), dtype=torch.int8)
 

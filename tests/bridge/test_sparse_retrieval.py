@@ -139,3 +139,24 @@ def test_the_same_queries_get_the_same_answers():
     keys, queries = classes(ITEMS), asked(classes(ITEMS))
     one, other = (retrieve_sparse(queries, keys, temperature=0.01).values[0] for _ in range(2))
     assert torch.equal(one, other)
+
+
+def test_an_order_of_the_memory_does_not_hide_a_class():
+    centres = unit(draw(16, D, seed=11))
+    keys = unit(centres.repeat(ITEMS // 16, 1) + 0.1 * draw(ITEMS, D, seed=12))
+    queries = asked(keys)
+    mixed = keys[torch.randperm(ITEMS, generator=torch.Generator().manual_seed(1))]
+    found = [retrieve_sparse(queries, each, temperature=0.05) for each in (keys, mixed)]
+    assert error(found[0].values[0], queries, keys, 0.05) < 1e-3
+    assert abs(float(found[0].outside.mean() - found[1].outside.mean())) < 0.05
+
+
+def test_queries_of_any_layout_and_type_are_answered_alike():
+    keys = scattered(ITEMS)
+    queries = asked(keys)
+    right = retrieve_sparse(queries, keys, temperature=0.01).values[0]
+    for other in (queries.T.contiguous().T, queries.double()):
+        found = retrieve_sparse(other, keys, temperature=0.01).values[0]
+        assert torch.equal(found, right)
+    none = retrieve_sparse(queries[:0], keys, temperature=0.01)
+    assert none.values[0].shape == (0, D)

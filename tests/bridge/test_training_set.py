@@ -252,6 +252,8 @@ def test_sparse_retrieval_gives_the_same_pairs(world, kind):
 def test_sparse_retrieval_is_taken_for_large_memories(world, monkeypatch):
     taken = []
     monkeypatch.setattr(sparse_retrieval, "_MANY", 10)
+    monkeypatch.setattr(sparse_retrieval, "_ASKED", 10)
+    monkeypatch.setattr(sparse_retrieval, "multiplies_bytes", lambda _: True)
     true = sparse_retrieval.retrieve_sparse
     monkeypatch.setattr(
         sparse_retrieval,

@@ -201,7 +201,7 @@ def test_a_memory_travels_to_another_process(tmp_path: Path, method: str) -> Non
 
 
 def _read_in_child(memory: Memory, rows: list[int]) -> tuple[bytes, bytes]:
-    return memory.read().tobytes(), memory.rows(np.array(rows)).tobytes()
+    return np.array(memory.embeddings).tobytes(), memory.rows(np.array(rows)).tobytes()
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
@@ -210,31 +210,11 @@ def test_parallel_readers_do_not_disturb_each_other(tmp_path: Path, method: str)
     memory = saved(tmp_path / "m.h5", n=400, d=64)
     with h5py.File(memory.path) as file:
         expected = file["embeddings"][...]
-    np.testing.assert_array_equal(memory.read(), expected)
     chosen = [np.random.default_rng(i).integers(0, 400, 50).tolist() for i in range(12)]
     context = multiprocessing.get_context(method)
     with ProcessPoolExecutor(3, mp_context=context) as pool:
         answers = list(pool.map(_read_in_child, [memory] * 12, chosen, timeout=120))
     assert answers == [(expected.tobytes(), expected[rows].tobytes()) for rows in chosen]
-
-
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_all_rows_are_read_at_once(tmp_path: Path, dtype: Any) -> None:
-    rows = unit_rows(101, 33).astype(dtype)
-    header = MemoryHeader("s", "text", 33, dtype)
-    memory = write_memory(tmp_path / "m.h5", header, Columns([str(i) for i in range(101)]), [rows])
-    found = memory.read()
-    np.testing.assert_array_equal(found, rows)
-    assert found.dtype == dtype
-    found[0] = 0  # a copy
-    np.testing.assert_array_equal(memory.embeddings, rows)
-    size = memory.path.stat().st_size
-    with memory.path.open("rb+") as file:
-        file.truncate(memory.embeddings.offset + rows.nbytes - 1)
-    with pytest.raises(UserError, match="ends after 3332 of 3333 values"):
-        memory.read()
-    with memory.path.open("rb+") as file:
-        file.truncate(size)  # a map of pages that are gone would crash at the end
 
 
 def test_item_path_is_below_the_root(tmp_path: Path) -> None:
