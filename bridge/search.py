@@ -228,13 +228,3 @@ def search_memory(
     return [
         table.hits(row, score) for row, score in zip(found.tolist(), scores.tolist(), strict=True)
     ]
-
-
-def top_k(
-    queries: Float[Tensor, "q d"], gallery: Float[Tensor, "g d"], k: int
-) -> tuple[Float[Tensor, "q k"], Tensor]:
-    """Highest inner products and their rows, best first; `features.nearest` says how exactly.
-
-    For many searches of one gallery, `features.nearest.ExactSearch` makes it ready once.
-    """
-    return nearest(queries, gallery, k)

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 from bridge.artefact import Bridge, BridgedSpace, make_projector
 from bridge.config import TrainSettings
 from bridge.projection import project_memory
-from bridge.search import Embedder, Query, embed_for_bridge, search_index, search_memory, top_k
+from bridge.search import Embedder, Query, embed_for_bridge, search_index, search_memory
 from features.errors import UserError
 from features.index_build import build_index
 from features.memory_write import save_memory
@@ -177,15 +177,6 @@ def test_a_query_that_cannot_be_read_is_named_with_the_reason(encoders, tmp_path
         Embedder(device="cpu").embed(
             [Query("image", path)], "sees", encoders["sees"].description.as_dict()
         )
-
-
-@pytest.mark.parametrize("k", [1, 10, 50])
-def test_top_k_is_that_of_all_scores(k):
-    queries, gallery = unit_rows(6, 4, seed=1), unit_rows(50, 4, seed=2)
-    scores, rows = top_k(queries, gallery, k)
-    expected = (queries @ gallery.T).topk(k, dim=1)
-    torch.testing.assert_close(scores, expected.values)
-    assert torch.equal(rows, expected.indices)
 
 
 @pytest.mark.parametrize("k", [1, 5, 1000])
