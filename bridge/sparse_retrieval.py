@@ -28,9 +28,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bridge.neighbours import Blocks, Nearest, find_nearest, spread
-from bridge.pseudo_pairs import Retriever, Rows, retrieve
+from bridge.pseudo_pairs import Rows, retrieve
 from features.products import fast_dtype
-from features.rough import multiplies_bytes
 
 KEPT = 256
 TOLERANCE = 1e-3  # of the cosine
@@ -39,7 +38,6 @@ _MORE = 4  # times as many are kept for queries that this is not enough for
 _CAUTION = 0.35  # of the allowed error, as a sample's estimate of it scatters
 _MOST_OUTSIDE = 0.2  # of the softmax, that the models of the tail are trusted with
 _ROUGH = 0.003  # by which rough scores may be off
-_MANY, _ASKED = 65_536, 1024  # items and queries from which on it is faster than exact
 _EXACT = 32  # kept items that are scored in float32
 _TOGETHER = 32  # queries whose kept items are gathered at once, to stay in the cache
 _TINY = 1e-30
@@ -99,28 +97,6 @@ def retrieve_sparse(
         for output, rows in zip(found, memory.exactly(queries[wrong]), strict=True):
             output[wrong] = rows
     return Retrieved(found, outside, len(wrong))
-
-
-def retriever(method: str) -> Retriever:
-    """How to retrieve: `exact`, `sparse`, or `auto`, by what a memory's size is worth."""
-
-    def by_size(
-        queries: Tensor,
-        keys: Rows,
-        values: tuple[Rows, ...],
-        *,
-        temperature: float,
-        advance: Callable[[int], None] = lambda _: None,
-    ) -> tuple[Tensor, ...]:
-        device = queries.device
-        fast = multiplies_bytes(device) or fast_dtype(device) == torch.bfloat16
-        worth = fast and len(keys) >= _MANY and len(queries) >= _ASKED
-        if method == "sparse" or (method == "auto" and worth):
-            found = retrieve_sparse(queries, keys, values, temperature=temperature, advance=advance)
-            return found.values
-        return retrieve(queries, keys, values, temperature=temperature, advance=advance)
-
-    return by_size
 
 
 @dataclass

@@ -19,7 +19,7 @@ from bridge.config import TrainSettings
 from bridge.projector import Projector
 from bridge.pseudo_pairs import leaf_centred
 from bridge.requirements import check_requirements
-from bridge.sparse_retrieval import retriever
+from bridge.retrieval import retriever
 from features.errors import UserError
 from features.memory import Memory
 from features.progress import SILENT, Progress

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from bridge import sparse_retrieval
+from bridge import retrieval
 from bridge.training import train
 from bridge.training_set import build_training_set, check_memories, load_rows
 from features.errors import UserError
@@ -251,12 +251,12 @@ def test_sparse_retrieval_gives_the_same_pairs(world, kind):
 
 def test_sparse_retrieval_is_taken_for_large_memories(world, monkeypatch):
     taken = []
-    monkeypatch.setattr(sparse_retrieval, "_MANY", 10)
-    monkeypatch.setattr(sparse_retrieval, "_ASKED", 10)
-    monkeypatch.setattr(sparse_retrieval, "multiplies_bytes", lambda _: True)
-    true = sparse_retrieval.retrieve_sparse
+    monkeypatch.setattr(retrieval, "_MANY", 10)
+    monkeypatch.setattr(retrieval, "_ASKED", 10)
+    monkeypatch.setattr(retrieval, "multiplies_bytes", lambda _: True)
+    true = retrieval.retrieve_sparse
     monkeypatch.setattr(
-        sparse_retrieval,
+        retrieval,
         "retrieve_sparse",
         lambda *args, **more: taken.append(len(args[1])) or true(*args, **more),
     )
