@@ -1,28 +1,31 @@
-"""The nearest items of a memory, found with rough scores that are never all held.
+"""The nearest items of a memory: all that score above a level, which a sample of the memory sets.
 
-Scores come in blocks, as fast as the device makes them, and of every few items only the maximum
-is compared: the `kept` best items are among the chunks with the `kept` highest maxima.
+Rough scores decide, so that near the level some items are kept that score a little less than
+others that are not; which are kept is known exactly.
 
-Axes: n queries, m memory items, d dimensions, k items of a block of the memory, j chunks of c
-items, s sampled items.
+Axes: n queries, m memory items, d dimensions, s sampled items, c items that are kept at most.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bridge.pseudo_pairs import Rows
-from features.rough import RoughKeys, RoughQueries
+from features.compiled import compiled, in_parts
+from features.rough import Levels, RoughQueries
 
-_CHUNK = 16  # items that share a maximum
-# Scores that are held at once, 26 MiB in bfloat16: the memory of larger blocks goes back to the
-# system each time, and finding it anew costs a quarter of the time.
-_SCORES = 13 << 20
-_MOST_SAMPLED, _LEAST_RATE = 8192, 16
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MOST = 4  # times as many items are kept as wanted, where the level was set too low
+_MARKS = 1 << 22  # bytes held at once, which stay in the cache
+_QUERIES = 64  # whose marks a core looks through together
+_BELOW_ALL = -4.0  # any score of unit rows
 
 
 def spread(items: int, rate: int) -> Int[Tensor, " s"]:
@@ -33,115 +36,84 @@ def spread(items: int, rate: int) -> Int[Tensor, " s"]:
     return starts + (drawn * widths).long()
 
 
-class Nearest(NamedTuple):
-    """The kept items of every query, best first, and a sample of all.
+@dataclass(frozen=True)
+class Neighbours:
+    """The kept items of every query, in the memory's order.
 
-    score: rough; -inf where there are no more. sample: rough scores of every `rate`-th item.
+    row: (n, c); those behind a query's count mean nothing. complete: (n,), false for a query with
+    more items above its level than there is room for.
     """
 
-    score: Float[Tensor, "n kept"]
-    row: Int[Tensor, "n kept"]
-    sample: Float[Tensor, "n s"]
-
-    @property
-    def last(self) -> Float[Tensor, "n 1"]:
-        """The lowest score that is kept."""
-        return self.score.masked_fill(self.score == -torch.inf, torch.inf).amin(1, keepdim=True)
+    row: NDArray[np.int32]
+    count: NDArray[np.int64]
+    complete: NDArray[np.bool_]
 
 
-class Blocks:
-    """A memory's keys in blocks, stored for rough products; those of a tensor are kept."""
+def find_neighbours(
+    queries: Float[Tensor, "n d"],
+    keys: Float[Tensor, "m d"],
+    levels: Levels,
+    sample: Float[Tensor, "n s"],
+    kept: int,
+) -> Neighbours:
+    """About `kept` items of every query; all items where there are not many more.
 
-    def __init__(self, keys: Rows, sample: Float[Tensor, "r d"], *, queries: int) -> None:
-        """sample: some of the keys, on the device of the queries. queries: asked at a time."""
-        self.keys, self.rough = keys, RoughKeys(sample)
-        self.rate = max(_LEAST_RATE, -(-len(keys) // _MOST_SAMPLED))
-        most = _SCORES // queries * (64 if sample.device.type == "cuda" else 1)
-        size = -(-len(keys) // -(-len(keys) // most))
-        starts = range(0, len(keys), size)
-        self.rows = [slice(start, min(len(keys), start + size)) for start in starts]
-        self._held = [self._load(rows) for rows in self.rows] if isinstance(keys, Tensor) else None
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Tensor:
-        """Keys of a block, filled up to whole chunks."""
-        return self._load(self.rows[index]) if self._held is None else self._held[index]
-
-    def sampled(self, index: int) -> Int[Tensor, " s"]:
-        """Which rows of a block are sampled."""
-        rows = self.rows[index]
-        return spread(rows.stop - rows.start, self.rate)
-
-    def _load(self, rows: slice) -> Tensor:
-        block = self.rough.block(self.keys[rows])
-        missing = -len(block) % _CHUNK
-        return torch.cat([block, block[:1].expand(missing, -1)]) if missing else block
-
-
-def find_nearest(queries: Float[Tensor, "n d"], blocks: Blocks, kept: int) -> Nearest:
-    """The `kept` items of highest rough score. Equal scores at the end come in any order."""
-    rough = RoughQueries(queries, blocks.rough)
-    found, samples = [], []
-    for index, rows in enumerate(blocks.rows):
-        scores = rough.scores(blocks[index])
-        scores[rows.stop - rows.start :] = -torch.inf
-        samples.append(scores.index_select(0, blocks.sampled(index).to(scores.device)))
-        best, row = _best_of(scores, kept)
-        found.append((best, rows.start + row))
-        if len(found) > 1:
-            found = [_merged(found, kept)]
-    ((score, row),) = found
-    sample = torch.cat(samples).T.float()
-    return Nearest(score.float() + rough.offset, row, sample + rough.offset)
-
-
-def _best_of(scores: Float[Tensor, "k n"], kept: int) -> tuple[Tensor, Tensor]:
-    """The best `kept` scores of every query and their rows, best first; fewer if k is less."""
-    queries = scores.shape[1]
-    chunks = scores.view(-1, _CHUNK, queries)
-    maxima = chunks.amax(dim=1).T.contiguous()
-    least = _threshold(maxima, kept)
-    high = (maxima >= least).nonzero()
-    query, chunk = high.unbind(1)
-    there = chunks.permute(0, 2, 1)[chunk, query]
-    inside = (there >= least[query]).nonzero()
-    query, place = query[inside[:, 0]], inside[:, 1]
-    counts = torch.bincount(query, minlength=queries)
-    before = counts.cumsum(0) - counts  # the queries come in order
-    column = torch.arange(len(query), device=query.device) - before[query]
-    found = scores.new_full((queries, int(counts.max())), -torch.inf)
-    found[query, column] = there[inside[:, 0], place]
-    rows = torch.zeros(found.shape, dtype=torch.long, device=query.device)
-    rows[query, column] = chunk[inside[:, 0]] * _CHUNK + place
-    best, place = found.topk(min(kept, found.shape[1]), dim=1)
-    return best, rows.gather(1, place)
-
-
-def _threshold(maxima: Float[Tensor, "n j"], kept: int) -> Float[Tensor, "n 1"]:
-    """A score that at least `kept` of the maxima reach, and few more.
-
-    Guessed from some of the maxima, and lowered where the guess was too high.
+    levels: of the keys. sample: the scores of one item of every so many.
     """
-    chunks = maxima.shape[1]
-    if chunks < kept:  # every item may be among them
-        return maxima.new_full((len(maxima), 1), torch.finfo(maxima.dtype).min)
-    if chunks <= 4 * kept:
-        return maxima.topk(min(kept, chunks), dim=1).values[:, -1:]
-    step = chunks // (4 * kept) + 1
-    some = maxima[:, ::step]
-    expected = kept / step
-    rank = min(some.shape[1], int(expected + 2 * expected**0.5) + 1)
-    guess = some.topk(rank, dim=1).values[:, -1:]
-    reached = (maxima >= guess).sum(dim=1)
-    low = (reached < kept).nonzero().squeeze(1)
-    if len(low):
-        guess[low] = maxima[low].topk(kept, dim=1).values[:, -1:]
-    return guess
+    rough, n = RoughQueries(queries, keys, levels), len(queries)
+    filled = n + -n % _QUERIES
+    most = min(len(keys), _MOST * kept)
+    row = np.empty((filled, most), np.int32)
+    count = np.zeros(filled, np.int64)
+    least = _level(sample, kept, len(keys))
+    block = max(1, _MARKS // filled)
+    for start in range(0, len(keys), block):
+        marks = rough.above(slice(start, start + block), least).numpy().view(np.uint64)
+
+        def look(first: int, last: int, marks=marks, start=start) -> None:  # type: ignore[no-untyped-def]
+            _collect(marks, start, row, count, first // 8, last // 8)
+
+        in_parts(look, filled, step=_QUERIES)
+    return Neighbours(row[:n], np.minimum(count[:n], most), count[:n] <= most)
 
 
-def _merged(found: list[tuple[Tensor, Tensor]], kept: int) -> tuple[Tensor, Tensor]:
-    score, row = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
-    best, place = score.topk(min(kept, score.shape[1]), dim=1)
-    return best, row.gather(1, place)
+def _level(sample: Float[Tensor, "n s"], kept: int, items: int) -> Float[Tensor, " n"]:
+    """A score that about `kept` of all items exceed."""
+    if items <= _MOST * kept:
+        return sample.new_full((len(sample),), _BELOW_ALL)
+    rank = -(-kept * sample.shape[1] // items)
+    return sample.topk(rank, dim=1).values[:, -1].float()
+
+
+@compiled
+def _collect(
+    marks: NDArray[np.uint64],
+    first: int,
+    row: NDArray[np.int32],
+    count: NDArray[np.int64],
+    start: int,
+    stop: int,
+) -> None:
+    """Append the marked rows to the queries' lists.
+
+    marks: (k, n / 8), eight queries a word. first: row of the first. start, stop: of the words, in
+    eights; most eights have no mark.
+    """
+    room = row.shape[1]
+    for key in range(marks.shape[0]):
+        for line in range(start, stop, 8):
+            some = marks[key, line]
+            for word in range(line + 1, line + 8):
+                some |= marks[key, word]
+            if some == 0:
+                continue
+            for word in range(line, line + 8):
+                mark = marks[key, word]
+                query = 8 * word
+                while mark != 0:
+                    if mark & np.uint64(255):
+                        if count[query] < room:
+                            row[query, count[query]] = first + key
+                        count[query] += 1
+                    mark >>= np.uint64(8)
+                    query += 1

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from bridge.pseudo_pairs import Retriever, Rows, retrieve
 from bridge.sparse_retrieval import retrieve_sparse
-from features.products import fast_dtype
-from features.rough import multiplies_bytes
+from features.errors import UserError
 
-_MANY, _ASKED = 65_536, 1024  # items and queries from which on sparse is faster than exact
+_MANY, _ASKED = 32_768, 1024  # items and queries from which on sparse is faster than exact
 
 
 def retriever(method: str) -> Retriever:
-    """How to retrieve: `exact`, `sparse`, or `auto`, by what a memory's size is worth."""
+    """How to retrieve: `exact`, `sparse`, or `auto`, by what a memory's size is worth.
 
-    def by_size(
+    It raises UserError if retrieval is sparse but not of tensors on a CPU.
+    """
+
+    def retrieve_so(
         queries: Tensor,
         keys: Rows,
         values: tuple[Rows, ...],
@@ -26,12 +27,22 @@ def retriever(method: str) -> Retriever:
         temperature: float,
         advance: Callable[[int], None] = lambda _: None,
     ) -> tuple[Tensor, ...]:
-        device = queries.device
-        fast = multiplies_bytes(device) or fast_dtype(device) == torch.bfloat16
-        worth = fast and len(keys) >= _MANY and len(queries) >= _ASKED
-        if method == "sparse" or (method == "auto" and worth):
-            found = retrieve_sparse(queries, keys, values, temperature=temperature, advance=advance)
+        many = len(keys) >= _MANY and len(queries) >= _ASKED
+        if method == "exact" or (method == "auto" and not many):
+            return retrieve(queries, keys, values, temperature=temperature, advance=advance)
+        tables = [one for one in (keys, *values) if isinstance(one, Tensor)]
+        device = queries.device.type
+        if device == "cpu" and isinstance(keys, Tensor) and len(tables) == len(values) + 1:
+            found = retrieve_sparse(
+                queries, keys, tuple(tables[1:]), temperature=temperature, advance=advance
+            )
             return found.values
+        if method == "sparse":
+            where = f"on the device {device}" if device != "cpu" else "read from disk"
+            raise UserError(
+                "retrieval is sparse, which is made for a CPU and memories that fit into RAM, but "
+                f"a memory is {where}: choose --retrieval auto, which takes what there is"
+            )
         return retrieve(queries, keys, values, temperature=temperature, advance=advance)
 
-    return by_size
+    return retrieve_so

@@ -8,8 +8,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from bridge import neighbours
-from bridge.neighbours import Blocks, find_nearest
+from bridge.neighbours import find_neighbours, spread
 from bridge.sparse_retrieval import retrieve_sparse
+from features import rough
+from features.rough import Levels
 
 D = 64
 
@@ -119,20 +121,50 @@ def test_the_share_outside_is_told():
     assert int(few.sum()) + int((found.outside < right).sum()) >= len(queries)
 
 
+@pytest.mark.parametrize("in_bytes", [True, False])
 @pytest.mark.parametrize("make", MEMORIES)
-@pytest.mark.parametrize("scores", [1 << 12, 1 << 16])
-def test_the_nearest_are_found_whatever_the_order(make, scores, monkeypatch):
-    monkeypatch.setattr(neighbours, "_SCORES", scores * 16)
+def test_neighbours_are_those_above_a_level_whatever_the_blocks(make, in_bytes, monkeypatch):
+    if in_bytes and not rough.multiplies_bytes(torch.device("cpu")):
+        pytest.skip("this processor does not multiply bytes")
+    monkeypatch.setattr(rough, "multiplies_bytes", lambda _: in_bytes)
     keys = make(ITEMS)
     queries = asked(keys)
-    blocks = Blocks(keys, keys[::4], queries=16)
-    assert len(blocks) == (2 if scores == 1 << 12 else 1)
-    near = find_nearest(queries, blocks, 32)
-    true = (queries @ keys.T).topk(32, dim=1).values
-    ours = (queries[:, None] * keys[near.row]).sum(dim=2)
-    # Rough scores may swap items that are nearly as good.
-    assert float((true - ours.sort(dim=1, descending=True).values).max()) < 0.03
-    assert all(len(set(row.tolist())) == 32 for row in near.row)
+    levels = Levels.of(keys, keys.mean(dim=0))
+    sample = queries @ keys[spread(ITEMS, 16)].T
+    near = find_neighbours(queries, keys, levels, sample, 200)
+    monkeypatch.setattr(neighbours, "_MARKS", 64 * 1000)
+    again = find_neighbours(queries, keys, levels, sample, 200)
+    scores = queries @ keys.T
+    for query, (row, count, complete) in enumerate(zip(*vars(near).values(), strict=True)):
+        mine = row[:count].tolist()
+        assert mine == again.row[query, :count].tolist()
+        assert mine == sorted(set(mine))
+        if not complete:
+            continue  # with many equal items there may be more than can be kept
+        others = scores[query].clone()
+        others[mine] = -1
+        # Rough scores may swap items that are nearly as good.
+        assert not mine or float(others.max() - scores[query, mine].min()) < 0.03
+
+
+def test_bytes_are_within_half_a_level_of_the_rows():
+    rows = cone(ITEMS)
+    levels = Levels.of(rows, rows[:100].mean(dim=0))
+    back = levels.mean + levels.scale * (torch.from_numpy(levels.byte).float() - rough.MIDDLE)
+    assert float((back - rows).abs().max()) <= levels.scale * 0.5001
+    assert levels.byte.min() >= 1
+
+
+def test_the_number_of_cores_changes_nothing():
+    keys, queries = classes(ITEMS), asked(classes(ITEMS)).repeat(20, 1)
+    many = retrieve_sparse(queries, keys, temperature=0.01).values[0]
+    cores = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = retrieve_sparse(queries, keys, temperature=0.01).values[0]
+    finally:
+        torch.set_num_threads(cores)
+    torch.testing.assert_close(one, many, rtol=1e-6, atol=1e-6)
 
 
 def test_the_same_queries_get_the_same_answers():

@@ -253,7 +253,6 @@ def test_sparse_retrieval_is_taken_for_large_memories(world, monkeypatch):
     taken = []
     monkeypatch.setattr(retrieval, "_MANY", 10)
     monkeypatch.setattr(retrieval, "_ASKED", 10)
-    monkeypatch.setattr(retrieval, "multiplies_bytes", lambda _: True)
     true = retrieval.retrieve_sparse
     monkeypatch.setattr(
         retrieval,
