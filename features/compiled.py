@@ -13,8 +13,13 @@ import torch
 Function = TypeVar("Function", bound=Callable[..., Any])
 Item = TypeVar("Item")
 Made = TypeVar("Made")
-# Sums may be taken in another order; infinities and NaN keep their meaning.
-_MAY = {"reassoc", "contract", "arcp", "nsz"}
+# Sums may be taken in another order; infinities and NaN keep their meaning. Division by zero gives
+# one of them, as in NumPy.
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "fastmath": {"reassoc", "contract", "arcp", "nsz"},
+    "error_model": "numpy",
+}
 
 
 def compiled(function: Function) -> Function:
@@ -23,9 +28,9 @@ def compiled(function: Function) -> Function:
     It holds no lock while it runs.
     """
     try:
-        made = numba.njit(nogil=True, fastmath=_MAY, cache=True)(function)
+        made = numba.njit(**_OPTIONS, cache=True)(function)
     except RuntimeError:  # no folder can be written to
-        made = numba.njit(nogil=True, fastmath=_MAY)(function)
+        made = numba.njit(**_OPTIONS)(function)
     return cast(Function, made)
 
 

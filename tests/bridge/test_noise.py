@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -72,8 +73,7 @@ def drawn(items: int, d: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor
     return table, rows, noisy_rows(table, rows, variance=0.01, generator=generator)
 
 
-def test_noise_drawn_in_pieces_is_gaussian_and_of_no_two_rows_the_same(monkeypatch):
-    monkeypatch.setattr(augment, "_PIECE", 7 * 512)
+def test_noise_of_a_batch_is_gaussian_and_of_no_two_rows_the_same():
     table, rows, result = drawn(1000, 512)
     torch.testing.assert_close(result.norm(dim=1), torch.ones(2000))
     along = (result * table[rows]).sum(dim=1)
@@ -87,26 +87,48 @@ def test_noise_drawn_in_pieces_is_gaussian_and_of_no_two_rows_the_same(monkeypat
     assert float(cosines.fill_diagonal_(0).abs().max()) < 0.4
 
 
+@pytest.mark.parametrize("width", [512, 7, 1])
+def test_the_numbers_are_standard_normal(width):
+    """By Kolmogorov's test at 0.1 %, their moments, and no likeness of neighbours."""
+    rows = 2**20 // width
+    made = np.empty((rows, width), np.float32)
+    buffers = augment.make_buffers(width)
+    for row in range(rows):
+        state = np.uint64(augment.state_of(np.uint64(12345), row, width))
+        augment._normal(state, buffers)
+        made[row] = buffers[-1][:width]
+    numbers = torch.from_numpy(made).double()
+    flat = numbers.flatten().sort().values
+    below = torch.special.ndtr(flat)
+    places = torch.arange(1, len(flat) + 1) / len(flat)
+    assert float((below - places).abs().max()) < 1.95 / len(flat) ** 0.5
+    for power, moment in ((1, 0), (2, 1), (3, 0), (4, 3), (6, 15)):
+        spread = (numbers.flatten() ** power).std() / len(flat) ** 0.5
+        assert abs(float((numbers**power).mean()) - moment) < 4 * float(spread)
+    for one, other in ((numbers[1:], numbers[:-1]), (numbers[:, 1:], numbers[:, :-1])):
+        if one.numel():
+            assert abs(float((one * other).mean())) < 4 / one.numel() ** 0.5
+            assert abs(float((one.square() * other.square()).mean()) - 1) < 12 / one.numel() ** 0.5
+    assert 4.5 < float(flat[-1]) < 6.7
+
+
 @pytest.mark.parametrize("cores", [1, 2, 5])
 def test_noise_is_the_same_for_any_number_of_cores(cores, monkeypatch):
-    monkeypatch.setattr(augment, "_PIECE", 7 * 16)
     expected = drawn(100, 16)[2]
-    monkeypatch.setattr(augment, "cpu_count", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
     assert torch.equal(drawn(100, 16)[2], expected)
     assert not torch.equal(drawn(100, 16, seed=1)[2], expected)
 
 
-def test_pieces_move_the_generator_on(monkeypatch):
-    monkeypatch.setattr(augment, "_PIECE", 16)
-    table, rows = unit_rows(9, 4), torch.arange(9)
+def test_batches_move_the_generator_on():
+    table, rows = unit_rows(9, 4, dtype=torch.float32), torch.arange(9)
     generator = torch.Generator().manual_seed(0)
     first, second = (noisy_rows(table, rows, variance=0.01, generator=generator) for _ in range(2))
     assert not torch.allclose(first, second)
 
 
-@pytest.mark.parametrize("piece", [1, 10**6])
-def test_rows_without_variance_are_the_tables(piece, monkeypatch):
-    monkeypatch.setattr(augment, "_PIECE", piece)
-    table, rows = unit_rows(9, 4), torch.tensor([3, 3, 8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_without_variance_are_the_tables(dtype):
+    table, rows = unit_rows(9, 4, dtype=dtype), torch.tensor([3, 3, 8])
     generator = torch.Generator().manual_seed(0)
     assert torch.equal(noisy_rows(table, rows, variance=0, generator=generator), table[rows])
