@@ -25,7 +25,10 @@ from features.errors import UserError
 from features.memory import Memory
 from features.room import free_bytes
 
-_CACHED = 1 << 17  # values that are read and made unit at a time: more leave the cache
+# Values that are read and made unit at a time: few enough for the cache, and for torch to take one
+# core. Several would wait for each other at every part, for ten times as long where others compute.
+_CACHED = 1 << 15
+_BLOCK = 4096  # rows that a mean is made of at a time
 _SENT = 1 << 24  # values that are sent to another device at a time
 _AHEAD = 1 << 18  # bytes that the system is asked for at once; of more it takes a part
 _SHORTEST = 1e-12  # norm, as torch's normalize has it
@@ -96,7 +99,7 @@ class StreamedRows:
     @cached_property
     def mean(self) -> Float[Tensor, " d"]:
         """Of all rows, which are read for it once."""
-        total = sum(block.sum(dim=0).cpu().double() for block in self.blocks(_CACHED // 32))
+        total = sum(block.sum(dim=0).cpu().double() for block in self.blocks(_BLOCK))
         assert isinstance(total, Tensor)
         return (total / len(self)).float().to(self.device)
 

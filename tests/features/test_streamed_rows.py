@@ -44,6 +44,7 @@ def parts(tmp_path, request) -> list[Memory]:
 @pytest.fixture(autouse=True)
 def _small_buffers(monkeypatch):
     monkeypatch.setattr(streamed_rows, "_CACHED", 17 * WIDTH)  # 17 rows
+    monkeypatch.setattr(streamed_rows, "_BLOCK", 99)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_descriptors_are_closed_when_nobody_reads(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux tells what is resident")
 def test_what_was_read_does_not_stay_resident(tmp_path, monkeypatch):
-    monkeypatch.setattr(streamed_rows, "_CACHED", 1 << 17)
+    monkeypatch.setattr(streamed_rows, "_CACHED", 1 << 15)
     rows = np.tile(unit_rows(1000, 1024), (60, 1)).astype("f2")
     memory = save_memory(tmp_path / "m.h5", rows, range(60_000), space="s", modality="text")
     size, found = rows.nbytes, StreamedRows([memory])
