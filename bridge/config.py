@@ -27,6 +27,7 @@ METHODS = ("projectors", *CLOSED_FORMS, "mixture")
 OBJECTIVES = ("cmcr", "cwcl", "distil")
 PSEUDO_PAIRS = ("hub", "leaf", "all", "each")
 RETRIEVAL = ("auto", "exact", "sparse")
+STREAM = ("auto", "always", "never")
 STARTS = ("random", "procrustes", "ridge", "cca")
 SHAPES = ("mlp2", "mlp1", "linear")
 CENTRING = ("auto", "none", "hub", "modality")
@@ -95,6 +96,12 @@ class TrainSettings:
         "a model of the rest. auto: sparse for large memories, where it is faster.",
         choices=RETRIEVAL,
         of=PSEUDO_PAIR_KINDS,
+    )
+    stream: str = _setting(
+        "auto",
+        "Which leaf memories are read from the disk block by block instead of loaded: always, "
+        "never, or auto, those that do not fit into half of the device's free memory.",
+        choices=STREAM,
     )
     inter_hub_temperature: float = _setting(
         0.01, "InfoNCE temperature between the spaces' hub embeddings.", above=0, of=GRADIENT_KINDS

@@ -224,7 +224,8 @@ def _answers(
             modalities, rows = frozen.modalities[space], gallery.to(frozen.hub[space].device)
             views[space] = {"hub": projector.project(frozen.hub[space][rows], modalities["hub"])}
             if space in beliefs:
-                seen = frozen.leaf[space][beliefs[space].hub[:, 0]]  # the most similar ones
+                most_similar = beliefs[space].hub[:, 0]
+                seen = frozen.leaf[space].index_select(0, most_similar)
                 views[space]["leaf"] = projector.project(seen, modalities["leaf"])
     left, right = views.values()
     pairs = [

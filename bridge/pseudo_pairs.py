@@ -50,40 +50,76 @@ def retrieve(
     """For every query, `normalize(sum_k softmax_k(q . key_k / temperature) value_k)`.
 
     Returns one tensor (n, e) for each of `values`, which default to the keys themselves.
-    advance: called with the number of queries that are done.
+    advance: called with numbers of queries that add up to all; parts of the memory count as
+    parts of the queries. What is not a tensor is read once, for all queries.
     """
     values = values or (keys,)
-    outputs = tuple(queries.new_empty(len(queries), value.shape[1]) for value in values)
-    for start in range(0, len(queries), query_block):
-        block = queries[start : start + query_block]
-        for output, rows in zip(
-            outputs, _retrieve_block(block, keys, values, temperature, key_block), strict=True
-        ):
-            output[start : start + query_block] = rows
-        advance(len(block))
+    outputs = tuple(queries.new_zeros(len(queries), value.shape[1]) for value in values)
+    held = all(isinstance(table, Tensor) for table in (keys, *values))
+    together = query_block if held else max(1, len(queries))
+    for start in range(0, len(queries), together):
+        part = slice(start, start + together)
+        sums = [output[part] for output in outputs]
+        _retrieve_part(
+            queries[part], keys, values, sums, temperature, query_block, key_block, advance
+        )
     return outputs
 
 
-def _retrieve_block(
-    queries: Tensor, keys: Rows, values: tuple[Rows, ...], temperature: float, key_block: int
-) -> list[Tensor]:
-    """Online softmax: sums are rescaled whenever a block raises the running maximum.
+def _retrieve_part(
+    queries: Tensor,
+    keys: Rows,
+    values: tuple[Rows, ...],
+    sums: list[Tensor],
+    temperature: float,
+    query_block: int,
+    key_block: int,
+    advance: Callable[[int], None],
+) -> None:
+    """Online softmax: `sums` are rescaled whenever a block raises the running maximum.
 
     The normaliser of the softmax cancels in the final normalisation and is never computed.
     """
     best = queries.new_full((len(queries), 1), -torch.inf)
-    sums = [queries.new_zeros(len(queries), value.shape[1]) for value in values]
+    done = 0
     for start in range(0, len(keys), key_block):
-        stop = start + key_block
-        scores = product(queries, keys[start:stop].to(queries)).div_(temperature)
-        higher = torch.maximum(best, scores.amax(dim=1, keepdim=True))
-        shrink = torch.exp(best - higher)
-        weights = scores.sub_(higher).exp_()
-        for index, value in enumerate(values):
-            columns = value[start:stop].to(queries).T.contiguous()
-            sums[index] = sums[index].mul_(shrink).add_(product(weights, columns))
-        best = higher
-    return [F.normalize(total, dim=-1) for total in sums]
+        tables = {id(table): table for table in (keys, *values)}
+        blocks = {
+            name: table[start : start + key_block].to(queries) for name, table in tables.items()
+        }
+        columns = {id(value): blocks[id(value)].T.contiguous() for value in values}
+        for first in range(0, len(queries), query_block):
+            rows = slice(first, first + query_block)
+            _add_block(
+                queries[rows],
+                blocks[id(keys)],
+                [columns[id(value)] for value in values],
+                best[rows],
+                [total[rows] for total in sums],
+                temperature,
+            )
+        before, done = done, len(queries) * min(start + key_block, len(keys)) // len(keys)
+        advance(done - before)
+    for total in sums:
+        F.normalize(total, dim=-1, out=total)
+
+
+def _add_block(
+    queries: Tensor,
+    keys: Tensor,
+    columns: list[Tensor],
+    best: Tensor,
+    sums: list[Tensor],
+    temperature: float,
+) -> None:
+    """Add a block of the memory to `sums`, whose maximum so far is `best`, in place."""
+    scores = product(queries, keys).div_(temperature)
+    higher = torch.maximum(best, scores.amax(dim=1, keepdim=True))
+    shrink = torch.exp(best - higher)
+    weights = scores.sub_(higher).exp_()
+    for total, column in zip(sums, columns, strict=True):
+        total.mul_(shrink).add_(product(weights, column))
+    best.copy_(higher)
 
 
 class Retriever(Protocol):

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bridge.leaf_rows import LeafRows, in_blocks
 from bridge.training_set import CheckedMemories, FrozenRows
 from features.errors import UserError
 
@@ -21,11 +22,11 @@ SAME = 1e-6  # variance of unit vectors that differ by rounding alone
 CHANCE, LEAST = 0.25, 0.35  # shares; between spaces 0.21 to 0.32 was seen, within one 0.75 to 0.99
 
 
-def shared_directions(hub: Float[Tensor, "n d"], leaf: Float[Tensor, "m d"]) -> float | None:
+def shared_directions(hub: Float[Tensor, "n d"], leaf: LeafRows) -> float | None:
     """Share of the hub items' variance in the quarter of directions where the leaf varies most.
 
     A quarter by chance. None where either has too few items to say, hub items do not differ, or
-    the space has too few dimensions.
+    the space has too few dimensions. leaf: (m, d).
     """
     quarter = hub.shape[1] // 4
     if len(hub) < FEWEST or len(leaf) < max(FEWEST, quarter) or hub.shape[1] < NARROWEST:
@@ -38,10 +39,15 @@ def shared_directions(hub: Float[Tensor, "n d"], leaf: Float[Tensor, "m d"]) -> 
     return float((main.T @ of_hub @ main).trace() / of_hub.trace())
 
 
-def _covariance(rows: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
+def _covariance(rows: LeafRows) -> Float[Tensor, "d d"]:
     """On the CPU, which has float64; the rows stay where they are."""
-    mean = rows.mean(dim=0).cpu().double()
-    return (rows.T @ rows).cpu().double() / len(rows) - mean[:, None] * mean[None, :]
+    total = torch.zeros(rows.shape[1], dtype=torch.float64)
+    moments = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64)
+    for block in in_blocks(rows):
+        total += block.sum(dim=0).cpu()
+        moments += (block.T @ block).cpu()
+    mean = total / len(rows)
+    return moments / len(rows) - mean[:, None] * mean[None, :]
 
 
 def check_resemblance(frozen: FrozenRows, sources: CheckedMemories) -> None:
@@ -51,7 +57,9 @@ def check_resemblance(frozen: FrozenRows, sources: CheckedMemories) -> None:
         share = shared_directions(frozen.hub[space], leaf)
         if share is not None and share < LEAST:
             paths = " and ".join(str(memory.path) for memory in sources.leaf[space])
-            nearest = (frozen.hub[space][:FEWEST] @ leaf.T).amax(dim=1).mean()
+            some = frozen.hub[space][:FEWEST]
+            best = [(some @ block.T).amax(dim=1) for block in in_blocks(leaf)]
+            nearest = torch.stack(best).amax(dim=0).mean()
             raise UserError(
                 f"no hub item of {hubs[space].path} resembles the leaf memory {paths}: the "
                 f"directions in which the memory varies hold {share:.0%} of what tells hub items "

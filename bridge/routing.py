@@ -17,6 +17,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bridge.leaf_rows import LeafRows, in_blocks
+from features.streamed_rows import StreamedRows
+
 KEPT = 64
 _TABLE = 1 << 24  # probabilities held at once
 
@@ -37,13 +40,20 @@ class Posteriors:
 
 def posteriors(
     items: Float[Tensor, "m d"],
-    hub: Float[Tensor, "n d"],
+    hub: LeafRows,
     *,
     temperature: float,
     kept: int = KEPT,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Posteriors:
-    """`p(t | x)` of every item x, without what is not among its `kept` most probable."""
+    """`p(t | x)` of every item x, without what is not among its `kept` most probable.
+
+    hub: (n, d). A file is read once, for all items, whose table with it is never whole either.
+    """
+    if not isinstance(hub, Tensor):
+        found = _streamed(items, hub, temperature, min(kept, len(hub)))
+        advance(len(items))
+        return found
 
     def rows(start: int, stop: int) -> Tensor:
         return torch.softmax(items[start:stop] @ hub.T / temperature, dim=1)
@@ -94,6 +104,23 @@ def agreement(left: Posteriors, right: Posteriors) -> Float[Tensor, "b c"]:
         for one, places in ((left, columns[:first]), (right, columns[first:]))
     ]
     return tables[0] @ tables[1].T
+
+
+def _streamed(
+    items: Float[Tensor, "m d"], hub: StreamedRows, temperature: float, kept: int
+) -> Posteriors:
+    """The highest scores so far, and the logarithm of the sum that they are a part of."""
+    score, row = items.new_empty(len(items), 0), items.new_empty(len(items), 0, dtype=torch.long)
+    total = items.new_full((len(items), 1), -torch.inf)
+    first = 0
+    for block in in_blocks(hub):
+        scores = items @ block.T / temperature
+        total = torch.logaddexp(total, scores.logsumexp(dim=1, keepdim=True))
+        rows = torch.arange(first, first + len(block), device=items.device)
+        first += len(block)
+        score, place = torch.cat([score, scores], dim=1).topk(min(kept, first), dim=1)
+        row = torch.cat([row, rows.expand(len(items), -1)], dim=1).gather(1, place)
+    return Posteriors(row, torch.exp(score - total))
 
 
 def _most_probable(

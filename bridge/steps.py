@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bridge.augment import noisy_rows
 from bridge.config import TrainSettings
+from bridge.leaf_rows import loaded
 from bridge.objective import Contrast, cmcr_terms, cwcl_contrast, distil_terms
 from bridge.projector import Projector
 from bridge.requirements import term_weights
@@ -158,7 +159,7 @@ def _beliefs(
     frozen: FrozenRows, settings: TrainSettings, progress: Progress
 ) -> dict[str, Posteriors]:
     beliefs = {}
-    for space, leaf in frozen.leaf.items():
+    for space, leaf in loaded(frozen.leaf).items():
         hub, passes = frozen.hub[space], 2 if settings.smoothing else 1
         with progress.task(f"route {space} over the hub", passes * len(leaf)) as advance:
             own = posteriors(leaf, hub, temperature=settings.routing_temperature, advance=advance)

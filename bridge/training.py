@@ -26,6 +26,7 @@ from bridge.checkpoint import (
 from bridge.closed import solve
 from bridge.config import TrainSettings, load_settings
 from bridge.held_out import held_out_scores
+from bridge.leaf_rows import check_resident
 from bridge.mixture import members, weigh
 from bridge.projector import AnyProjector, Mixture
 from bridge.requirements import check_requirements
@@ -91,7 +92,14 @@ def train(
     }
     if not _continues(out, plan, overwrite=overwrite):
         _prepare(out)
-    frozen = load_rows(sources, holdout=settings.holdout, seed=settings.seed, device=where)
+    frozen = load_rows(
+        sources,
+        holdout=settings.holdout,
+        seed=settings.seed,
+        device=where,
+        stream=settings.stream,
+    )
+    check_resident(settings, frozen.leaf)
     check_resemblance(frozen, sources)
     if settings.has_parts:
         projectors, metrics = _mixed(frozen, settings, out, plan, progress)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bridge.config import TrainSettings
+from bridge.leaf_rows import LeafRows, check_resident, leaf_rows, loaded, mean_of
 from bridge.projector import Projector
 from bridge.pseudo_pairs import leaf_centred
 from bridge.requirements import check_requirements
@@ -56,12 +57,12 @@ class FrozenRows:
     """The memories' rows on the device.
 
     hub: by space, the same items in the same order. held_out: hub rows that training never sees,
-    alike. leaf: by space, where it has a leaf memory. modalities: by space and role.
+    alike. leaf: by space, if it has one; it may be on the disk. modalities: by space and role.
     """
 
     hub: dict[str, Tensor]
     held_out: dict[str, Tensor]
-    leaf: dict[str, Tensor]
+    leaf: dict[str, LeafRows]
     modalities: dict[str, dict[str, Modality]]
 
     def centre(self, projector: Projector, space: str, means: str) -> None:
@@ -72,7 +73,7 @@ class FrozenRows:
         if means == "modality":
             for role, modality in self.modalities[space].items():
                 rows = self.leaf[space] if role == "leaf" else self.hub[space]
-                projector.centre_on(rows, modality)
+                projector.centre_on(mean_of(rows)[None], modality)
 
     def centred_modalities(self, space: str, means: str) -> tuple[Modality, ...]:
         """Those whose means a projector keeps."""
@@ -196,9 +197,14 @@ def _align(first: Memory, second: Memory, *, align: bool) -> tuple[NDArray[Any],
 
 
 def load_rows(
-    sources: CheckedMemories, *, holdout: float, seed: int, device: torch.device
+    sources: CheckedMemories,
+    *,
+    holdout: float,
+    seed: int,
+    device: torch.device,
+    stream: str = "auto",
 ) -> FrozenRows:
-    """Load the memories onto `device`, and hold a share of the hub items out."""
+    """Load the memories onto `device`, leaves as `leaf_rows` says, and hold hub items out."""
     hub = {
         memory.space: F.normalize(memory.tensor(rows).to(device), dim=-1)
         for memory, rows in zip(sources.hub, sources.hub_rows, strict=True)
@@ -207,11 +213,7 @@ def load_rows(
     order = torch.randperm(sources.items, generator=generator)
     held = int(sources.items * holdout)
     held = held if held >= MIN_ITEMS and sources.items - held >= MIN_ITEMS else 0
-    leaf = {
-        space: F.normalize(torch.cat([one.tensor() for one in memories]).to(device), dim=-1)
-        for space, memories in sources.leaf.items()
-        if memories
-    }
+    leaf = leaf_rows(sources.leaf, device, stream)
     modalities: dict[str, dict[str, Modality]] = {
         memory.space: {"hub": memory.modality} for memory in sources.hub
     }
@@ -234,15 +236,16 @@ def build_training_set(
     """
     hub, leaf = frozen.hub, frozen.leaf
     check_requirements(settings, hub, leaf)
+    check_resident(settings, leaf)
     if settings.kind == "distil":  # its targets come from the memories themselves
-        tables = {space: {"hub": hub[space], "leaf": leaf[space]} for space in hub}
+        tables = {space: {"hub": hub[space], "leaf": loaded(leaf)[space]} for space in hub}
         return TrainingSet(tables, frozen)
     assert settings.pseudo_pairs != "each"  # its projectors have training sets of their own
     parts = []
     if settings.pseudo_pairs in ("hub", "all"):
         parts.append(_hub_centred(hub, leaf, settings, progress))
     if settings.pseudo_pairs in ("leaf", "all"):
-        parts += [_leaf_centred(space, hub, leaf, settings, progress) for space in leaf]
+        parts += [_leaf_centred(space, hub, loaded(leaf), settings, progress) for space in leaf]
     return TrainingSet(_concatenate(parts), frozen)
 
 
@@ -250,7 +253,7 @@ Part = dict[str, dict[str, Tensor]]
 
 
 def _hub_centred(
-    hub: dict[str, Tensor], leaf: dict[str, Tensor], settings: TrainSettings, progress: Progress
+    hub: dict[str, Tensor], leaf: dict[str, LeafRows], settings: TrainSettings, progress: Progress
 ) -> Part:
     part: Part = {space: {"hub": rows} for space, rows in hub.items()}
     for space, memory in leaf.items():

@@ -17,6 +17,7 @@ from typing import Any
 import xxhash
 
 from bridge.config import TrainSettings
+from bridge.leaf_rows import check_resident
 from bridge.mixture import candidates, members, questions, shapes, stacked_weights
 from bridge.resemblance import check_resemblance
 from bridge.training_set import check_memories, load_rows
@@ -80,8 +81,13 @@ def tune(
         )
     sources = check_memories(hub, leaf, align=align, trust_encoder=trust_encoder)
     frozen = load_rows(
-        sources, holdout=settings.holdout, seed=settings.seed, device=resolve_device(device)
+        sources,
+        holdout=settings.holdout,
+        seed=settings.seed,
+        device=resolve_device(device),
+        stream=settings.stream,
     )
+    check_resident(settings, frozen.leaf)
     check_resemblance(frozen, sources)
     prints = [memory.fingerprint for memory in (*hub, *leaf)]
     kept = _Kept(out.with_name(f"{out.name}.trials.jsonl"), prints)

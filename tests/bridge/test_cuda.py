@@ -11,6 +11,7 @@ from bridge.artefact import load
 from bridge.protocols import evaluate_retrieval
 from bridge.pseudo_pairs import retrieve
 from bridge.training import train
+from features.streamed_rows import StreamedRows
 from tests.bridge.conftest import SETTINGS, unit_rows
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -43,3 +44,16 @@ def test_retrieval_on_the_gpu_equals_that_on_the_cpu():
     (there,) = retrieve(queries.cuda(), keys.cuda(), temperature=0.05)
     (here,) = retrieve(queries, keys, temperature=0.05)
     torch.testing.assert_close(there.cpu(), here, atol=1e-4, rtol=0)
+
+
+def test_rows_from_the_disk_come_to_the_gpu_as_those_of_the_memory(world):
+    memory = world.leaf[0]
+    rows, index = StreamedRows([memory, memory], "cuda"), torch.tensor([3, 0, 100], device="cuda")
+    there = torch.cat([memory.tensor(), memory.tensor()])
+    torch.testing.assert_close(rows[10:100].cpu(), there[10:100], atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        rows.index_select(0, index).cpu(), there[index.cpu()], atol=1e-6, rtol=0
+    )
+    (found,) = retrieve(there[:9].cuda(), rows, temperature=0.05)
+    (here,) = retrieve(there[:9], there, temperature=0.05)
+    torch.testing.assert_close(found.cpu(), here, atol=1e-4, rtol=0)

@@ -23,6 +23,7 @@ KINDS = {
     "cca": (("--method", "cca", "--correlation-power", 1), 8, "held-out hub R@1 "),
     "relative": (("--method", "relative", "--anchors", 5), 5, "held-out hub R@1 "),
     "routing": (("--method", "routing", "--routing-temperature", 0.2), 61, "held-out hub R@1 "),
+    "streamed": (("--method", "projectors", "--stream", "always"), 8, "loss "),
 }
 
 
@@ -48,7 +49,7 @@ def test_train_tells_what_it_made(workshop, tmp_path, kind):
     told.append(f"held-out hub R@1 {made.metrics['held_out_r1']:.3f}")
     assert told[0].startswith(figures)
     assert result.stdout == f"{out}: hears + sees, {width}-d, {', '.join(told)}\n"
-    assert made.settings.kind == ("cmcr" if kind == "published" else kind)
+    assert made.settings.kind == ("cmcr" if kind in ("published", "streamed") else kind)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +126,15 @@ REFUSED = {
     "unknown objective": (("--objective", "clip"), "objective is 'clip' but must be one of cmcr"),
     "unknown preset": (
         ("--preset", "worst"), "there is no preset 'worst': choose published or best"
+    ),
+    "unknown place": (("--stream", "sometimes"), "the setting stream is 'sometimes' but must be"),
+    "batches from the disk": (
+        ("--method", "projectors", "--objective", "distil", "--stream", "always"),
+        "is left on the disk (stream is 'always'), but the objective distil draws batches",
+    ),
+    "leaf-centred pairs from the disk": (
+        ("--method", "projectors", "--pseudo-pairs", "leaf", "--stream", "always"),
+        "load it all the same with --stream never, or set pseudo_pairs to hub",
     ),
     "unknown space": (
         ("--method", "projectors", "--objective", "cwcl", "--cwcl-space", "clip"),

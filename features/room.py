@@ -1,0 +1,72 @@
+"""How much memory a device has left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+_PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes that could still be taken on `device`, as the system tells now.
+
+    Of a CUDA device what its driver and torch have left; otherwise of the machine, or of the
+    control group (container) that the process is in, what is not in use or only caches files.
+    Where the system does not say, all memory of the machine.
+    """
+    if device.type == "cuda":
+        import torch
+
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
+    return min([_machine(), *_groups()])
+
+
+def _machine() -> int:
+    numbers = _numbers(_PROC / "meminfo")
+    if "MemAvailable:" in numbers:
+        return numbers["MemAvailable:"] * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _groups() -> Iterator[int]:
+    """What is left in the process's control group and those around it."""
+    listed = _PROC / "self" / "cgroup"
+    for line in listed.read_text().splitlines() if listed.exists() else []:
+        _, kinds, path = line.split(":", 2)
+        if kinds == "":
+            root, names = _CGROUPS, ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in kinds.split(","):
+            root = _CGROUPS / "memory"
+            names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+        else:
+            continue
+        own = root / path.lstrip("/")
+        # Inside of a container, its own group is what it sees as the root.
+        for folder in (own, *own.parents):
+            if folder.is_relative_to(root):
+                yield from _left(folder, *names)
+
+
+def _left(folder: Path, most: str, used: str, cache: str) -> Iterator[int]:
+    try:
+        limit, taken = (folder / most).read_text().strip(), int((folder / used).read_text())
+    except (OSError, ValueError):
+        return  # no group of this version, or not ours to see
+    if limit != "max":
+        yield max(0, int(limit) - taken + _numbers(folder / "memory.stat").get(cache, 0))
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """The names at the beginning of lines, and the numbers behind them."""
+    try:
+        lines = [line.split() for line in path.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
