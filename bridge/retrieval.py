@@ -7,16 +7,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from bridge.fused_retrieval import fits_fused, retrieve_fused
 from bridge.pseudo_pairs import Retriever, Rows, retrieve
 from bridge.sparse_retrieval import retrieve_sparse
 from features.products import fast_dtype
 from features.rough import multiplies_bytes
 
-_MANY, _ASKED = 65_536, 1024  # items and queries from which on sparse is faster than exact
+_MANY, _ASKED = 65_536, 1024  # items and queries from which on others are faster than exact
 
 
 def retriever(method: str) -> Retriever:
-    """How to retrieve: `exact`, `sparse`, or `auto`, by what a memory's size is worth."""
+    """How to retrieve: `exact`, `sparse`, or `auto`, by the device and a memory's size.
+
+    On GPUs that it is made for, `auto` retrieves by all items in one kernel.
+    """
 
     def by_size(
         queries: Tensor,
@@ -26,10 +30,12 @@ def retriever(method: str) -> Retriever:
         temperature: float,
         advance: Callable[[int], None] = lambda _: None,
     ) -> tuple[Tensor, ...]:
-        device = queries.device
+        device, large = queries.device, len(keys) >= _MANY and len(queries) >= _ASKED
+        fits = fits_fused(queries, keys, values, temperature=temperature)
+        if method == "auto" and large and fits:
+            return retrieve_fused(queries, keys, values, temperature=temperature, advance=advance)
         fast = multiplies_bytes(device) or fast_dtype(device) == torch.bfloat16
-        worth = fast and len(keys) >= _MANY and len(queries) >= _ASKED
-        if method == "sparse" or (method == "auto" and worth):
+        if method == "sparse" or (method == "auto" and fast and large):
             found = retrieve_sparse(queries, keys, values, temperature=temperature, advance=advance)
             return found.values
         return retrieve(queries, keys, values, temperature=temperature, advance=advance)
