@@ -23,7 +23,7 @@ def held_out_scores(projectors: Mapping[str, AnyProjector], frozen: FrozenRows) 
         projectors[space].project(rows[:MAX_HELD_OUT], frozen.modalities[space]["hub"])
         for space, rows in frozen.held_out.items()
     )
-    scores = (left @ right.T).cpu()
+    scores = left @ right.T
     there, back = paired_retrieval(scores), paired_retrieval(scores.T)
     return {
         "held_out_r1": (there.recall[1] + back.recall[1]) / 2,

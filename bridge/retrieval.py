@@ -38,6 +38,8 @@ def retriever(method: str) -> Retriever:
         if method == "sparse" or (method == "auto" and fast and large):
             found = retrieve_sparse(queries, keys, values, temperature=temperature, advance=advance)
             return found.values
+        # Scores of half-precision queries would be made in half precision.
+        queries = queries.to(torch.promote_types(queries.dtype, torch.float32))
         return retrieve(queries, keys, values, temperature=temperature, advance=advance)
 
     return by_size

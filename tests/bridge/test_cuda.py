@@ -10,7 +10,9 @@ import torch
 from bridge.artefact import load
 from bridge.protocols import evaluate_retrieval
 from bridge.pseudo_pairs import retrieve
+from bridge.search import search_memory
 from bridge.training import train
+from features.nearest import ExactSearch
 from tests.bridge.conftest import SETTINGS, unit_rows
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -43,3 +45,28 @@ def test_retrieval_on_the_gpu_equals_that_on_the_cpu():
     (there,) = retrieve(queries.cuda(), keys.cuda(), temperature=0.05)
     (here,) = retrieve(queries, keys, temperature=0.05)
     torch.testing.assert_close(there.cpu(), here, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_exact_search_on_the_gpu_finds_the_rows_of_float64(unit):
+    rows, queries = unit_rows(70_000, 64, seed=1), unit_rows(40, 64, seed=2)
+    rows[1000:1100] = rows[7]  # ties go to the first
+    queries[0] = rows[7]
+    wide = rows.half().double()
+    norms = wide.norm(dim=1) if unit else torch.ones(len(wide)).double()
+    right = (queries.float().double() @ wide.T / norms).sort(dim=1, descending=True, stable=True)
+    search = ExactSearch(rows.half(), unit=unit, device="cuda")
+    scores, found = search.search(queries.float().cuda(), 10)
+    torch.testing.assert_close(found.cpu(), right.indices[:, :10])
+    torch.testing.assert_close(scores.cpu().double(), right.values[:, :10], atol=1e-6, rtol=0)
+
+
+def test_queries_on_the_gpu_find_what_they_find_on_the_cpu(world):
+    memory = world.test[1]
+    rows = memory.tensor()
+    for some in (rows[:2], rows.repeat(3, 1)[:40]):
+        here = search_memory(some, memory, 3)
+        there = search_memory(some.cuda(), memory, 3)
+        assert [[hit.id for hit in one] for one in there] == [
+            [hit.id for hit in one] for one in here
+        ]
