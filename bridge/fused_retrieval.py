@@ -86,7 +86,7 @@ def _launch(
 ) -> None:
     import triton
 
-    from bridge.fused_kernel import retrieve_kernel
+    from bridge.fused_kernels import retrieve_kernel
 
     d, e = (max(16, triton.next_power_of_2(table.shape[1])) for table in (keys, values))
     shared, wide = keys is values, max(d, e) > WIDEST // 2

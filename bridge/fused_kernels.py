@@ -1,7 +1,7 @@
-"""The kernel of `bridge.fused_retrieval`, in Triton; imported only where it is run.
+"""Kernels in Triton; imported only where they are run. Their callers say what they are for.
 
-Axes: b queries of a block, k items of a block of the memory, d and e dimensions of keys and values,
-filled up to powers of two.
+Axes: b queries of a block or rows of logits, k items of a block of the memory, d and e dimensions
+of keys and values, filled up to powers of two, n columns of logits.
 """
 
 # Triton reads annotations, and knows none but its own.
@@ -77,3 +77,59 @@ def retrieve_kernel(
         total / tl.maximum(norm, 1e-12)[:, None],
         mask=asked & (value_column < value_width)[None, :],
     )
+
+
+@triton.jit
+def powers_kernel(
+    logits,
+    weights,
+    row_sums,
+    column_sums,
+    b,
+    n,
+    start,
+    floor,
+    block_rows: tl.constexpr,
+    block_columns: tl.constexpr,
+):
+    """`exp(logits)` in their place, zero from `floor` down and where a row meets its partner.
+
+    logits (b, n), those of the rows from `start` on. weights (n,): of the rows' sums. row_sums
+    (columns' blocks, b) and column_sums (rows' blocks, n) get each block's part, in float32.
+    """
+    row = tl.program_id(0) * block_rows + tl.arange(0, block_rows)
+    column = tl.program_id(1) * block_columns + tl.arange(0, block_columns)
+    inside = (row < b)[:, None] & (column < n)[None, :]
+    place = logits + row.to(tl.int64)[:, None] * n + column[None, :]
+    logit = tl.load(place, mask=inside, other=-float("inf")).to(tl.float32)
+    others = (row + start)[:, None] != column[None, :]
+    power = tl.where((logit > floor) & others, tl.exp(logit), 0.0)
+    tl.store(place, power.to(logits.dtype.element_ty), mask=inside)
+    weight = tl.load(weights + column, mask=column < n, other=0.0)
+    to_rows = row_sums + tl.program_id(1).to(tl.int64) * b + row
+    tl.store(to_rows, tl.sum(power * weight[None, :], 1), mask=row < b)
+    to_columns = column_sums + tl.program_id(0).to(tl.int64) * n + column
+    tl.store(to_columns, tl.sum(power, 0), mask=column < n)
+
+
+@triton.jit
+def gradient_kernel(
+    powers,
+    by_row,
+    weights,
+    by_column,
+    b,
+    n,
+    block_rows: tl.constexpr,
+    block_columns: tl.constexpr,
+):
+    """`E_ij (v_j by_row_i + by_column_j)` in the place of the powers `E_ij` (b, n)."""
+    row = tl.program_id(0) * block_rows + tl.arange(0, block_rows)
+    column = tl.program_id(1) * block_columns + tl.arange(0, block_columns)
+    inside = (row < b)[:, None] & (column < n)[None, :]
+    place = powers + row.to(tl.int64)[:, None] * n + column[None, :]
+    power = tl.load(place, mask=inside, other=0.0).to(tl.float32)
+    weight = tl.load(weights + column, mask=column < n, other=0.0)
+    factor = tl.load(by_row + row, mask=row < b, other=0.0)[:, None] * weight[None, :]
+    factor += tl.load(by_column + column, mask=column < n, other=0.0)[None, :]
+    tl.store(place, (power * factor).to(powers.dtype.element_ty), mask=inside)
