@@ -93,7 +93,8 @@ class TrainSettings:
     retrieval: str = _setting(
         "auto",
         "How pseudo pairs are retrieved: exact, by all items, or sparse, by the nearest ones and "
-        "a model of the rest. auto: sparse for large memories, where it is faster.",
+        "a model of the rest. auto: for large memories, one kernel for all items on a recent GPU, "
+        "else sparse where it is faster.",
         choices=RETRIEVAL,
         of=PSEUDO_PAIR_KINDS,
     )

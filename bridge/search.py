@@ -25,6 +25,7 @@ from features.nearest import nearest
 from features.provenance import check_encoders, for_modality
 from features.space import MODALITIES, Modality
 
+_WORTH_A_GPU = 32  # queries
 _FILE_NAME = re.compile(r"\S*[^\s.]\.[A-Za-z][A-Za-z0-9]{1,4}")
 
 
@@ -209,7 +210,8 @@ def search_memory(
 ) -> list[list[Hit]]:
     """The k nearest items of a memory by exact search, best first.
 
-    With a bridge, the memory is projected on the way, unless it is already.
+    With a bridge, the memory is projected on the way, unless it is already. Many queries that are
+    on a CUDA device are looked up there.
     """
     rows: Tensor | NDArray[Any]
     if bridge is None or is_projected(memory):
@@ -223,7 +225,10 @@ def search_memory(
             f"{memory.path} holds {rows.shape[1]}-d embeddings but the queries have "
             f"{queries.shape[1]} dimensions: use the encoder that made the memory"
         )
-    scores, found = nearest(queries.cpu().float(), rows, k, unit=unit)
+    # For a few queries the memory is not worth bringing to a GPU.
+    worth = queries.device.type == "cuda" and len(queries) >= _WORTH_A_GPU
+    asked = queries if worth else queries.cpu()
+    scores, found = nearest(asked.float(), rows, k, unit=unit)
     table = hit_table(memory)
     return [
         table.hits(row, score) for row, score in zip(found.tolist(), scores.tolist(), strict=True)

@@ -106,7 +106,8 @@ def fast_rows(rows: Float[Tensor, "n d"], *, unit: bool, device: torch.device) -
         return FastRows(rows, None, length, 0.0)
     made = torch.empty(rows.shape, dtype=dtype, device=device)
     length = residual = 0.0
-    step = max(1, CACHED // rows.shape[1])
+    at_once = CACHED if device.type == "cpu" else 256 * CACHED
+    step = max(1, at_once // rows.shape[1])
     for start in range(0, len(rows), step):
         block = rows[start : start + step].to(device)
         wide = block.float() if block.dtype != torch.float64 else block

@@ -20,6 +20,7 @@ import xxhash
 
 from features.errors import UserError
 from features.files import require_file
+from features.gpu_index import MOST_FOUND, gpu_index
 from features.memory import Memory, MemoryHeader
 from features.strings import StringColumn, read_strings
 
@@ -82,10 +83,17 @@ class Index:
     """A FAISS index open for searching."""
 
     def __init__(
-        self, path: Path, faiss_index: Any, about: dict[str, Any], table: HitTable
+        self,
+        path: Path,
+        faiss_index: Any,
+        about: dict[str, Any],
+        table: HitTable,
+        *,
+        on_gpu: Any = None,
     ) -> None:
+        """on_gpu: a copy of `faiss_index` there, which is searched in its place."""
         self.path = path
-        self.faiss_index = faiss_index
+        self.faiss_index, self.on_gpu = faiss_index, on_gpu
         self.about = about
         self.header = MemoryHeader(**about["header"])
         self.table = table
@@ -116,17 +124,19 @@ class Index:
                 f"{self.path} holds {self.header.dimension}-d vectors but the queries have shape "
                 f"{queries.shape}: rebuild the index with `mcr index`"
             )
-        scores, rows = self.faiss_index.search(
-            np.ascontiguousarray(queries, np.float32), min(k, len(self))
-        )
+        k = min(k, len(self))
+        chosen = self.faiss_index if self.on_gpu is None or k > MOST_FOUND else self.on_gpu
+        scores, rows = chosen.search(np.ascontiguousarray(queries, np.float32), k)
         return scores, rows
 
 
-def open_index(path: str | Path) -> Index:
+def open_index(path: str | Path, *, device: str = "cpu") -> Index:
     """Open the index at `path`, memory-mapped.
 
-    Raises UserError if a file is missing or damaged, if its parts do not belong together, or
-    if the memory it was built from has changed since.
+    device: where it is searched; see `features.gpu_index`. To bring an index to a GPU takes as
+    long as reading it, which is worth it for many queries.
+    Raises UserError if the device cannot be used, if a file is missing or damaged, if its
+    parts do not belong together, or if the memory it was built from has changed since.
     """
     import faiss
 
@@ -153,7 +163,7 @@ def open_index(path: str | Path) -> Index:
         )
     _check_memory(path, about)
     table = HitTable(ids, columns.get("items", ids), columns.get("labels"), about["header"]["root"])
-    return Index(path, index, about, table)
+    return Index(path, index, about, table, on_gpu=gpu_index(index, device, path))
 
 
 def sampled_checksum(path: Path) -> str:

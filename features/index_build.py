@@ -47,7 +47,7 @@ def build_index(
     out = index_path(out)
     for suffix in (".faiss", ".ids.h5", ".json"):
         refuse_existing(out.with_suffix(suffix), overwrite=overwrite)
-    factory = _factory(kind, len(memory))
+    factory = _factory(kind, memory)
     try:
         index = faiss.index_factory(memory.dimension, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
@@ -98,9 +98,13 @@ def index_path(out: str | Path) -> Path:
     return path
 
 
-def _factory(kind: str, items: int) -> str:
+def _factory(kind: str, memory: Memory) -> str:
+    items = len(memory)
     cells = max(1, min(round(4 * items**0.5), items // 39))  # FAISS wants 39 points a cell
-    return {"flat": "Flat", "hnsw": "HNSW32", "ivf": f"IVF{cells},Flat"}.get(kind, kind)
+    # A graph's rows are read from all over the memory: with half of the bytes in two thirds of the
+    # time, and it is built as much faster.
+    graph = "HNSW32_SQfp16" if memory.embeddings.dtype == np.float16 else "HNSW32"
+    return {"flat": "Flat", "hnsw": graph, "ivf": f"IVF{cells},Flat"}.get(kind, kind)
 
 
 def _tune(index: Any) -> dict[str, int]:

@@ -135,6 +135,8 @@ def _in_parts(source: ExactSearch | _Once, queries: Tensor, k: int) -> tuple[Ten
             f"the rows to search have {source.rows.shape[1]} dimensions but the queries have "
             f"shape {tuple(queries.shape)}: embed them with the encoder of the rows"
         )
+    if source.device.type == "mps":
+        raise UserError("exact search needs float64, which MPS does not have: search on the CPU")
     k = max(0, min(k, len(source.rows)))
     if not k or not len(queries):
         empty = queries.new_empty((len(queries), k))

@@ -6,7 +6,9 @@ same inputs give the same bits on the same machine.
 
 from __future__ import annotations
 
+import os
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -37,6 +39,21 @@ def fast_dtype(device: torch.device) -> torch.dtype:
         if able.get("avx512_bf16") or able.get("amx_bf16"):
             return torch.bfloat16
     return torch.float32
+
+
+def has_kernels(device: torch.device, capability: tuple[int, int]) -> bool:
+    """Whether this project's Triton kernels are wanted and run there: `MCR_TRITON=1` asks for them.
+
+    They are right by the interpreter's account, and have not been measured: what has not been seen
+    to be faster is not chosen.
+    """
+    return (
+        os.environ.get("MCR_TRITON") == "1"
+        and device.type == "cuda"
+        and torch.version.hip is None
+        and torch.cuda.get_device_capability(device) >= capability
+        and find_spec("triton") is not None
+    )
 
 
 @cache

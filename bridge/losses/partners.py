@@ -20,10 +20,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from bridge.fused_powers import fits_kernels, gradient_, powers_
 from bridge.losses import blocks
 from features.products import product
 
 _CACHED = 2**18  # logits that passes over them find in the cache; a GPU does better with all
+_ON_GPU = 8  # times as many logits are held: the published batch's at once, which saves a product
 # Processors take a hundred times longer for subnormal numbers: powers that are next to them are
 # made zero, and what is multiplied by normalisers is lifted away from them.
 _LIFT = 2.0**48
@@ -84,7 +86,8 @@ def _fused(
     sides = _Sides(low_left, low_right, shift, weights)
     own = (partner - known).exp()
 
-    parts = torch.split(sides.left, max(1, blocks.MAX_LOGITS // n))
+    most = blocks.MAX_LOGITS * (_ON_GPU if left.device.type == "cuda" else 1)
+    parts = torch.split(sides.left, max(1, most // n))
     rows, columns = torch.empty_like(weights), torch.zeros_like(weights)
     powers, start = weights, 0
     for part in parts:
@@ -136,6 +139,12 @@ def _powers(
     else:
         logits = product(part, sides.right)
     floor = math.log(torch.finfo(sides.weights.dtype).tiny) + 17
+    if fits_kernels(logits):
+        of_rows, of_columns = powers_(logits, sides.weights, start, floor)
+        if rows is not None and columns is not None:
+            rows.copy_(of_rows)
+            columns += of_columns
+        return logits
     scratch = torch.empty(0)
     place = start
     for chunk in torch.split(logits, _chunk(logits)):
@@ -162,6 +171,9 @@ def _to_gradient(
     by_column: Float[Tensor, " n"],
 ) -> None:
     """`E_ij (v_j by_row_i + by_column_j)` in the place of `E_ij`."""
+    if fits_kernels(powers):
+        gradient_(powers, by_row, weights, by_column)
+        return
     chunks = zip(
         torch.split(powers, _chunk(powers)), torch.split(by_row, _chunk(powers)), strict=True
     )

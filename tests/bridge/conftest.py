@@ -8,6 +8,7 @@ image (10-d).
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +23,10 @@ from bridge.config import TrainSettings
 from bridge.training import train
 from features.memory import Columns, Memory, MemoryHeader
 from features.memory_write import save_memory, write_memory
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cpu":  # before anything imports Triton
+    os.environ["TRITON_INTERPRET"] = "1"
 
 SETTINGS = TrainSettings(dimension=16, hidden=32, epochs=30, batch=40, holdout=0.2)
 MIXTURE = replace(SETTINGS, method="mixture", epochs=2)

@@ -10,7 +10,9 @@ import torch
 from bridge.artefact import load
 from bridge.protocols import evaluate_retrieval
 from bridge.pseudo_pairs import retrieve
+from bridge.search import search_memory
 from bridge.training import train
+from features.nearest import ExactSearch
 from features.streamed_rows import StreamedRows
 from tests.bridge.conftest import SETTINGS, unit_rows
 
@@ -57,3 +59,28 @@ def test_rows_from_the_disk_come_to_the_gpu_as_those_of_the_memory(world):
     (found,) = retrieve(there[:9].cuda(), rows, temperature=0.05)
     (here,) = retrieve(there[:9], there, temperature=0.05)
     torch.testing.assert_close(found.cpu(), here, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_exact_search_on_the_gpu_finds_the_rows_of_float64(unit):
+    rows, queries = unit_rows(70_000, 64, seed=1), unit_rows(40, 64, seed=2)
+    rows[1000:1100] = rows[7]  # ties go to the first
+    queries[0] = rows[7]
+    wide = rows.half().double()
+    norms = wide.norm(dim=1) if unit else torch.ones(len(wide)).double()
+    right = (queries.float().double() @ wide.T / norms).sort(dim=1, descending=True, stable=True)
+    search = ExactSearch(rows.half(), unit=unit, device="cuda")
+    scores, found = search.search(queries.float().cuda(), 10)
+    torch.testing.assert_close(found.cpu(), right.indices[:, :10])
+    torch.testing.assert_close(scores.cpu().double(), right.values[:, :10], atol=1e-6, rtol=0)
+
+
+def test_queries_on_the_gpu_find_what_they_find_on_the_cpu(world):
+    memory = world.test[1]
+    rows = memory.tensor()
+    for some in (rows[:2], rows.repeat(3, 1)[:40]):
+        here = search_memory(some, memory, 3)
+        there = search_memory(some.cuda(), memory, 3)
+        assert [[hit.id for hit in one] for one in there] == [
+            [hit.id for hit in one] for one in here
+        ]

@@ -115,3 +115,16 @@ def test_scores_that_are_not_numbers_get_the_worst_figures():
     assert figures.recall == {1: 0, 5: 0, 10: 0}
     assert figures.median_rank == 12
     assert figures.mean_average_precision == pytest.approx(1 / 12)
+
+
+@pytest.mark.parametrize("kind", ["distinct", "ties", "nan", "infinite", "one"])
+def test_pairs_have_the_figures_of_the_general_case(kind):
+    scores = torch.randn(1 if kind == "one" else 40, 40, generator=torch.Generator().manual_seed(1))
+    scores = scores[:, : len(scores)]
+    if kind == "ties":
+        scores = scores.round()
+    if kind in ("nan", "infinite"):
+        scores[scores > 1] = torch.nan if kind == "nan" else torch.inf
+        scores[scores < -1] = -torch.inf
+    right = torch.eye(len(scores), dtype=torch.bool)
+    assert paired_retrieval(scores) == retrieval([(scores, right)])

@@ -180,7 +180,11 @@ def test_project_and_index_in_json(workshop, tmp_path):
     assert told["fingerprint"] == Memory(shared).fingerprint
     out = tmp_path / "other.faiss"
     told = answer("index", shared, "--out", out, "--kind", "hnsw")
-    assert (told["index"], told["factory"], told["items"]) == (str(out), "HNSW32", len(NUMBERS))
+    assert (told["index"], told["factory"], told["items"]) == (
+        str(out),
+        "HNSW32_SQfp16",
+        len(NUMBERS),
+    )
     assert told["recall@10"] > 0.9
 
 

@@ -98,6 +98,29 @@ def test_a_graph_is_searched_as_deep_as_recall_needs(tmp_path: Path, monkeypatch
     assert hopeless.about["recall@10"] < 0.99 <= shallow.about["recall@10"]
 
 
+def test_a_graph_keeps_the_precision_of_its_memory(tmp_path: Path) -> None:
+    wide = _memory(tmp_path / "m.h5")
+    half = save_memory(tmp_path / "h.h5", np.asarray(wide.embeddings, np.float16), wide.ids,
+                       space="s", modality="image")  # fmt: skip
+    made = {
+        memory.embeddings.dtype.name: build_index(
+            memory, tmp_path / f"{memory.path.stem}.faiss", kind="hnsw"
+        )
+        for memory in (wide, half)
+    }
+    assert {name: one.about["factory"] for name, one in made.items()} == {
+        "float32": "HNSW32", "float16": "HNSW32_SQfp16",
+    }  # fmt: skip
+    queries = unit_rows(50, D, seed=7)
+    _, scores = _brute(half, queries, 10)
+    found, _ = made["float16"].search_rows(queries, 10)
+    np.testing.assert_allclose(found, scores, atol=1e-3)
+    assert made["float16"].about["recall@10"] > 0.99
+    assert _overlap(made["float16"], half, queries, 10) > 0.99
+    sizes = {name: one.path.stat().st_size for name, one in made.items()}
+    assert sizes["float32"] - sizes["float16"] > 1.9 * N * D
+
+
 def test_an_open_index_stays_on_the_disk(tmp_path: Path) -> None:
     """Else opening one of a million items would take as long as reading all of it."""
     status = Path("/proc/self/status")
