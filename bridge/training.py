@@ -61,6 +61,7 @@ def train(
     device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,
+    cache: bool = True,
     progress: Progress = SILENT,
 ) -> Bridge:
     """Train a bridge into the folder `out`.
@@ -72,6 +73,7 @@ def train(
     trust_encoder: accept memories of one space from different encoders.
     resume: accept a finished bridge of the same training. An unfinished one is always
     continued, to the same weights as an undisturbed run.
+    cache: keep large pseudo pairs beside the leaf memories, and use those that are kept.
     Raises UserError if memories do not fit together or the output exists.
     """
     settings = settings or load_settings(preset="best")
@@ -91,7 +93,9 @@ def train(
     }
     if not _continues(out, plan, overwrite=overwrite):
         _prepare(out)
-    frozen = load_rows(sources, holdout=settings.holdout, seed=settings.seed, device=where)
+    frozen = load_rows(
+        sources, holdout=settings.holdout, seed=settings.seed, device=where, cache=cache
+    )
     check_resemblance(frozen, sources)
     if settings.has_parts:
         projectors, metrics = _mixed(frozen, settings, out, plan, progress)
