@@ -26,7 +26,7 @@ CLOSED_FORMS = ("procrustes", "ridge", "cca", "relative", "routing")
 METHODS = ("projectors", *CLOSED_FORMS, "mixture")
 OBJECTIVES = ("cmcr", "cwcl", "distil")
 PSEUDO_PAIRS = ("hub", "leaf", "all", "each")
-RETRIEVAL = ("auto", "exact", "sparse")
+RETRIEVAL = ("auto", "exact", "sparse", "approximate")
 STARTS = ("random", "procrustes", "ridge", "cca")
 SHAPES = ("mlp2", "mlp1", "linear")
 CENTRING = ("auto", "none", "hub", "modality")
@@ -91,8 +91,9 @@ class TrainSettings:
     )
     retrieval: str = _setting(
         "auto",
-        "How pseudo pairs are retrieved: exact, by all items, or sparse, by the nearest ones and "
-        "a model of the rest. auto: sparse for large memories, where it is faster.",
+        "How pseudo pairs are retrieved: exact, by all items, sparse, by the nearest ones and "
+        "a model of the rest, or approximate, by those that a FAISS index finds (LEAF.faiss, or "
+        "one built for it). auto: sparse for large memories, where it is faster.",
         choices=RETRIEVAL,
         of=PSEUDO_PAIR_KINDS,
     )

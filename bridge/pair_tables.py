@@ -10,12 +10,13 @@ from torch import Tensor
 
 from bridge.config import TrainSettings
 from bridge.pseudo_pair_cache import remembering
-from bridge.pseudo_pairs import Retriever, leaf_centred
-from bridge.retrieval import retriever
+from bridge.pseudo_pairs import Retriever, Rows, leaf_centred
+from bridge.retrieval import index_beside, retriever
 from features.progress import Progress
 
 if TYPE_CHECKING:
     from bridge.training_set import FrozenRows
+    from features.index import Index
 
 Part = dict[str, dict[str, Tensor]]
 
@@ -69,6 +70,25 @@ def concatenated(parts: Sequence[Part]) -> Part:
 
 
 def _by(frozen: FrozenRows, settings: TrainSettings, space: str, centre: str) -> Retriever:
+    indices = _indices(frozen) if settings.retrieval == "approximate" else []
     return remembering(
-        retriever(settings.retrieval), frozen.origin, settings, space=space, centre=centre
+        retriever(settings.retrieval, indices),
+        frozen.origin,
+        settings,
+        space=space,
+        centre=centre,
+        indices=[index.about["faiss_checksum"] for _, index in indices],
     )
+
+
+def _indices(frozen: FrozenRows) -> list[tuple[Rows, Index]]:
+    """Of leaf memories that have one beside them; several of one space have none together."""
+    if frozen.origin is None:
+        return []
+    found: list[tuple[Rows, Index]] = []
+    for space, rows in frozen.leaf.items():
+        memories = frozen.origin.leaf[space]
+        index = index_beside(memories[0]) if len(memories) == 1 else None
+        if index is not None:
+            found.append((rows, index))
+    return found

@@ -14,27 +14,25 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 import xxhash
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from bridge.config import TrainSettings
+from bridge.origin import Origin, digest
 from bridge.pseudo_pairs import Retriever, Rows
 from features.errors import UserError
 from features.files import replacing, require_space
-from features.memory import Memory
 
 FORMAT = "mcr-bridge pseudo pairs 1"
 LEAST_SCORES = 1 << 26  # of queries and items; fewer are computed in about a second
@@ -42,6 +40,7 @@ MOST_BYTES = 16 << 30  # in one folder; what was not used for longest goes first
 _FORGOTTEN = 86_400.0  # seconds after which an unfinished file is nobody's
 # Where the bits of pseudo pairs are decided: when one of these changes, they are retrieved anew.
 CODE = (
+    "bridge.approximate_retrieval",
     "bridge.neighbours",
     "bridge.pair_tables",
     "bridge.pseudo_pairs",
@@ -60,40 +59,6 @@ class PseudoPairsNotKept(UserWarning):
     """Pseudo pairs could not be kept, were damaged, or had to make room."""
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Which memories frozen rows come from, and which of their rows.
-
-    hub, leaf: by space; several leaf memories of one space are used one after another.
-    rows: by space, a digest of which hub items are used, and in which order.
-    """
-
-    hub: Mapping[str, Memory]
-    leaf: Mapping[str, Sequence[Memory]]
-    rows: Mapping[str, str]
-
-    @classmethod
-    def of(
-        cls,
-        hub: Sequence[Memory],
-        rows: Sequence[NDArray[Any]],
-        leaf: Mapping[str, Sequence[Memory]],
-    ) -> Origin:
-        """rows: which rows of each hub memory are used, in their order."""
-        digests = {
-            memory.space: _digest(rows_of.astype("<i8").tobytes())
-            for memory, rows_of in zip(hub, rows, strict=True)
-        }
-        return cls({memory.space: memory for memory in hub}, leaf, digests)
-
-    def narrowed(self, kept: Tensor) -> Origin:
-        """Of these hub items among those that are used, in this order."""
-        chosen = kept.cpu().long().numpy().astype("<i8").tobytes()
-        return replace(
-            self, rows={space: _digest(rows.encode(), chosen) for space, rows in self.rows.items()}
-        )
-
-
 def pairs_folder(memory: Path) -> Path:
     """Where pseudo pairs that were retrieved from a leaf memory are kept."""
     return memory.with_name(f"{memory.name}.pairs")
@@ -105,15 +70,24 @@ def kept_pairs(memory: Path) -> list[Path]:
 
 
 def remembering(
-    by: Retriever, origin: Origin | None, settings: TrainSettings, *, space: str, centre: str
+    by: Retriever,
+    origin: Origin | None,
+    settings: TrainSettings,
+    *,
+    space: str,
+    centre: str,
+    indices: Sequence[str] = (),
 ) -> Retriever:
     """`by`, which reads from a file what it made before.
 
-    origin: of the rows, or None if nothing is to be kept. space: of the leaf memory that is
-    retrieved from, or that pairs are centred on. centre: `hub` or `leaf`. The settings say how
-    `by` retrieves. Warns with PseudoPairsNotKept where files cannot be written or are damaged.
+    origin: of the rows; without one nothing is kept. space: of the leaf memory that is retrieved
+    from, or that pairs are centred on. centre: `hub` or `leaf`. The settings say how `by`
+    retrieves, and `indices` are the checksums of what it searches. Warns with PseudoPairsNotKept
+    where files cannot be written or are damaged.
     """
-    return by if origin is None else _Remembering(by, origin, settings, space, centre)
+    if origin is None or not origin.keep:
+        return by
+    return _Remembering(by, origin, settings, space, centre, indices)
 
 
 @dataclass
@@ -123,6 +97,7 @@ class _Remembering:
     settings: TrainSettings
     space: str
     centre: str
+    indices: Sequence[str]
     calls: int = 0  # pairs around leaf items are made in two
 
     def __call__(
@@ -139,7 +114,7 @@ class _Remembering:
             return self.by(queries, keys, values, temperature=temperature, advance=advance)
         key = self._key(temperature, queries.device)
         memory = self.origin.leaf[self.space][0]
-        name = f"{memory.fingerprint[:16]}-{_digest(key.encode())}.safetensors"
+        name = f"{memory.fingerprint[:16]}-{digest(key.encode())}.safetensors"
         path = pairs_folder(memory.path) / name
         found = _read(path, key)
         if found is not None:
@@ -161,7 +136,7 @@ class _Remembering:
             "call": self.calls,
             "hub": {one: [origin.hub[one].fingerprint, origin.rows[one]] for one in spaces},
             "leaf": {one: [memory.fingerprint for memory in origin.leaf[one]] for one in spaces},
-            "retrieval": self.settings.retrieval,
+            "retrieval": [self.settings.retrieval, *self.indices],
             "temperature": temperature,
             "code": _code(),
             "machine": _machine(device),
@@ -173,7 +148,7 @@ class _Remembering:
 def _code() -> str:
     found = (find_spec(name) for name in CODE)
     files = [Path(one.origin) for one in found if one is not None and one.origin is not None]
-    return _digest(*(file.read_bytes() for file in files))
+    return digest(*(file.read_bytes() for file in files))
 
 
 def _machine(device: torch.device) -> dict[str, object]:
@@ -209,20 +184,12 @@ def _version(package: str) -> str:
         return ""
 
 
-def _digest(*parts: bytes) -> str:
-    digest = xxhash.xxh3_128()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "little"))
-        digest.update(part)
-    return digest.hexdigest()
-
-
 def _checksum(tensors: Tensors) -> str:
-    digest = xxhash.xxh3_128()
+    checksum = xxhash.xxh3_128()
     for tensor in tensors:
-        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.numpy().reshape(-1).view("u1").data)
-    return digest.hexdigest()
+        checksum.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        checksum.update(tensor.numpy().reshape(-1).view("u1").data)
+    return checksum.hexdigest()
 
 
 def _read(path: Path, key: str) -> Tensors | None:

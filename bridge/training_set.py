@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bridge.config import TrainSettings
+from bridge.origin import Origin
 from bridge.pair_tables import around_leaf, concatenated, hub_centred
 from bridge.projector import Projector
-from bridge.pseudo_pair_cache import Origin
 from bridge.requirements import check_requirements
 from features.errors import UserError
 from features.memory import Memory
@@ -57,7 +57,7 @@ class FrozenRows:
 
     hub: by space, the same items in the same order. held_out: hub rows that training never sees,
     alike. leaf: by space, where it has a leaf memory. modalities: by space and role.
-    origin: what pseudo pairs are kept under, or None if they are not kept.
+    origin: the memories that they come from, if they do.
     """
 
     hub: dict[str, Tensor]
@@ -234,7 +234,7 @@ def load_rows(
         held_out={space: rows[order[:held].to(device)] for space, rows in hub.items()},
         leaf=leaf,
         modalities=modalities,
-        origin=Origin.of(sources.hub, used, sources.leaf) if cache else None,
+        origin=Origin.of(sources.hub, used, sources.leaf, keep=cache),
     )
 
 
