@@ -130,11 +130,13 @@ def _most_probable(
     """The k highest probabilities and their hub items. items: divided by the temperature.
 
     The first block gives k scores of every item. Of later ones, only chunks whose maximum is
-    higher than the k-th best so far are looked at, and these become few.
+    higher than the k-th best so far are looked at. No block is larger than all before it, so that
+    these are few from the beginning.
     """
     size = max(_CHUNK, _room(_SCORES, items) // len(items) // _CHUNK * _CHUNK)
-    first = min(max(4 * k, _CHUNK), size)
-    edges = [0, *range(first, len(hub), size), len(hub)]
+    edges = [0, min(-(-4 * k // _CHUNK) * _CHUNK, size, len(hub))]
+    while edges[-1] < len(hub):
+        edges.append(min(2 * edges[-1], edges[-1] + size, len(hub)))
     best, rows = items.new_empty(len(items), 0), None
     highest = items.new_full((len(items),), -torch.inf)
     total = items.new_zeros(len(items))
@@ -142,7 +144,9 @@ def _most_probable(
         scores = product(hub[start:stop].to(items), items)  # (h, b)
         chunks = scores[: len(scores) // _CHUNK * _CHUNK].view(-1, _CHUNK, len(items))
         rest = scores[len(chunks) * _CHUNK :]
-        maxima = torch.cat([chunks.amax(dim=1), rest])  # (j, b), of the rest one by one
+        maxima = chunks.amax(dim=1)  # (j, b)
+        if len(rest):  # one by one
+            maxima = torch.cat([maxima, rest])
         if rows is None or best.shape[1] < k:
             found, place = scores.T.topk(min(k, len(scores)), dim=1)
         else:
