@@ -40,7 +40,6 @@ _BLOCK = 65_536  # items added at a time
 _ASKED = 1024
 _TOGETHER = 32  # queries whose kept items are gathered at once
 _TINY = 1e-30
-_SEED = 0
 
 
 class Approximated(NamedTuple):
@@ -91,7 +90,7 @@ def retrieve_approximate(
         nothing = queries.new_zeros(len(queries))
         return Approximated(found, nothing, nothing, len(queries), 1.0, "none")
     halves = _Halves(advance, len(queries), len(keys) if index is None else 0)
-    searched = _built(keys, halves.built) if index is None else index
+    searched = build_cells(keys, halves.built) if index is None else index
     kept = max(RECALL_AT, min(kept, len(keys)))
     recall = _tuned(searched, queries, keys, kept)
     tail = _Tail(keys, values, queries.device)
@@ -114,6 +113,30 @@ def retrieve_approximate(
     return Approximated(outputs, outside, error, len(wrong), recall, type(searched).__name__)
 
 
+def build_cells(keys: Rows, advance: Callable[[int], None] = lambda _: None) -> Any:
+    """A FAISS index of the keys by inner product, with a byte a number.
+
+    Every query is asked once, and to build a graph (HNSW) takes as long as to ask for every item:
+    cells (IVF) are built faster. A small memory is compared as it is. advance: called with the
+    number of items that are added.
+    """
+    import faiss
+
+    items, dimension = keys.shape
+    cells = min(round(4 * items**0.5), items // 39)  # FAISS wants 39 points a cell
+    kind = "Flat" if items <= _FLAT else f"IVF{cells},SQ8"
+    index: Any = faiss.index_factory(dimension, kind, faiss.METRIC_INNER_PRODUCT)
+    if not index.is_trained:
+        index.cp.seed = 0
+        rows = spread(items, max(1, items // (_ROWS_PER_CELL * cells)))
+        index.train(_array(_at(keys, rows)))
+    for start in range(0, items, _BLOCK):
+        block = keys[start : start + _BLOCK]
+        index.add(_array(block))
+        advance(len(block))
+    return index
+
+
 class _Halves:
     """Tells how far an index is built, and then how many queries are asked, as so many queries."""
 
@@ -132,29 +155,6 @@ class _Halves:
         whole = int(self.done + 1e-6)
         self.advance(whole - self.told)
         self.told = whole
-
-
-def _built(keys: Rows, advance: Callable[[int], None]) -> Any:
-    """An index that fits in memory, with a byte a number.
-
-    Every query is asked once, and to build a graph (HNSW) takes as long as to ask for every item:
-    cells (IVF) are built faster. A small memory is compared as it is.
-    """
-    import faiss
-
-    items, dimension = keys.shape
-    cells = min(round(4 * items**0.5), items // 39)  # FAISS wants 39 points a cell
-    kind = "Flat" if items <= _FLAT else f"IVF{cells},SQ8"
-    index: Any = faiss.index_factory(dimension, kind, faiss.METRIC_INNER_PRODUCT)
-    if not index.is_trained:
-        index.cp.seed = _SEED
-        rows = spread(items, max(1, items // (_ROWS_PER_CELL * cells)))
-        index.train(_array(_at(keys, rows)))
-    for start in range(0, items, _BLOCK):
-        block = keys[start : start + _BLOCK]
-        index.add(_array(block))
-        advance(len(block))
-    return index
 
 
 def _tuned(index: Any, queries: Tensor, keys: Rows, kept: int) -> float:

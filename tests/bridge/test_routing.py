@@ -230,6 +230,20 @@ def test_single_precision_is_as_good_as_the_formula_in_single_precision():
     torch.testing.assert_close(found.probability.double(), right, rtol=1e-4, atol=1e-7)
 
 
+def test_no_more_scores_are_held_at_once_for_a_larger_hub(monkeypatch):
+    monkeypatch.setattr(routing, "_SCORES", 4096)
+    held: list[int] = []
+
+    def watched(rows: Tensor, others: Tensor) -> Tensor:
+        held.append(len(rows) * len(others))
+        return rows @ others.T
+
+    monkeypatch.setattr(routing, "product", watched)
+    posteriors(unit_rows(ITEMS, WIDTH), scattered(), temperature=0.1, kept=8)
+    assert max(held) <= 4096
+    assert sum(held) == ITEMS * WIDE
+
+
 @pytest.mark.parametrize("make", [scattered, copies, equal, one_stands_out])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
 def test_smoothing_over_many_hub_items_is_the_sum_of_the_kept(make, share):
