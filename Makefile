@@ -23,7 +23,8 @@ unit: $(READY)
 
 # The figures of docs/performance.md; about half an hour on two cores.
 bench: $(READY)
-	for name in pseudo_pairs streaming training search reading ann startup; do \
+	for name in pseudo_pairs kept_pairs approximate routing streaming training search reading \
+		ann startup; do \
 		$(BIN)/python -m benchmarks $$name || exit 1; done
 
 # Fits the encoders that come with the package again; about an hour on one core.

@@ -33,7 +33,7 @@ from benchmarks.machine import machine, medians
 from benchmarks.report import parser, report
 from bridge.config import TrainSettings
 from bridge.fused_retrieval import fits_fused, retrieve_fused
-from bridge.leaf_rows import loaded
+from bridge.leaf_rows import LeafRows, loaded
 from bridge.pseudo_pairs import retrieve
 from bridge.run import METRICS_FILE, Run
 from bridge.sparse_retrieval import retrieve_sparse
@@ -154,7 +154,7 @@ def _floors(
     frozen: FrozenRows, settings: TrainSettings, items: int, rates: _Rates
 ) -> dict[str, float]:
     floors = {}
-    for space, leaf in frozen.leaf.items():
+    for space, leaf in loaded(frozen.leaf).items():
         hub, d = len(frozen.hub[space]), leaf.shape[1]
         moved = leaf.element_size() * d * (2 * hub + len(leaf))
         floors[_task(space)] = rates.floor(4 * hub * len(leaf) * d, moved)
@@ -181,7 +181,8 @@ def _made(scale: float, dimension: int, device: torch.device) -> FrozenRows:
         name: torch.randint(CLUSTERS, (count,), generator=make, device=device)
         for name, count in (("text", texts + HELD_OUT), ("image", images), ("sound", sounds))
     }
-    hub, leaf = {}, {}
+    hub: dict[str, Tensor] = {}
+    leaf: dict[str, LeafRows] = {}
     for space, name in (("clip", "image"), ("clap", "sound")):
         centres = torch.randn(CLUSTERS, dimension, generator=make, device=device)
         centres = F.normalize(centres, dim=1)
@@ -234,10 +235,8 @@ def _ways(frozen: FrozenRows, arguments: argparse.Namespace) -> None:
     waited = {name: _synchronised(way, queries.device) for name, way in ways.items()}
     seconds = medians(waited, repeats=arguments.repeats)
     sizes = {"queries": len(queries), "items": len(memory)}
-    report(
-        "Ways of retrieval", seconds, ours=next(name for name in ("fused", "sparse", "exact") if name in ways),
-        sizes=sizes, json_file=arguments.json,
-    )  # fmt: skip
+    ours = next(name for name in ("fused", "sparse", "exact") if name in ways)
+    report("Ways of retrieval", seconds, ours=ours, sizes=sizes, json_file=arguments.json)
 
 
 def _check(frozen: FrozenRows, data: TrainingSet) -> None:

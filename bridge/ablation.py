@@ -101,15 +101,16 @@ def ablate(
     align: bool = False,
     trust_encoder: bool = False,
     device: str = "auto",
+    cache: bool = True,
     progress: Progress = SILENT,
 ) -> Ablation:
     """Train C-MCR whole and without each of its parts, and measure retrieval between two memories.
 
-    hub, leaf, align, trust_encoder: as `train` takes them. out: a folder for the bridges, called
-    VARIANT-seedN, and for all figures, in `ablation.json`. An interrupted ablation is continued;
-    bridges that are finished are kept, so that more seeds can be added.
-    settings: of the full recipe, objective cmcr. seeds: how many, from the settings' seed on.
-    A variant that would be the same as full, or have nothing to train on, is left out.
+    hub, leaf, align, trust_encoder, cache: as `train` takes them. out: a folder for the bridges,
+    called VARIANT-seedN, and all figures, in `ablation.json`. An interrupted ablation is continued,
+    and finished bridges are kept, so that more seeds can be added.
+    settings: of the full recipe, objective cmcr. seeds: how many, from the settings' seed on. A
+    variant that would be the same as full, or have nothing to train on, is left out.
     Raises UserError for other objectives, fewer than two seeds, a folder with anything else than
     an ablation of the same memories and settings, and what `train` and `evaluate_retrieval`
     refuse, as far as possible before the first training.
@@ -138,10 +139,10 @@ def ablate(
                 align=align,
                 trust_encoder=trust_encoder,
                 device=device,
-                # The folder is this ablation's: what cannot be continued in it, such as a damaged
-                # checkpoint, is trained again.
+                # What cannot be continued in this ablation's folder is trained again.
                 overwrite=not (folder / ABOUT_FILE).exists(),
                 resume=True,
+                cache=cache,
                 progress=_Titled(f"{title} ({count} of {len(jobs)})", progress),
             )
         except UserError as error:

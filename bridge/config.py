@@ -26,7 +26,7 @@ CLOSED_FORMS = ("procrustes", "ridge", "cca", "relative", "routing")
 METHODS = ("projectors", *CLOSED_FORMS, "mixture")
 OBJECTIVES = ("cmcr", "cwcl", "distil")
 PSEUDO_PAIRS = ("hub", "leaf", "all", "each")
-RETRIEVAL = ("auto", "exact", "sparse")
+RETRIEVAL = ("auto", "exact", "sparse", "approximate")
 STREAM = ("auto", "always", "never")
 STARTS = ("random", "procrustes", "ridge", "cca")
 SHAPES = ("mlp2", "mlp1", "linear")
@@ -92,9 +92,9 @@ class TrainSettings:
     )
     retrieval: str = _setting(
         "auto",
-        "How pseudo pairs are retrieved: exact, by all items, or sparse, by the nearest ones and "
-        "a model of the rest. auto: for large memories, one kernel for all items on a recent GPU, "
-        "else sparse where it is faster.",
+        "How pseudo pairs are retrieved: exact, by all items, sparse, by the nearest ones and "
+        "a model of the rest, or approximate, by those that a FAISS index finds (LEAF.faiss, or "
+        "one built for it). auto: on a CPU, sparse for large memories, where it is faster.",
         choices=RETRIEVAL,
         of=PSEUDO_PAIR_KINDS,
     )

@@ -48,11 +48,14 @@ def leaf_rows(
 
 
 def check_resident(settings: TrainSettings, leaf: Mapping[str, LeafRows]) -> None:
-    """Raise UserError if the settings draw batches from leaf memories that are on the disk."""
+    """Raise UserError if the settings need leaf memories in RAM that are on the disk."""
+    draws = "draws batches from its rows"
     if settings.kind == "distil":
-        needs, remedy = "the objective distil", "choose the objective cmcr"
+        needs, remedy = f"the objective distil {draws}", "choose the objective cmcr"
     elif settings.pseudo_pairs != "hub":
-        needs, remedy = f"pseudo_pairs '{settings.pseudo_pairs}'", "set pseudo_pairs to hub"
+        needs, remedy = f"pseudo_pairs '{settings.pseudo_pairs}' {draws}", "set pseudo_pairs to hub"
+    elif settings.retrieval == "sparse":
+        needs, remedy = "retrieval 'sparse' needs all of it at hand", "set retrieval to auto"
     else:
         return
     for rows in leaf.values():
@@ -60,8 +63,8 @@ def check_resident(settings: TrainSettings, leaf: Mapping[str, LeafRows]) -> Non
             paths = " and ".join(str(memory.path) for memory in rows.memories)
             raise UserError(
                 f"the leaf memory {paths} would take {rows.nbytes / 1e9:.3g} GB of the device and "
-                f"is left on the disk (stream is '{settings.stream}'), but {needs} draws batches "
-                f"from its rows: load it all the same with --stream never, or {remedy}"
+                f"is left on the disk (stream is '{settings.stream}'), but {needs}: load it all "
+                f"the same with --stream never, or {remedy}"
             )
 
 

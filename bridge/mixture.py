@@ -264,4 +264,5 @@ def _without(frozen: FrozenRows, kept: Tensor) -> FrozenRows:
     hub = {space: rows[kept.sort().values.to(rows.device)] for space, rows in frozen.hub.items()}
     nothing = {space: rows[:0] for space, rows in frozen.hub.items()}
     assert len(kept) >= MIN_ITEMS
-    return replace(frozen, hub=hub, held_out=nothing)
+    origin = None if frozen.origin is None else frozen.origin.narrowed(kept.sort().values)
+    return replace(frozen, hub=hub, held_out=nothing, origin=origin)

@@ -160,7 +160,7 @@ def _beliefs(
 ) -> dict[str, Posteriors]:
     beliefs = {}
     for space, leaf in loaded(frozen.leaf).items():
-        hub, passes = frozen.hub[space], 2 if settings.smoothing else 1
+        hub, passes = frozen.hub[space], 3 if settings.smoothing else 1
         with progress.task(f"route {space} over the hub", passes * len(leaf)) as advance:
             own = posteriors(leaf, hub, temperature=settings.routing_temperature, advance=advance)
             beliefs[space] = own

@@ -62,6 +62,7 @@ def train(
     device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,
+    cache: bool = True,
     progress: Progress = SILENT,
 ) -> Bridge:
     """Train a bridge into the folder `out`.
@@ -73,6 +74,7 @@ def train(
     trust_encoder: accept memories of one space from different encoders.
     resume: accept a finished bridge of the same training. An unfinished one is always
     continued, to the same weights as an undisturbed run.
+    cache: keep large pseudo pairs beside the leaf memories, and use those that are kept.
     Raises UserError if memories do not fit together or the output exists.
     """
     settings = settings or load_settings(preset="best")
@@ -98,6 +100,7 @@ def train(
         seed=settings.seed,
         device=where,
         stream=settings.stream,
+        cache=cache,
     )
     check_resident(settings, frozen.leaf)
     check_resemblance(frozen, sources)

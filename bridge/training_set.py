@@ -17,10 +17,10 @@ from torch.nn import functional as F
 
 from bridge.config import TrainSettings
 from bridge.leaf_rows import LeafRows, check_resident, leaf_rows, loaded, mean_of
+from bridge.origin import Origin
+from bridge.pair_tables import around_leaf, concatenated, hub_centred
 from bridge.projector import Projector
-from bridge.pseudo_pairs import leaf_centred
 from bridge.requirements import check_requirements
-from bridge.retrieval import retriever
 from features.errors import UserError
 from features.memory import Memory
 from features.progress import SILENT, Progress
@@ -58,12 +58,14 @@ class FrozenRows:
 
     hub: by space, the same items in the same order. held_out: hub rows that training never sees,
     alike. leaf: by space, if it has one; it may be on the disk. modalities: by space and role.
+    origin: the memories that they come from, if they do.
     """
 
     hub: dict[str, Tensor]
     held_out: dict[str, Tensor]
     leaf: dict[str, LeafRows]
     modalities: dict[str, dict[str, Modality]]
+    origin: Origin | None = None
 
     def centre(self, projector: Projector, space: str, means: str) -> None:
         """Set the projector's offsets: `none`, the mean of the `hub`, or of each `modality`."""
@@ -203,8 +205,12 @@ def load_rows(
     seed: int,
     device: torch.device,
     stream: str = "auto",
+    cache: bool = False,
 ) -> FrozenRows:
-    """Load the memories onto `device`, leaves as `leaf_rows` says, and hold hub items out."""
+    """Load the memories onto `device`, leaves as `leaf_rows` says, and hold hub items out.
+
+    cache: keep pseudo pairs beside the leaf memories, and use those that are kept.
+    """
     hub = {
         memory.space: F.normalize(memory.tensor(rows).to(device), dim=-1)
         for memory, rows in zip(sources.hub, sources.hub_rows, strict=True)
@@ -219,11 +225,14 @@ def load_rows(
     }
     for space in leaf:
         modalities[space]["leaf"] = sources.leaf[space][0].modality
+    kept = order[held:].sort().values
+    used = [rows[kept.numpy()] for rows in sources.hub_rows]
     return FrozenRows(
-        hub={space: rows[order[held:].sort().values.to(device)] for space, rows in hub.items()},
+        hub={space: rows[kept.to(device)] for space, rows in hub.items()},
         held_out={space: rows[order[:held].to(device)] for space, rows in hub.items()},
         leaf=leaf,
         modalities=modalities,
+        origin=Origin.of(sources.hub, used, sources.leaf, keep=cache),
     )
 
 
@@ -243,59 +252,7 @@ def build_training_set(
     assert settings.pseudo_pairs != "each"  # its projectors have training sets of their own
     parts = []
     if settings.pseudo_pairs in ("hub", "all"):
-        parts.append(_hub_centred(hub, leaf, settings, progress))
+        parts.append(hub_centred(frozen, settings, progress))
     if settings.pseudo_pairs in ("leaf", "all"):
-        parts += [_leaf_centred(space, hub, loaded(leaf), settings, progress) for space in leaf]
-    return TrainingSet(_concatenate(parts), frozen)
-
-
-Part = dict[str, dict[str, Tensor]]
-
-
-def _hub_centred(
-    hub: dict[str, Tensor], leaf: dict[str, LeafRows], settings: TrainSettings, progress: Progress
-) -> Part:
-    part: Part = {space: {"hub": rows} for space, rows in hub.items()}
-    for space, memory in leaf.items():
-        with progress.task(f"pseudo pairs in {space}", len(hub[space])) as advance:
-            (part[space]["leaf"],) = retriever(settings.retrieval)(
-                hub[space],
-                memory,
-                (memory,),
-                temperature=settings.retrieval_temperature,
-                advance=advance,
-            )
-    return part
-
-
-def _leaf_centred(
-    space: str,
-    hub: dict[str, Tensor],
-    leaf: dict[str, Tensor],
-    settings: TrainSettings,
-    progress: Progress,
-) -> Part:
-    other = next(name for name in hub if name != space)
-    with progress.task(f"pseudo pairs around {space}'s leaf", len(leaf[space])) as advance:
-        own_hub, other_hub, other_leaf = leaf_centred(
-            leaf[space],
-            hub[space],
-            hub[other],
-            leaf.get(other),
-            by=retriever(settings.retrieval),
-            temperature=settings.retrieval_temperature,
-            advance=advance,
-        )
-    part: Part = {space: {"hub": own_hub, "leaf": leaf[space]}, other: {"hub": other_hub}}
-    if other_leaf is not None:
-        part[other]["leaf"] = other_leaf
-    return {name: part[name] for name in hub}
-
-
-def _concatenate(parts: Sequence[Part]) -> Part:
-    if len(parts) == 1:  # at full size a copy is too much
-        return parts[0]
-    return {
-        space: {role: torch.cat([part[space][role] for part in parts]) for role in roles}
-        for space, roles in parts[0].items()
-    }
+        parts += [around_leaf(space, frozen, settings, progress) for space in leaf]
+    return TrainingSet(concatenated(parts), frozen)

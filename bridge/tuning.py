@@ -62,12 +62,14 @@ def tune(
     trust_encoder: bool = False,
     device: str = "auto",
     overwrite: bool = False,
+    cache: bool = True,
     progress: Progress = SILENT,
 ) -> Tuning:
     """Write the settings that find left-out hub items best to `out`, as TOML for `load_settings`.
 
     settings: what all trials share. A mixture with the best noise and temperature is tried last.
     Trials are kept beside `out` until the end, and a run that was stopped continues with them.
+    cache: keep large pseudo pairs beside the leaf memories, and use those that are kept.
     Raises UserError if memories do not fit together, hub items are too few, or `out` exists.
     """
     settings, out = settings or TrainSettings(), Path(out)
@@ -86,6 +88,7 @@ def tune(
         seed=settings.seed,
         device=resolve_device(device),
         stream=settings.stream,
+        cache=cache,
     )
     check_resident(settings, frozen.leaf)
     check_resemblance(frozen, sources)

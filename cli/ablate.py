@@ -10,6 +10,7 @@ import typer
 
 from cli.options import (
     Align,
+    Cache,
     Device,
     GalleryMemory,
     Hub,
@@ -46,6 +47,7 @@ def ablate(
     align: Align = False,
     trust_encoder: TrustEncoder = False,
     device: Device = "auto",
+    cache: Cache = True,
     json: Json = False,
     **settings: Any,
 ) -> None:
@@ -76,6 +78,7 @@ def ablate(
         align=align,
         trust_encoder=trust_encoder,
         device=device,
+        cache=cache,
         progress=BarProgress(),
     )
     if json:

@@ -50,6 +50,22 @@ def _memory(path: Path) -> dict[str, Any]:
         "first_ids": memory.ids[:3],
         "megabytes": round(path.stat().st_size / 1e6, 3),
         "fingerprint": memory.fingerprint,
+        "pseudo_pairs": _pairs(path),
+    }
+
+
+def _pairs(memory: Path) -> dict[str, Any] | None:
+    """Pseudo pairs kept beside a leaf memory."""
+    from bridge.pseudo_pair_cache import kept_pairs, pairs_folder
+
+    kept = kept_pairs(memory)
+    if not kept:
+        return None
+    return {
+        "folder": str(pairs_folder(memory)),
+        "sets": len(kept),
+        "megabytes": round(sum(file.stat().st_size for file in kept) / 1e6, 3),
+        "note": "computed again where it is removed",
     }
 
 

@@ -25,6 +25,13 @@ Resume = Annotated[
         help="Keep a finished output of this same command. An unfinished one is always continued.",
     ),
 ]
+Cache = Annotated[
+    bool,
+    typer.Option(
+        "--cache/--no-cache",
+        help="Keep large sets of pseudo pairs beside the leaf memory, in LEAF.h5.pairs.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 TrustEncoder = Annotated[
     bool,

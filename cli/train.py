@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.options import Align, Device, Json, Leaf, Overwrite, Resume, TrustEncoder, with_settings
+from cli.options import (
+    Align,
+    Cache,
+    Device,
+    Json,
+    Leaf,
+    Overwrite,
+    Resume,
+    TrustEncoder,
+    with_settings,
+)
 from cli.output import print_json
 
 
@@ -38,6 +48,7 @@ def train(
     device: Device = "auto",
     overwrite: Overwrite = False,
     resume: Resume = False,
+    cache: Cache = True,
     json: Json = False,
     **settings: Any,
 ) -> None:
@@ -66,6 +77,7 @@ def train(
         device=device,
         overwrite=overwrite,
         resume=resume,
+        cache=cache,
         progress=BarProgress(),
     )
     if json:

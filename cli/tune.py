@@ -8,7 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.options import Align, Device, Hub, Json, Leaf, Overwrite, TrustEncoder, with_settings
+from cli.options import (
+    Align,
+    Cache,
+    Device,
+    Hub,
+    Json,
+    Leaf,
+    Overwrite,
+    TrustEncoder,
+    with_settings,
+)
 from cli.output import print_json, print_table
 
 
@@ -25,6 +35,7 @@ def tune(
     trust_encoder: TrustEncoder = False,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    cache: Cache = True,
     json: Json = False,
     **settings: Any,
 ) -> None:
@@ -49,6 +60,7 @@ def tune(
         trust_encoder=trust_encoder,
         device=device,
         overwrite=overwrite,
+        cache=cache,
         progress=BarProgress(),
     )
     if json:

@@ -131,6 +131,6 @@ def test_routing_tells_how_far_it_is():
     tasks = Tasks()
     steps_for(TrainingSet({}, frozen_rows()), DISTIL, tasks)
     assert tasks.done == {
-        "route left over the hub": (2 * LEFT, 2 * LEFT),
-        "route right over the hub": (2 * RIGHT, 2 * RIGHT),
+        "route left over the hub": (3 * LEFT, 3 * LEFT),
+        "route right over the hub": (3 * RIGHT, 3 * RIGHT),
     }

@@ -14,8 +14,8 @@ from bridge.config import TrainSettings
 from bridge.leaf_rows import in_blocks, leaf_rows, mean_of
 from bridge.pseudo_pairs import retrieve
 from bridge.resemblance import shared_directions
+from bridge.retrieval import retriever
 from bridge.routing import posteriors
-from bridge.sparse_retrieval import retrieve_sparse
 from bridge.training import train
 from bridge.tuning import tune
 from features.errors import UserError
@@ -79,10 +79,12 @@ def test_a_file_is_read_once_for_all_queries(large, queries, monkeypatch):
     assert sum(done) == 300
 
 
-def test_sparse_retrieval_reads_files(large, queries):
-    (found,) = retrieve(queries, large, temperature=0.01)
-    sparse = retrieve_sparse(queries, large, temperature=0.01).values[0]
-    assert float((1 - (found * sparse).sum(dim=1)).max()) < 1e-3
+def test_sparse_retrieval_of_files_is_refused_and_auto_takes_all_items(large, queries):
+    with pytest.raises(UserError, match="a memory is read from disk: choose --retrieval auto"):
+        retriever("sparse")(queries, large, (large,), temperature=0.01)
+    many = queries.repeat(-(-1024 // len(queries)), 1)
+    (found,) = retriever("auto")(many, large, (large,), temperature=0.01)
+    torch.testing.assert_close(found, retrieve(many, large, temperature=0.01)[0])
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 0.01, 10.0])
@@ -126,14 +128,13 @@ def test_memories_that_do_not_fit_stay_on_the_disk_the_largest_first(world, monk
     "settings",
     [
         SHORT,
-        replace(SHORT, retrieval="sparse"),
         replace(SHORT, centring="modality", start="ridge", projector="linear"),
         replace(SHORT, objective="cwcl", ensemble=2),
         CLOSED,
         TrainSettings(method="routing"),
         MIXTURE,
     ],
-    ids=["cmcr", "sparse", "centred", "cwcl", "cca", "routing", "mixture"],
+    ids=["cmcr", "centred", "cwcl", "cca", "routing", "mixture"],
 )
 def test_the_bridge_is_the_same_from_the_disk_and_from_memory(world, tmp_path, settings):
     parts = [
@@ -157,22 +158,49 @@ def test_the_bridge_is_the_same_from_the_disk_and_from_memory(world, tmp_path, s
 @pytest.mark.parametrize(
     ("settings", "needs", "remedy"),
     [
-        (replace(SHORT, pseudo_pairs="leaf"), "pseudo_pairs 'leaf'", "set pseudo_pairs to hub"),
-        (replace(SHORT, pseudo_pairs="all"), "pseudo_pairs 'all'", "set pseudo_pairs to hub"),
-        (replace(SHORT, pseudo_pairs="each"), "pseudo_pairs 'each'", "set pseudo_pairs to hub"),
-        (replace(MIXTURE, pseudo_pairs="each"), "pseudo_pairs 'each'", "set pseudo_pairs to hub"),
-        (replace(SHORT, objective="distil"), "the objective distil", "choose the objective cmcr"),
+        (
+            replace(SHORT, pseudo_pairs="leaf"),
+            "pseudo_pairs 'leaf' draws batches from its rows",
+            "set pseudo_pairs to hub",
+        ),
+        (
+            replace(SHORT, pseudo_pairs="all"),
+            "pseudo_pairs 'all' draws batches from its rows",
+            "set pseudo_pairs to hub",
+        ),
+        (
+            replace(SHORT, pseudo_pairs="each"),
+            "pseudo_pairs 'each' draws batches from its rows",
+            "set pseudo_pairs to hub",
+        ),
+        (
+            replace(MIXTURE, pseudo_pairs="each"),
+            "pseudo_pairs 'each' draws batches from its rows",
+            "set pseudo_pairs to hub",
+        ),
+        (
+            replace(SHORT, objective="distil"),
+            "the objective distil draws batches from its rows",
+            "choose the objective cmcr",
+        ),
+        (
+            replace(SHORT, retrieval="sparse"),
+            "retrieval 'sparse' needs all of it at hand",
+            "set retrieval to auto",
+        ),
     ],
-    ids=["leaf", "all", "each", "mixture", "distil"],
+    ids=["leaf", "all", "each", "mixture", "distil", "sparse"],
 )
-def test_batches_from_a_leaf_on_the_disk_are_refused(world, tmp_path, settings, needs, remedy):
+def test_what_needs_a_leaf_in_memory_is_refused_with_one_on_the_disk(
+    world, tmp_path, settings, needs, remedy
+):
     settings = replace(settings, stream="always")
     with pytest.raises(UserError) as caught:
         train(world.hub, world.leaf, tmp_path / "out", settings, device="cpu")
     assert str(caught.value) == (
         f"the leaf memory {world.leaf[0].path} would take 3.07e-06 GB of the device and is left "
-        f"on the disk (stream is 'always'), but {needs} draws batches from its rows: load it all "
-        f"the same with --stream never, or {remedy}"
+        f"on the disk (stream is 'always'), but {needs}: load it all the same "
+        f"with --stream never, or {remedy}"
     )
     train(world.hub, world.leaf, tmp_path / "out", replace(settings, stream="never"), device="cpu")
 

@@ -20,7 +20,7 @@ TEMPERATURE = 0.3
 def dense(found: Posteriors) -> Tensor:
     """All probabilities, zero where they were not kept."""
     table = torch.zeros(len(found), HUB, dtype=found.probability.dtype)
-    return table.scatter_(1, found.hub, found.probability)
+    return table.scatter_add_(1, found.hub, found.probability)
 
 
 def exactly(table: Table) -> Tensor:
@@ -146,8 +146,9 @@ def test_the_relative_layer_has_the_cosines_with_the_anchors():
     )
 
 
-@pytest.mark.parametrize("table", [1, HUB, 3 * HUB + 1, ITEMS * HUB])
-def test_blocks_change_nothing(monkeypatch, table):
+@pytest.mark.parametrize("items_at_once", [1, 4, ITEMS])
+@pytest.mark.parametrize("candidates", [1, 100, 1000])
+def test_blocks_of_items_change_nothing(monkeypatch, items_at_once, candidates):
     items, hub = world()
 
     def both() -> list[Posteriors]:
@@ -156,25 +157,118 @@ def test_blocks_change_nothing(monkeypatch, table):
         return [own, more]
 
     whole = both()
-    monkeypatch.setattr(routing, "_TABLE", table)
+    monkeypatch.setattr(routing, "_ITEMS", items_at_once)
+    monkeypatch.setattr(routing, "_CANDIDATES", candidates)
     for one, other in zip(both(), whole, strict=True):
         assert torch.equal(one.hub, other.hub)
         torch.testing.assert_close(one.probability, other.probability, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("table", "expected"), [(1, [1] * ITEMS), (4 * HUB, [4, 4, 1])])
-def test_every_block_is_told(monkeypatch, table, expected):
-    monkeypatch.setattr(routing, "_TABLE", table)
+@pytest.mark.parametrize(("at_once", "expected"), [(1, [1] * ITEMS), (4, [4, 4, 1])])
+def test_every_block_is_told(monkeypatch, at_once, expected):
+    monkeypatch.setattr(routing, "_ITEMS", at_once)
+    monkeypatch.setattr(routing, "_CANDIDATES", at_once * HUB * (1 + ITEMS))
     items, hub = world()
-    for made in (
-        lambda told: posteriors(items, hub, temperature=TEMPERATURE, advance=told.append),
-        lambda told: smoothed(
-            routed(), items, hub_items=HUB, share=0.5, temperature=0.2, advance=told.append
-        ),
-    ):
-        told: list[int] = []
-        made(told)
-        assert told == expected
+    told: list[int] = []
+    posteriors(items, hub, temperature=TEMPERATURE, advance=told.append)
+    assert told == expected
+    told.clear()
+    smoothed(routed(), items, hub_items=HUB, share=0.5, temperature=0.2, advance=told.append)
+    assert told == 2 * expected
+
+
+WIDE = 2000
+
+
+def scattered() -> Tensor:
+    return unit_rows(WIDE, WIDTH, seed=2)
+
+
+def copies() -> Tensor:
+    return unit_rows(7, WIDTH, seed=2).repeat(WIDE // 7 + 1, 1)[:WIDE]
+
+
+def equal() -> Tensor:
+    return unit_rows(1, WIDTH, seed=2).expand(WIDE, -1).contiguous()
+
+
+def one_stands_out() -> Tensor:
+    """The last one is all items' nearest by far."""
+    rows = scattered()
+    rows = rows - 0.9 * rows.mean(dim=0)
+    rows[-1] = 5 * unit_rows(1, WIDTH, seed=0)[0]
+    return rows
+
+
+def ascending() -> Tensor:
+    """Every block has better ones than those before."""
+    items = unit_rows(ITEMS, WIDTH, seed=0)
+    rows = scattered()
+    return rows[(rows @ items[0]).argsort()]
+
+
+@pytest.mark.parametrize("scores", [1, 40 * 16 * ITEMS, 1 << 22])
+@pytest.mark.parametrize("temperature", [1e-4, 0.01, 0.3, 100.0])
+@pytest.mark.parametrize("make", [scattered, copies, equal, one_stands_out, ascending])
+def test_the_most_probable_of_many_are_those_of_the_formula(monkeypatch, make, temperature, scores):
+    monkeypatch.setattr(routing, "_SCORES", scores)
+    hub, items = make(), unit_rows(ITEMS, WIDTH, seed=0)
+    for kept in (1, 64):
+        found = posteriors(items, hub, temperature=temperature, kept=kept)
+        table = torch.softmax(items @ hub.T / temperature, dim=1)
+        right = table.topk(kept, dim=1).values
+        torch.testing.assert_close(found.probability, right, rtol=1e-9, atol=1e-12)
+        # Of equal ones any may be kept, but none twice.
+        torch.testing.assert_close(table.gather(1, found.hub), right, rtol=1e-9, atol=1e-12)
+        assert all(len(set(row)) == kept for row in found.hub.tolist())
+
+
+def test_single_precision_is_as_good_as_the_formula_in_single_precision():
+    hub, items = scattered().float(), unit_rows(ITEMS, WIDTH, seed=0).float()
+    found = posteriors(items, hub, temperature=0.01)
+    right = torch.softmax(items.double() @ hub.double().T / 0.01, dim=1).topk(64, dim=1).values
+    torch.testing.assert_close(found.probability.double(), right, rtol=1e-4, atol=1e-7)
+
+
+def test_no_more_scores_are_held_at_once_for_a_larger_hub(monkeypatch):
+    monkeypatch.setattr(routing, "_SCORES", 4096)
+    held: list[int] = []
+
+    def watched(rows: Tensor, others: Tensor) -> Tensor:
+        held.append(len(rows) * len(others))
+        return rows @ others.T
+
+    monkeypatch.setattr(routing, "product", watched)
+    posteriors(unit_rows(ITEMS, WIDTH), scattered(), temperature=0.1, kept=8)
+    assert max(held) <= 4096
+    assert sum(held) == ITEMS * WIDE
+
+
+@pytest.mark.parametrize("make", [scattered, copies, equal, one_stands_out])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
+def test_smoothing_over_many_hub_items_is_the_sum_of_the_kept(make, share):
+    hub, items = make(), unit_rows(40, WIDTH, seed=3)
+    items[20:] = items[:20]  # duplicates
+    own = posteriors(items, hub, temperature=0.3)
+    found = smoothed(own, items, hub_items=WIDE, share=share, temperature=0.02, neighbours=8)
+    near = posteriors(items, items, temperature=0.02, kept=8)
+    tables = torch.zeros(40, WIDE, dtype=torch.float64).scatter_(1, own.hub, own.probability)
+    weights = torch.zeros(40, 40, dtype=torch.float64).scatter_(1, near.hub, near.probability)
+    right = (1 - share) * tables + share * weights @ tables
+    torch.testing.assert_close(found.probability, right.topk(64, dim=1).values, rtol=0, atol=1e-12)
+    torch.testing.assert_close(right.gather(1, found.hub), found.probability, rtol=0, atol=1e-12)
+
+
+def test_where_too_few_hub_items_are_probable_the_rest_have_none():
+    own = Posteriors(torch.tensor([[3], [3], [8]]), torch.ones(3, 1, dtype=torch.float64))
+    items = torch.eye(3, WIDTH, dtype=torch.float64)
+    found = smoothed(own, items, hub_items=HUB, share=0.5, temperature=100.0, kept=5)
+    assert found.hub.shape == (3, 5)
+    table = dense(found)
+    close(table.sum(dim=1)[None], [[1.0, 1.0, 1.0]])
+    assert table.nonzero().tolist() == [[0, 3], [0, 8], [1, 3], [1, 8], [2, 3], [2, 8]]
+    itself = agreement(found, found).diagonal()
+    torch.testing.assert_close(itself, torch.ones(3, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("rows", [slice(2, 5), torch.tensor([3, 0, 3])])
