@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bridge.noise import add_noise
-from features.compiled import compiled, in_parts
+from features.compiled import compiled
+from features.cores import in_parts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

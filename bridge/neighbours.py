@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from features.compiled import compiled, in_parts
+from features.compiled import compiled
+from features.cores import in_parts
 from features.rough import Levels, RoughQueries
 
 if TYPE_CHECKING:

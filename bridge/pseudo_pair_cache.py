@@ -51,6 +51,7 @@ CODE = (
     "bridge.training_set",
     "bridge.weighing",
     "features.compiled",
+    "features.cores",
     "features.memory",
     "features.products",
     "features.rough",

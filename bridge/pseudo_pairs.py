@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from features.cores import on_every_core
 from features.products import product
 
 
@@ -43,26 +44,39 @@ def retrieve(
     values: tuple[Rows, ...] = (),
     *,
     temperature: float,
-    query_block: int = 1024,
-    key_block: int = 4096,
+    query_block: int | None = None,
+    key_block: int | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> tuple[Tensor, ...]:
     """For every query, `normalize(sum_k softmax_k(q . key_k / temperature) value_k)`.
 
     Returns one tensor (n, e) for each of `values`, which default to the keys themselves.
     advance: called with numbers of queries that add up to all; parts of the memory count as
-    parts of the queries. What is not a tensor is read once, for all queries.
+    parts of the queries. What is not a tensor is read once, for all queries. The blocks are
+    chosen by the device unless given.
     """
     values = values or (keys,)
     outputs = tuple(queries.new_zeros(len(queries), value.shape[1]) for value in values)
     held = all(isinstance(table, Tensor) for table in (keys, *values))
+    on_cores = held and queries.device.type == "cpu"  # each of which has queries of its own
+    share = -(-len(queries) // torch.get_num_threads())
+    query_block = query_block or (max(1, min(2048, share)) if on_cores else 1024)
+    key_block = key_block or (1024 if on_cores else 4096)
     together = query_block if held else max(1, len(queries))
-    for start in range(0, len(queries), together):
+
+    def answer(start: int) -> None:
         part = slice(start, start + together)
         sums = [output[part] for output in outputs]
         _retrieve_part(
             queries[part], keys, values, sums, temperature, query_block, key_block, advance
         )
+
+    parts = range(0, len(queries), together)
+    if on_cores:
+        on_every_core(answer, parts)
+    else:
+        for start in parts:
+            answer(start)
     return outputs
 
 

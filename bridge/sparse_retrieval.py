@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from bridge.neighbours import find_neighbours, spread
 from bridge.pseudo_pairs import retrieve
 from bridge.weighing import Table, strike_out, weigh
-from features.compiled import on_every_core
+from features.cores import on_every_core
 from features.products import fast_dtype, product
 
 KEPT = 288

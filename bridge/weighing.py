@@ -18,7 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bridge.neighbours import Neighbours
-from features.compiled import compiled, in_parts
+from features.compiled import compiled
+from features.cores import in_parts
 from features.rough import MIDDLE, Levels
 
 if TYPE_CHECKING:

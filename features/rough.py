@@ -21,7 +21,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from features.compiled import compiled, in_parts
+from features.compiled import compiled
+from features.cores import in_parts
 from features.products import fast_dtype, product
 
 if TYPE_CHECKING:
