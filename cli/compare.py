@@ -14,8 +14,8 @@ from cli.output import note, print_json, print_table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bridge.comparison import Comparison
-    from bridge.differences import Difference
+    from bridge.evaluation.comparison import Comparison
+    from bridge.evaluation.differences import Difference
 
 
 def compare(
@@ -45,7 +45,7 @@ def compare(
     that `mcr eval` measures, and the differences of each direction as well.
     """
     from bridge.artefact import load
-    from bridge.comparison import compare_retrieval
+    from bridge.evaluation.comparison import compare_retrieval
     from cli.progress import BarProgress
     from features.memory import Memory
 

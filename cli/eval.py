@@ -24,7 +24,7 @@ def evaluate(
     `mcr extract --label-column`), otherwise items with the same id.
     """
     from bridge.artefact import load
-    from bridge.protocols import evaluate_retrieval
+    from bridge.evaluation.retrieval import evaluate_retrieval
     from features.memory import Memory
 
     result = evaluate_retrieval(

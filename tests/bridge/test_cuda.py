@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bridge.artefact import load
-from bridge.protocols import evaluate_retrieval
+from bridge.evaluation.retrieval import evaluate_retrieval
 from bridge.pseudo_pairs import retrieve
 from bridge.training import train
 from tests.bridge.conftest import SETTINGS, unit_rows

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from bridge import bootstrap
-from bridge.bootstrap import MIN_RESAMPLES, p_value, percentile_interval, resampled_means
+from bridge.metrics import bootstrap
+from bridge.metrics.bootstrap import MIN_RESAMPLES, p_value, percentile_interval, resampled_means
 
 
 def seeded(seed: int = 0) -> torch.Generator:

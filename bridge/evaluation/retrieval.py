@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from bridge.artefact import Bridge
-from bridge.metrics import PerQuery, Retrieval, per_query, summary
+from bridge.metrics.retrieval import PerQuery, Retrieval, per_query, summary
 from bridge.projection import in_shared_space
 from features.errors import UserError
 from features.memory import Memory

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from bridge.metrics import average_precision, first_ranks, paired_retrieval, retrieval
+from bridge.metrics.retrieval import average_precision, first_ranks, paired_retrieval, retrieval
 
 T, F = True, False
 CASES = [
