@@ -160,7 +160,11 @@ def test_the_same_option_means_the_same_everywhere():
         "bridge.losses.info_nce",
         "bridge.losses.intra",
         "bridge.losses.soft_targets",
+        "bridge.metrics.classification",
+        "bridge.metrics.maps",
+        "bridge.metrics.recognition",
         "bridge.metrics.retrieval",
+        "bridge.metrics.spaces",
     ],
 )
 def test_the_examples_in_the_documentation_are_true(module):
