@@ -122,11 +122,12 @@ def test_importing_a_package_does_not_load_torch(package):
 
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+PROTOCOLS = {f"eval {name}": one for name, one in COMMANDS["eval"].commands.items()}
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", {**COMMANDS, **PROTOCOLS})
 def test_every_command_and_every_option_is_documented(name):
-    command = COMMANDS[name]
+    command = {**COMMANDS, **PROTOCOLS}[name]
     assert (command.help or "").strip(), name
     for parameter in command.params:
         text = getattr(parameter, "help", None)
@@ -142,7 +143,7 @@ def test_the_list_of_commands_fits_a_terminal_of_80_columns():
 
 def test_the_same_option_means_the_same_everywhere():
     meanings: dict[str, set[str]] = {}
-    for command in COMMANDS.values():
+    for command in (*COMMANDS.values(), *PROTOCOLS.values()):
         for parameter in command.params:
             if "--device" in parameter.opts or "--json" in parameter.opts:
                 meanings.setdefault(parameter.opts[0], set()).add(parameter.help)

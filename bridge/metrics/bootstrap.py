@@ -23,6 +23,21 @@ MIN_RESAMPLES = ONE_TAIL - 1
 DRAWS_AT_A_TIME = 1 << 20  # of 8 bytes, held about four times
 
 
+def resampled_counts(
+    units: int, *, resamples: int, generator: torch.Generator
+) -> Iterator[Float[Tensor, "b u"]]:
+    """How often each unit was drawn, in blocks of resamples.
+
+    generator: on the CPU. The draws do not depend on how they are cut into blocks.
+    """
+    block = max(1, DRAWS_AT_A_TIME // units)
+    for start in range(0, resamples, block):
+        rows = min(block, resamples - start)
+        drawn = torch.randint(units, (rows, units), generator=generator)
+        cells = drawn + units * torch.arange(rows)[:, None]
+        yield cells.flatten().bincount(minlength=rows * units).view(rows, units).double()
+
+
 def resampled_means(
     totals: Float[Tensor, "u m"],
     sizes: Float[Tensor, "u m"],
@@ -36,15 +51,26 @@ def resampled_means(
     sizes: how many each unit holds of what is averaged, at least one.
     generator: on the CPU. The draws do not depend on how they are cut into blocks.
     """
-    units = len(totals)
-    block = max(1, DRAWS_AT_A_TIME // units)
-    for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
-        drawn = torch.randint(units, (rows, units), generator=generator)
-        cells = drawn + units * torch.arange(rows)[:, None]
-        counts = cells.flatten().bincount(minlength=rows * units).view(rows, units)
+    drawn = resampled_counts(len(totals), resamples=resamples, generator=generator)
+    for counts in drawn:
         times = counts.to(totals.dtype)
         yield (times @ totals) / (times @ sizes)
+
+
+def weighted_median(
+    values: Float[Tensor, " n"], counts: Float[Tensor, "r n"]
+) -> Float[Tensor, " r"]:
+    """Median of the values, each as often as `counts` says: the mean of the middle two if even.
+
+    >>> counts = torch.tensor([[1.0, 1.0, 1.0], [3.0, 0.0, 3.0]])
+    >>> weighted_median(torch.tensor([5.0, 1.0, 2.0]), counts)
+    tensor([2.0000, 3.5000])
+    """
+    order = values.argsort(stable=True)
+    ordered, times = values[order], counts[:, order].cumsum(dim=1)
+    total = times[:, -1:]
+    places = torch.cat([((total - 1) / 2).floor(), (total / 2).floor()], dim=1)
+    return ordered[torch.searchsorted(times, places, right=True)].mean(dim=1)
 
 
 def percentile_interval(

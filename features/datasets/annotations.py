@@ -25,6 +25,7 @@ class Sample:
     image, audio: names of its files, without their folders' beginning and with or without suffix;
     for a shape or a sentence, `image` is its name. label: its class, if it has one.
     boxes: left, top, right, bottom in fractions of the picture, each with an area.
+    group: samples of one recording, which are not independent of one another.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Sample:
     audio: str
     label: str | None = None
     boxes: Sequence[Box] = ()
+    group: str | None = None
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,9 @@ def read_music_solo(path: Path) -> Annotations:
             for box in entry["bbox"]
         ]
         kept = boxes.checked([_edges(box["normbox"], where) for box in marked], name)
-        samples.append(Sample(name, name, _sound(name, path), _label(marked), kept))
+        samples.append(
+            Sample(name, name, _sound(name, path), _label(marked), kept, name.partition("/")[0])
+        )
     return Annotations(path, "music-solo", unique(samples, path), fingerprint, notes=boxes.notes())
 
 
