@@ -17,7 +17,7 @@ from torch import Tensor
 from bridge.artefact import Bridge
 from bridge.evaluation.rows import comparable_rows
 from bridge.evaluation.views import picture_size, view_of
-from bridge.metrics.maps import SIZE, Upsampling, box_mask, similarity_map, upsampled
+from bridge.metrics.maps import SIZE, Upsampling, box_slices, similarity_map, upsampled
 from bridge.projection import check_memory, is_projected
 from features.datasets.annotations import Boxes, require_fields
 from features.datasets.matching import RowsByName
@@ -126,9 +126,9 @@ class CropMaps:
         """Cosine of the query with the best crop of every pixel."""
         whole = torch.full((self.size, self.size), -torch.inf, dtype=torch.float64)
         for row, box in self._regions[number]:
-            inside = box_mask(box, self.size)
-            cosine = self._rows[row].double() @ query.double()
-            whole[inside] = torch.maximum(whole[inside], cosine)
+            whole[box_slices(box, self.size)].clamp_(
+                min=float(self._rows[row].double() @ query.double())
+            )
         seen = whole.isfinite()
         whole[~seen] = whole[seen].amin() if bool(seen.any()) else 0.0
         return whole

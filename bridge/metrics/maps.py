@@ -39,12 +39,17 @@ def box_mask(box: Box, size: int = SIZE) -> Bool[Tensor, "s s"]:
             [1, 0, 0, 0],
             [1, 0, 0, 0]], dtype=torch.int32)
     """
+    mask = torch.zeros(size, size, dtype=torch.bool)
+    mask[box_slices(box, size)] = True
+    return mask
+
+
+def box_slices(box: Box, size: int = SIZE) -> tuple[slice, slice]:
+    """The rows and columns of a box's pixels."""
     left, top, right, bottom = (
         math.floor(min(max(edge, 0.0), 1.0) * size + _ROUNDING) for edge in box
     )
-    mask = torch.zeros(size, size, dtype=torch.bool)
-    mask[top:bottom, left:right] = True
-    return mask
+    return slice(top, bottom), slice(left, right)
 
 
 def truth_map(boxes: Sequence[Box], *, agreed: int = 1, size: int = SIZE) -> Float[Tensor, "s s"]:
@@ -55,7 +60,7 @@ def truth_map(boxes: Sequence[Box], *, agreed: int = 1, size: int = SIZE) -> Flo
     """
     held = torch.zeros(size, size, dtype=torch.float64)
     for box in boxes:
-        held += box_mask(box, size)
+        held[box_slices(box, size)] += 1
     return (held / agreed).clamp(max=1)
 
 
@@ -101,8 +106,8 @@ def predicted(values: Float[Tensor, "s s"], threshold: float | None = None) -> B
     """
     if threshold is not None:
         return values >= threshold
-    flat = values.flatten().sort().values
-    return values >= flat[len(flat) // 2]
+    flat = values.flatten()
+    return values >= flat.kthvalue(len(flat) // 2 + 1).values
 
 
 def consensus_iou(prediction: Bool[Tensor, "s s"], truth: Float[Tensor, "s s"]) -> float:

@@ -150,8 +150,8 @@ def refuse(items: Memory, tmp_path: Path, case: str) -> None:
         ("no labels", "has no labels: extract with --label-column, or name the data set's"),
         (
             "others",
-            r"no name of .* \(RUhOCu3LNXM, ...\) is that of an item of .* \(files/0.wav, ...\): the "
-            r"labels are not of these items",
+            r"no name of .* \(RUhOCu3LNXM, ...\) is that of an item of .* \(files/0.wav, ...\): "
+            r"the labels are not of these items",
         ),
         ("many", "the first 6 templates are asked for but the list has 5"),
         ("falling", "the numbers of templates are 5, 1 but should rise"),
