@@ -7,12 +7,30 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bridge.artefact import Bridge
+from features.decode import SUFFIXES
 from features.encoders import load_encoder
 from features.errors import UserError
 from features.extract import Extraction, extract
 from features.progress import SILENT, Progress
 from features.sources import read_source
 from features.space import Modality
+
+
+def modality_of(location: str) -> Modality:
+    """What the files of a folder are, by the first that is of a known kind.
+
+    Raises UserError for what is no folder, and if no file is of a known kind.
+    """
+    folder = Path(location)
+    kinds: tuple[Modality, ...] = ("image", "audio", "points")
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        for modality in kinds:
+            if path.suffix.lower() in SUFFIXES[modality]:
+                return modality
+    raise UserError(
+        f"{location} is neither a memory (NAME.h5) nor a folder of {', '.join(kinds[:-1])} or "
+        f"{kinds[-1]}: make a memory of it with `mcr extract`"
+    )
 
 
 def extraction_of(

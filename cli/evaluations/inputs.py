@@ -46,7 +46,7 @@ def read_labels(dataset: str | None, path: Path | None) -> Annotations | None:
 
 def open_memory(
     location: str,
-    modality: Modality,
+    modality: Modality | None = None,
     *,
     bridge: Bridge | None,
     folder: Path,
@@ -54,16 +54,19 @@ def open_memory(
     overrides: Mapping[str, str] | None = None,
     device: str = "auto",
 ) -> Memory:
-    """A memory, or files embedded into one, in `folder`, with the bridge's encoder."""
-    from bridge.evaluation.extraction import extraction_of
+    """A memory, or files embedded into one, in `folder`, with the bridge's encoder.
+
+    modality: of the files; None, what a folder's files are.
+    """
+    from bridge.evaluation.extraction import extraction_of, modality_of
     from cli.progress import BarProgress
     from features.memory import Memory
 
     if Path(location).suffix == ".h5":
         return Memory(location)
     done = extraction_of(
-        location, modality, folder, bridge=bridge, local=local, overrides=overrides,
-        device=device, progress=BarProgress(),
+        location, modality or modality_of(location), folder, bridge=bridge, local=local,
+        overrides=overrides, device=device, progress=BarProgress(),
     )  # fmt: skip
     if done.failures:
         note(f"{len(done.failures)} items failed and are listed in {done.failures_path}")

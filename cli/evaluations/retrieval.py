@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.evaluations.answer import told, write
-from cli.evaluations.inputs import load_bridge, read_labels, work_folder
+from cli.evaluations.inputs import load_bridge, open_memory, read_labels, work_folder
 from cli.evaluations.options import (
     AnnotationFile,
     BridgeOrNone,
@@ -17,7 +17,7 @@ from cli.evaluations.options import (
     Resamples,
     Seed,
 )
-from cli.options import Device, GalleryMemory, Json, QueryMemory, TrustEncoder
+from cli.options import Device, EncoderOverrides, Json, TrustEncoder, pairs
 from cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -27,8 +27,10 @@ CUTOFFS = (1, 5, 10)
 
 
 def retrieval(
-    query: QueryMemory,
-    gallery: GalleryMemory,
+    query: Annotated[str, typer.Option("--query", "-q", help="Memory of queries, or their files.")],
+    gallery: Annotated[
+        str, typer.Option("--gallery", "-g", help="Memory that is searched, or its files.")
+    ],
     bridge: BridgeOrNone = None,
     relevance: Annotated[
         str,
@@ -39,6 +41,7 @@ def retrieval(
     ] = "auto",
     dataset: Dataset = None,
     annotations: AnnotationFile = None,
+    encoder: EncoderOverrides = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
     out: Out = None,
@@ -54,12 +57,17 @@ def retrieval(
     """
     from bridge.evaluation.retrieval_result import directions, retrieval_result
     from cli.progress import BarProgress
-    from features.memory import Memory
 
-    memories = Memory(query), Memory(gallery)
+    made, folder = load_bridge(bridge, device), work_folder(bridge, query)
+    named = pairs("--encoder", encoder, form="SPACE=SPEC")
+    left, right = (
+        open_memory(one, bridge=made, folder=folder, overrides=named, device=device)
+        for one in (query, gallery)
+    )
     result = retrieval_result(
-        *memories,
-        bridge=load_bridge(bridge, device),
+        left,
+        right,
+        bridge=made,
         annotations=read_labels(dataset, annotations),
         relevance=relevance,
         resamples=resamples,
@@ -67,8 +75,8 @@ def retrieval(
         trust_encoder=trust_encoder,
         progress=BarProgress(),
     )
-    path = write(result, out, work_folder(bridge, query))
-    ends = directions(*memories)
+    path = write(result, out, folder)
+    ends = directions(left, right)
     if json:
         print_json(_as_json(result, path, bridge, ends))
         return

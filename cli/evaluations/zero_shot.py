@@ -23,7 +23,7 @@ from cli.options import Device, EncoderOverrides, Json, TrustEncoder, pairs
 def zero_shot(
     items: Annotated[
         str,
-        typer.Option("--items", "-i", help="Memory of what is classified, or with --as its files."),
+        typer.Option("--items", "-i", help="Memory of what is classified, or its files."),
     ],
     bridge: BridgeOrNone = None,
     classes: Annotated[
@@ -44,7 +44,7 @@ def zero_shot(
         typer.Option(help="Use the first so many templates; any number. [default: 1, 5 and 10]"),
     ] = None,
     modality: Annotated[
-        str | None, typer.Option("--as", help="What the files are, if --items is no memory.")
+        str | None, typer.Option("--as", help="What the files are. Unset: as their suffixes say.")
     ] = None,
     via: Annotated[
         str | None,
@@ -70,15 +70,12 @@ def zero_shot(
     from bridge.evaluation.zero_shot import zero_shot_result
     from bridge.search import Embedder
     from cli.progress import BarProgress
-    from features.errors import UserError
     from features.space import modality_named
 
     made = load_bridge(bridge, device)
     folder = work_folder(bridge, items)
     named = pairs("--encoder", encoder, form="SPACE=SPEC")
-    if modality is None and Path(items).suffix != ".h5":
-        raise UserError(f"{items} is no memory (NAME.h5): say what its files are with --as")
-    kind = modality_named(modality) if modality is not None else "image"
+    kind = None if modality is None else modality_named(modality)
     memory = open_memory(items, kind, bridge=made, folder=folder, overrides=named, device=device)
     lines, where = _templates(templates or memory.modality)
     result = zero_shot_result(

@@ -24,7 +24,7 @@ READERS: dict[str, str] = {
 }
 
 
-def read_annotations(dataset: str, path: Path) -> Annotations:
+def read_annotations(dataset: str, path: str | Path) -> Annotations:
     """The annotations of `dataset` in the file, or for Flickr-SoundNet the folder, `path`.
 
     Raises UserError for a data set that is not known, and for a file that is missing or not in the
@@ -37,4 +37,4 @@ def read_annotations(dataset: str, path: Path) -> Annotations:
         )
     module, name = READERS[dataset].split(":")
     read: Callable[[Path], Annotations] = getattr(import_module(module), name)
-    return read(path)
+    return read(Path(path))
