@@ -15,7 +15,7 @@ from bridge.metrics.bootstrap import (
     MIN_RESAMPLES,
     p_value,
     percentile_interval,
-    resampled_counts,
+    resampled_samples,
 )
 from features.errors import UserError
 from features.progress import SILENT, Advance, Progress
@@ -94,8 +94,8 @@ def _drawn(
     observed = gains(torch.ones(1, len(unit), dtype=torch.float64))
     resampled: list[dict[str, list[Tensor]]] = [{name: [] for name in one} for one in observed]
     generator = torch.Generator().manual_seed(seed)
-    for counts in resampled_counts(1 + int(unit.max()), resamples=resamples, generator=generator):
-        for kept, gained in zip(resampled, gains(counts[:, unit]), strict=True):
+    for counts in resampled_samples(unit, resamples=resamples, generator=generator):
+        for kept, gained in zip(resampled, gains(counts), strict=True):
             for name, values in gained.items():
                 kept[name].append(values)
         advance(len(counts))

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bridge.artefact import Bridge
 from bridge.evaluation.statistics import STATISTICS
-from bridge.metrics.bootstrap import MIN_RESAMPLES, percentile_interval, resampled_counts
+from bridge.metrics.bootstrap import MIN_RESAMPLES, percentile_interval, resampled_samples
 from features.datasets.annotations import Annotations
 from features.errors import UserError
 from features.files import replacing, require_file
@@ -130,12 +130,10 @@ def measured(
             unit = one.numbered_units()
             generator = torch.Generator().manual_seed(seed)
             drawn: dict[str, list[Tensor]] = {name: [] for name in figures[part]}
-            for counted in resampled_counts(
-                1 + int(unit.max()), resamples=resamples, generator=generator
-            ):
-                for name, values in statistic(columns, counted[:, unit]).items():
+            for times in resampled_samples(unit, resamples=resamples, generator=generator):
+                for name, values in statistic(columns, times).items():
                     drawn[name].append(values)
-                advance(len(counted))
+                advance(len(times))
             ends = {name: percentile_interval(torch.cat(rows)) for name, rows in drawn.items()}
             intervals[part] = {n: [float(low), float(high)] for n, (low, high) in ends.items()}
     return Result(

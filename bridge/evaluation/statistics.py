@@ -16,13 +16,12 @@ from torch import Tensor
 
 from bridge.metrics.bootstrap import weighted_median
 from bridge.metrics.classification import TOP
-from bridge.metrics.maps import SUCCESS
+from bridge.metrics.maps import STEPS, SUCCESS
 from bridge.metrics.recognition import recognition
 from bridge.metrics.retrieval import CUTOFFS
 
 Columns = Mapping[str, Float[Tensor, " n"]]
 Figures = dict[str, Float[Tensor, " r"]]
-_STEPS = 20  # of the success curve: see `bridge.metrics.maps.success_curve`
 
 
 def retrieval_figures(columns: Columns, counts: Float[Tensor, "r n"]) -> Figures:
@@ -52,13 +51,13 @@ def zero_shot_figures(columns: Columns, counts: Float[Tensor, "r n"]) -> Figures
 def localisation_figures(columns: Columns, counts: Float[Tensor, "r n"]) -> Figures:
     """From `ciou`; papers call the success at 0.5 cIoU."""
     iou = columns["ciou"]
-    thresholds = torch.arange(_STEPS + 1, dtype=torch.float64) / _STEPS
+    thresholds = torch.arange(STEPS + 1, dtype=torch.float64) / STEPS
     passed = (iou[:, None] >= thresholds).double()
     passed[:, 0] /= 2
     passed[:, -1] /= 2  # trapezoids
     return {
         f"success at {SUCCESS}": _mean((iou >= SUCCESS).double(), counts),
-        "AUC": _mean(passed.sum(dim=1) / _STEPS, counts),
+        "AUC": _mean(passed.sum(dim=1) / STEPS, counts),
         "mean cIoU": _mean(iou, counts),
     }
 

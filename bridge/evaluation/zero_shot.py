@@ -55,10 +55,15 @@ def labelled_items(items: Memory, annotations: Annotations | None) -> Labelled:
     if not known:
         raise UserError(f"{annotations.path} has no classes: give another data set's annotations")
     found = find_rows(items, [name_in(sample, items) for sample in known], annotations)
-    pairs = [(row, one.label) for row, one in zip(found, known, strict=True) if row is not None]
-    rows = [row for row, _ in pairs]
-    names = [str(label) for _, label in pairs]
-    return Labelled(rows, names, list(annotations.classes), len(items) - len(set(rows)))
+    labels_of: dict[int, str] = {}
+    for row, one in zip(found, known, strict=True):
+        if row is not None and labels_of.setdefault(row, str(one.label)) != one.label:
+            raise UserError(
+                f"{annotations.path} gives {items.ids[row]} two classes, {labels_of[row]} and "
+                f"{one.label}: keep one of them"
+            )
+    classes = list(annotations.classes) or sorted(set(labels_of.values()))
+    return Labelled(list(labels_of), list(labels_of.values()), classes, len(items) - len(labels_of))
 
 
 def zero_shot_result(

@@ -4,7 +4,7 @@ Units are drawn with replacement, as many as there are; a unit is a query, or a 
 that are not independent of each other and so are drawn as one. All measures see the same draws:
 figures of two systems on the same queries are compared query by query.
 
-Axes: u units, m measures, r resamples, b resamples of one block.
+Axes: u units, n samples, m measures, r resamples, b resamples of one block.
 Sources: Efron & Tibshirani, An Introduction to the Bootstrap, 1993 (the percentile interval: §13.3;
 as a test: §15.4). Whole clusters: Davison & Hinkley, Bootstrap Methods and their Application, 1997,
 §3.8; Field & Welsh, Bootstrapping clustered data, J. R. Statist. Soc. B 69, 2007.
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 ONE_TAIL = 40  # one resample in so many lies beyond each end of a 95 % interval
@@ -36,6 +36,20 @@ def resampled_counts(
         drawn = torch.randint(units, (rows, units), generator=generator)
         cells = drawn + units * torch.arange(rows)[:, None]
         yield cells.flatten().bincount(minlength=rows * units).view(rows, units).double()
+
+
+def resampled_samples(
+    unit: Int[Tensor, " n"], *, resamples: int, generator: torch.Generator
+) -> Iterator[Float[Tensor, "b n"]]:
+    """How often each sample was drawn with its unit, in blocks of resamples that fit into memory.
+
+    unit: of each sample, numbered from 0 without gaps. generator: as of `resampled_counts`.
+    """
+    block = max(1, DRAWS_AT_A_TIME // len(unit))
+    drawn = resampled_counts(1 + int(unit.max()), resamples=resamples, generator=generator)
+    for counts in drawn:
+        for start in range(0, len(counts), block):
+            yield counts[start : start + block, unit]
 
 
 def resampled_means(

@@ -26,7 +26,7 @@ Box = tuple[float, float, float, float]
 Upsampling = Literal["bicubic", "bilinear", "nearest"]
 SIZE = 224  # pixels of either side that maps and boxes are compared on
 SUCCESS = 0.5  # cIoU
-_STEPS = 20  # of the success curve
+STEPS = 20  # of the success curve
 _ROUNDING = 1e-9  # of a fraction times the size: 3 / 224 * 224 is below 3 by less
 
 
@@ -136,7 +136,7 @@ def confidence(values: Float[Tensor, "s s"]) -> float:
 
 def success_curve(ious: Float[Tensor, " n"]) -> Float[Tensor, " 21"]:
     """Share of samples with at least the cIoU 0, 0.05, .. 1."""
-    thresholds = torch.arange(_STEPS + 1, dtype=torch.float64) / _STEPS
+    thresholds = torch.arange(STEPS + 1, dtype=torch.float64) / STEPS
     return (ious.double()[:, None] >= thresholds).double().mean(dim=0)
 
 
@@ -147,4 +147,4 @@ def area_under_success(ious: Float[Tensor, " n"]) -> float:
     '0.5250'
     """
     curve = success_curve(ious)
-    return float((curve.sum() - (curve[0] + curve[-1]) / 2) / _STEPS)
+    return float((curve.sum() - (curve[0] + curve[-1]) / 2) / STEPS)
