@@ -40,6 +40,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 }
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEMPLATES = Path(__file__).parents[1] / "examples" / "digits" / "templates.txt"
+Figures = dict[str, dict[str, float]]  # top-1 by task and number of templates
 # What is classified, and the space whose texts name the classes: the other one.
 TASKS = {"sounds": "digits-clip", "pictures": "digits-clap"}
 FILES = {"sounds": "sounds-test.h5", "pictures": "images-test.h5"}
@@ -56,26 +57,30 @@ def main() -> None:
     options = parser.parse_args()
     print(machine())
     templates = read_templates(options.templates)
+    done = _read(options.log)
     for epochs in options.epochs:
-        figures = {
-            name: [
-                _run(options.digits, templates, replace(PLAIN, epochs=epochs, seed=seed, **changed))
-                for seed in range(options.seeds)
-            ]
-            for name, changed in OBJECTIVES.items()
-        }
+        figures: dict[str, list[Figures]] = {name: [] for name in OBJECTIVES}
+        for seed in range(options.seeds):
+            for name, changed in OBJECTIVES.items():
+                key = f"{name}, {epochs} epochs, seed {seed}"
+                if key not in done:
+                    settings = replace(PLAIN, epochs=epochs, seed=seed, **changed)
+                    done[key] = _run(options.digits, templates, settings)
+                    with options.log.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps({key: done[key]}) + "\n")
+                figures[name].append(done[key])
         for task in TASKS:
-            _table(
-                f"{task}, {epochs} epochs",
-                {n: [one[task] for one in runs] for n, runs in figures.items()},
-            )
-        with options.log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"epochs": epochs, "figures": figures}) + "\n")
+            runs = {name: [one[task] for one in several] for name, several in figures.items()}
+            _table(f"{task}, {epochs} epochs", runs)
 
 
-def _run(
-    folder: Path, templates: Sequence[str], settings: TrainSettings
-) -> dict[str, dict[str, float]]:
+def _read(log: Path) -> dict[str, Figures]:
+    """Runs that were finished before: the benchmark can be stopped and continued."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    return {key: figures for line in lines for key, figures in json.loads(line).items()}
+
+
+def _run(folder: Path, templates: Sequence[str], settings: TrainSettings) -> Figures:
     """Top-1 of both tasks with the first templates, by how many they are."""
     with tempfile.TemporaryDirectory() as work:
         bridge = train(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -12,6 +13,7 @@ from bridge.projection import in_shared_space, is_projected
 from features.errors import UserError
 from features.memory import Memory
 from features.provenance import check_encoders, for_modality
+from features.space import Modality
 
 
 def comparable_rows(
@@ -41,8 +43,14 @@ def check_one_space(memories: Sequence[Memory], *, trust_encoder: bool = False) 
             )
         if maker is None and not is_projected(other):
             check_encoders(
-                (str(first.path), for_modality(first.header.encoder, other.modality)),
+                (str(first.path), _as_of(first, other.modality)),
                 (str(other.path), other.header.encoder),
                 remedy="extract both with one encoder",
                 trust=trust_encoder,
             )
+
+
+def _as_of(memory: Memory, modality: Modality) -> Mapping[str, Any]:
+    """The memory's encoder as a memory of another modality would describe it."""
+    known = memory.header.encoder
+    return for_modality(known, modality) if known else known
