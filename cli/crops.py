@@ -29,9 +29,9 @@ def crops(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Cut pictures into windows, to localise without local embeddings.
+    """Cut pictures into windows.
 
-    Embed the table regions.csv with `mcr extract --modality image`, and give both to
+    To localise with an encoder without local embeddings: embed the table regions.csv with `mcr extract --modality image`, and give both to
     `mcr eval localisation` as --crops and --regions.
     """
     from cli.evaluations.inputs import parse_grid

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bridge.evaluation.results import Result
 
 CUTOFFS = (1, 5, 10)
+MANY = 20_000  # items, whose intervals take seconds
 
 
 def retrieval(
@@ -57,6 +58,7 @@ def retrieval(
     """
     from bridge.evaluation.retrieval_result import directions, retrieval_result
     from cli.progress import BarProgress
+    from features.progress import SILENT
 
     made, folder = load_bridge(bridge, device), work_folder(bridge, query)
     named = pairs("--encoder", encoder, form="SPACE=SPEC")
@@ -73,7 +75,7 @@ def retrieval(
         resamples=resamples,
         seed=seed,
         trust_encoder=trust_encoder,
-        progress=BarProgress(),
+        progress=BarProgress() if len(left) + len(right) > MANY else SILENT,
     )
     path = write(result, out, folder)
     ends = directions(left, right)
