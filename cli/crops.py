@@ -31,8 +31,9 @@ def crops(
 ) -> None:
     """Cut pictures into windows.
 
-    To localise with an encoder without local embeddings: embed the table regions.csv with `mcr extract --modality image`, and give both to
-    `mcr eval localisation` as --crops and --regions.
+    To localise with an encoder that has no local embeddings: embed the table regions.csv with
+    `mcr extract --modality image`, and give both to `mcr eval localisation` as --crops and
+    --regions.
     """
     from cli.evaluations.inputs import parse_grid
     from cli.output import end_with_failures
