@@ -40,6 +40,7 @@ def test_music_solo(tmp_path):
         "4Oy5VmaacaI_0_1000/frame_013/00411.jpg", "4Oy5VmaacaI_0_1000/013", "cello"
     )  # fmt: skip
     assert cello.boxes == [(0.25, 0.0, 0.625, 0.25)]  # left, top, width, height in the file
+    assert cello.group == "4Oy5VmaacaI_0_1000"  # frames of one video are drawn together
     assert (nobody.boxes, nobody.label) == ([], None)
 
 
