@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from benchmarks.machine import machine
 from benchmarks.vggsound309 import FOLDS, SETTINGS, recalls
 from bridge.config import CLOSED_FORMS, TrainSettings, load_settings
-from bridge.protocols import evaluate_retrieval
+from bridge.evaluation.retrieval import evaluate_retrieval
 from bridge.training import train
 from features.encoders import load_encoder
 from features.memory import Memory

@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.machine import machine
 from benchmarks.methods import PUBLISHED, Task, _digits, _keypad
 from bridge.config import TrainSettings
-from bridge.protocols import evaluate_retrieval
+from bridge.evaluation.retrieval import evaluate_retrieval
 from bridge.training import train
 
 # Found on seeds 0 and 1 of the keypad numbers.

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bridge.artefact import Bridge, load
-    from bridge.comparison import compare_retrieval
     from bridge.config import TrainSettings, load_settings
+    from bridge.evaluation.comparison import compare_retrieval
+    from bridge.evaluation.retrieval import evaluate_retrieval
     from bridge.projection import project_memory
-    from bridge.protocols import evaluate_retrieval
     from bridge.search import Embedder, Query, embed_for_bridge, search_index, search_memory
     from bridge.training import train
     from bridge.tuning import tune
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "Bridge": "bridge.artefact",
     "load": "bridge.artefact",
-    "compare_retrieval": "bridge.comparison",
+    "compare_retrieval": "bridge.evaluation.comparison",
     "TrainSettings": "bridge.config",
     "load_settings": "bridge.config",
     "project_memory": "bridge.projection",
-    "evaluate_retrieval": "bridge.protocols",
+    "evaluate_retrieval": "bridge.evaluation.retrieval",
     "Embedder": "bridge.search",
     "Query": "bridge.search",
     "embed_for_bridge": "bridge.search",

@@ -17,10 +17,10 @@ from statistics import fmean, stdev
 from typing import Any
 
 from bridge.artefact import ABOUT_FILE, Bridge, MemoryRecord
-from bridge.comparison import MeanRetrieval
 from bridge.config import TrainSettings
-from bridge.metrics import CUTOFFS, Retrieval
-from bridge.protocols import CrossModalRetrieval, evaluate_retrieval, relevance_of
+from bridge.evaluation.comparison import MeanRetrieval
+from bridge.evaluation.retrieval import CrossModalRetrieval, evaluate_retrieval, relevance_of
+from bridge.metrics.retrieval import CUTOFFS, Retrieval
 from bridge.training import train
 from bridge.training_set import CheckedMemories, check_memories
 from bridge.variants import CHANGES, FULL, variants

@@ -16,10 +16,10 @@ import torch
 
 from bridge.artefact import Bridge, make_projector
 from bridge.config import TrainSettings
-from bridge.metrics import Retrieval
+from bridge.evaluation.retrieval import evaluate_retrieval
+from bridge.metrics.retrieval import Retrieval
 from bridge.pictures import Tile, contact_sheet, similarity_matrices
 from bridge.projection import in_shared_space, project_memory
-from bridge.protocols import evaluate_retrieval
 from bridge.search import Embedder, Query, embed_for_bridge, search_index
 from bridge.training import train
 from features.encoders import Encoder, load_encoder

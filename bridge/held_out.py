@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from bridge.metrics import paired_retrieval
+from bridge.metrics.retrieval import paired_retrieval
 from bridge.projector import AnyProjector
 from bridge.training_set import FrozenRows
 

@@ -1,4 +1,4 @@
-"""`mcr compare`: retrieval through several bridges side by side."""
+"""`mcr compare`: several bridges, or results of `mcr eval`, side by side."""
 
 from __future__ import annotations
 
@@ -8,26 +8,32 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import Device, GalleryMemory, Json, QueryMemory, TrustEncoder
+from cli.options import Device, Json, TrustEncoder
 from cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bridge.comparison import Comparison
-    from bridge.differences import Difference
+    from bridge.evaluation.compared import ComparedResults
+    from bridge.evaluation.comparison import Comparison
+    from bridge.evaluation.differences import Difference
 
 
 def compare(
     bridges: Annotated[
         list[Path],
         typer.Argument(
-            metavar="BRIDGE",
-            help="Bridges from `mcr train`, first the one that the others are compared with.",
+            metavar="BRIDGE_OR_RESULT",
+            help="Bridges from `mcr train`, or results (.json) of `mcr eval`, first the one that "
+            "the others are compared with.",
         ),
     ],
-    query: QueryMemory,
-    gallery: GalleryMemory,
+    query: Annotated[
+        Path | None, typer.Option("--query", "-q", help="Memory of queries, with bridges.")
+    ] = None,
+    gallery: Annotated[
+        Path | None, typer.Option("--gallery", "-g", help="Memory that is searched, with bridges.")
+    ] = None,
     resamples: Annotated[
         int, typer.Option(help="How often queries are drawn anew for intervals and p.")
     ] = 10_000,
@@ -36,16 +42,26 @@ def compare(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Measure retrieval through several bridges, side by side.
+    """Lay several bridges, or results of evaluations, side by side.
 
-    Prints R@1 and mAP of every bridge: the mean of both directions, and each. Then, for every
-    bridge after the first, how its means differ from the first's, with the 95 % interval and the
-    two-sided p of a paired bootstrap: all bridges answer the same drawn queries. Where 20 classes
-    or more are shared, whole classes are drawn, as queries of one class are alike. --json has all
-    that `mcr eval` measures, and the differences of each direction as well.
+    Measures retrieval through bridges, and prints R@1 and mAP of every one: the mean of both
+    directions, and each. Then, for every bridge after the first, how its means differ from the
+    first's, with the 95 % interval and the two-sided p of a paired bootstrap: all bridges answer
+    the same drawn queries. Where 20 classes or more are shared, whole classes are drawn, as queries
+    of one class are alike. --json has all that `mcr eval` measures, and the differences of each
+    direction as well.
+
+    Of results, prints all figures, and the same test of every figure, sample by sample.
     """
+    results = [path for path in bridges if path.suffix == ".json"]
+    if results:
+        _compare_results(bridges, results, (query, gallery), resamples, seed, json=json)
+        return
+    if query is None or gallery is None:
+        missing = "--query" if query is None else "--gallery"
+        raise typer.BadParameter("bridges are compared on memories: give it", param_hint=missing)
     from bridge.artefact import load
-    from bridge.comparison import compare_retrieval
+    from bridge.evaluation.comparison import compare_retrieval
     from cli.progress import BarProgress
     from features.memory import Memory
 
@@ -114,3 +130,62 @@ def _units(result: Comparison) -> str:
     if result.resampled == "queries":
         return f"{forward:,} and {backward:,} queries"
     return f"{forward:,} {result.resampled}"
+
+
+def _compare_results(
+    given: Sequence[Path],
+    results: Sequence[Path],
+    memories: tuple[Path | None, Path | None],
+    resamples: int,
+    seed: int,
+    *,
+    json: bool,
+) -> None:
+    from bridge.evaluation.compared import compare_results
+    from bridge.evaluation.results import read_result
+    from cli.progress import BarProgress
+    from features.errors import UserError
+
+    if len(results) < len(given):
+        raise UserError(
+            f"{results[0]} is a result and {next(p for p in given if p not in results)} is not: "
+            "compare bridges, or results of `mcr eval` (.json), not both"
+        )
+    if any(memories):
+        raise UserError(
+            "results were measured on memories already: leave --query and --gallery out"
+        )
+    found = compare_results(
+        [read_result(path) for path in results],
+        [str(path) for path in results],
+        resamples=resamples,
+        seed=seed,
+        progress=BarProgress(),
+    )
+    if json:
+        print_json(asdict(found))
+        return
+    _print_results(found)
+
+
+def _print_results(found: ComparedResults) -> None:
+    rows = [(part, name) for part, figures in found.figures[0].items() for name in figures]
+    print_table(
+        ["", found.protocol, *found.names],
+        [
+            [part, name, *(_cell(one.get(part, {}).get(name)) for one in found.figures)]
+            for part, name in rows
+        ],
+    )
+    for other, differences in zip(found.names[1:], found.differences, strict=True):
+        for part, figures in differences.items():
+            for name, difference in figures.items():
+                typer.echo(f"{other} - {found.names[0]}: {part}: {name} {_told(difference)}")
+    for name, values in found.differing.items():
+        note(f"measured with other {name}: {'; '.join(str(value)[:80] for value in values)}")
+    if found.resamples:
+        typer.echo(f"{found.resamples:,} resamples of the same samples")
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -12,10 +12,11 @@ import typer
 from cli.ablate import ablate
 from cli.boundary import guarded
 from cli.compare import compare
+from cli.crops import crops
 from cli.demo import demo
 from cli.doctor import doctor
 from cli.encoders import encoders
-from cli.eval import evaluate
+from cli.evaluations import evaluations
 from cli.export import export_memory
 from cli.extract import extract
 from cli.fit import fit
@@ -44,8 +45,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "project": project,
     "index": index,
     "query": query,
-    "eval": evaluate,
     "compare": compare,
+    "crops": crops,
     "ablate": ablate,
     "tune": tune,
     "info": info,
@@ -60,6 +61,7 @@ for name, command in COMMANDS.items():
     app.command(name)(
         guarded(command, continues=name in ("extract", "train", "tune", "ablate", "demo"))
     )
+app.add_typer(evaluations)
 
 
 def _show_version(wanted: bool) -> None:

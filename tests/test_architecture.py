@@ -26,10 +26,8 @@ MAY_IMPORT = {
 FORMULAS = sorted(
     [
         *(ROOT / "bridge" / "losses").glob("*.py"),
-        *(
-            ROOT / "bridge" / f"{name}.py"
-            for name in ("bootstrap", "closed_forms", "noise", "pseudo_pairs", "metrics")
-        ),
+        *(ROOT / "bridge" / "metrics").glob("*.py"),
+        *(ROOT / "bridge" / f"{name}.py" for name in ("closed_forms", "noise", "pseudo_pairs")),
     ]
 )
 FORMULAS_MAY_IMPORT = {
@@ -73,7 +71,10 @@ def test_formulas_know_nothing_but_tensors(path):
     pattern = r"^ *(?:from|import) ((?:bridge|features)\S*)"
     own = re.findall(pattern, path.read_text("utf-8"), re.MULTILINE)
     # Products are torch's, chosen by device, and so are passes over logits.
-    allowed = ("bridge.losses", "bridge.fused_powers", "features.products", "features.cores")
+    allowed = (
+        "bridge.losses", "bridge.metrics", "bridge.fused_powers", "features.products",
+        "features.cores",
+    )  # fmt: skip
     assert all(name.startswith(allowed) for name in own), own
 
 
@@ -124,11 +125,12 @@ def test_importing_a_package_does_not_load_torch(package):
 
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+PROTOCOLS = {f"eval {name}": one for name, one in COMMANDS["eval"].commands.items()}
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", {**COMMANDS, **PROTOCOLS})
 def test_every_command_and_every_option_is_documented(name):
-    command = COMMANDS[name]
+    command = {**COMMANDS, **PROTOCOLS}[name]
     assert (command.help or "").strip(), name
     for parameter in command.params:
         text = getattr(parameter, "help", None)
@@ -144,7 +146,7 @@ def test_the_list_of_commands_fits_a_terminal_of_80_columns():
 
 def test_the_same_option_means_the_same_everywhere():
     meanings: dict[str, set[str]] = {}
-    for command in COMMANDS.values():
+    for command in (*COMMANDS.values(), *PROTOCOLS.values()):
         for parameter in command.params:
             if "--device" in parameter.opts or "--json" in parameter.opts:
                 meanings.setdefault(parameter.opts[0], set()).add(parameter.help)
@@ -157,12 +159,16 @@ def test_the_same_option_means_the_same_everywhere():
 @pytest.mark.parametrize(
     "module",
     [
-        "bridge.bootstrap",
+        "bridge.metrics.bootstrap",
         "bridge.losses.cwcl",
         "bridge.losses.info_nce",
         "bridge.losses.intra",
         "bridge.losses.soft_targets",
-        "bridge.metrics",
+        "bridge.metrics.classification",
+        "bridge.metrics.maps",
+        "bridge.metrics.recognition",
+        "bridge.metrics.retrieval",
+        "bridge.metrics.spaces",
     ],
 )
 def test_the_examples_in_the_documentation_are_true(module):

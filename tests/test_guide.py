@@ -65,10 +65,15 @@ def commands(document: Path) -> list[str]:
 def options_of_commands() -> dict[str, set[str]]:
     """The flags of every command."""
     group: Any = typer.main.get_command(app)  # its class is click's or typer's own, by version
-    return {
-        name: {flag for one in command.params for flag in (*one.opts, *one.secondary_opts)}
-        for name, command in group.commands.items()
-    }
+    known = {name: _flags(command) for name, command in group.commands.items()}
+    protocols = {name: _flags(one) for name, one in group.commands["eval"].commands.items()}
+    # Without a protocol it is retrieval.
+    known |= {f"eval {name}": flags for name, flags in protocols.items()}
+    return {**known, "eval": protocols["retrieval"]}
+
+
+def _flags(command: Any) -> set[str]:
+    return {flag for one in command.params for flag in (*one.opts, *one.secondary_opts)}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
@@ -78,6 +83,8 @@ def test_options_in_documents_exist(document: Path):
     # Commands on lines of their own and in backquotes; the words after them are arguments.
     found = re.findall(r"(?:^ *|`)mcr +([a-z][a-z-]*)([^`\n]*)", text, flags=re.MULTILINE)
     for name, arguments in found:
+        first = f"{name} {arguments.split()[0]}" if arguments.split() else name
+        name = first if first in known else name
         assert name in known, name
         for flag in re.findall(r"(?<=\s)(--?[a-z][a-z-]*)", arguments):
             assert flag in known[name] | {"--help", "-h"}, f"mcr {name} {flag}"

@@ -14,7 +14,7 @@ from bridge import ablation, run
 from bridge.ablation import AblatedVariant, Ablation, Measured, ablate
 from bridge.artefact import load
 from bridge.config import TrainSettings
-from bridge.protocols import evaluate_retrieval
+from bridge.evaluation.retrieval import evaluate_retrieval
 from bridge.training import train
 from bridge.variants import CHANGES, variants
 from features.errors import UserError

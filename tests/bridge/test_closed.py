@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from bridge import closed_forms
 from bridge.artefact import Bridge, load
 from bridge.config import CLOSED_FORMS, TrainSettings
-from bridge.protocols import evaluate_retrieval
+from bridge.evaluation.retrieval import evaluate_retrieval
 from bridge.training import train
 from bridge.training_set import check_memories, load_rows
 from features.errors import UserError

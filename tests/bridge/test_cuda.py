@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bridge.artefact import load
-from bridge.protocols import evaluate_retrieval
+from bridge.evaluation.retrieval import evaluate_retrieval
 from bridge.pseudo_pairs import retrieve
 from bridge.search import search_memory
 from bridge.training import train

@@ -12,8 +12,8 @@ from torch.nn.functional import normalize
 from bridge import run
 from bridge.artefact import load
 from bridge.checkpoint import PARTS_FOLDER
+from bridge.evaluation.retrieval import evaluate_retrieval
 from bridge.mixture import MINIMUM_ITEMS, NEGLIGIBLE, candidates
-from bridge.protocols import evaluate_retrieval
 from bridge.training import WEIGHT, train
 from features.errors import UserError
 from features.progress import SILENT

@@ -11,8 +11,8 @@ import torch
 
 from bridge import run
 from bridge.artefact import load
-from bridge.metrics import paired_retrieval
-from bridge.protocols import evaluate_retrieval
+from bridge.evaluation.retrieval import evaluate_retrieval
+from bridge.metrics.retrieval import paired_retrieval
 from bridge.training import train
 from bridge.training_set import check_memories, load_rows
 from features.errors import UserError

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bridge.artefact import load
-from bridge.comparison import Comparison, compare_retrieval
+from bridge.evaluation.comparison import Comparison, compare_retrieval
 from features.memory import Memory
 from features.memory_write import save_memory
 from tests.cli.conftest import NUMBERS, SMALL, answer, done, mcr

@@ -67,7 +67,7 @@ def average_precision(
     Right items at ranks 1 and 3 give (1/1 + 2/3) / 2:
 
     >>> average_precision(torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([[True, False, True]]))
-    tensor([0.8333])
+    tensor([0.8333], dtype=torch.float64)
     """
     scores = scores.nan_to_num(nan=-torch.inf)
     wrong_first = relevant.to(torch.int8).argsort(dim=1, stable=True)
@@ -75,7 +75,7 @@ def average_precision(
     hits = relevant.gather(1, wrong_first.gather(1, by_score)).to(torch.float64)
     places = torch.arange(1, scores.shape[1] + 1, device=scores.device)
     precision = hits.cumsum(dim=1) / places
-    return ((precision * hits).sum(dim=1) / hits.sum(dim=1)).to(torch.float32)
+    return (precision * hits).sum(dim=1) / hits.sum(dim=1)
 
 
 def per_query(

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge import protocols
-from bridge.protocols import LabelsContradictIds, evaluate_retrieval, relevance_of
+from bridge.evaluation import retrieval as protocols
+from bridge.evaluation.retrieval import LabelsContradictIds, evaluate_retrieval, relevance_of
 from features.errors import UserError
 from features.memory_write import save_memory
 from tests.bridge.conftest import projected_memory, write_items

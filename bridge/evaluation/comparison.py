@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 
 from bridge.artefact import Bridge
-from bridge.bootstrap import MIN_RESAMPLES
-from bridge.differences import CrossModalDifference, differences, units_of
-from bridge.metrics import CUTOFFS, PerQuery, Retrieval, summary
+from bridge.evaluation.differences import CrossModalDifference, differences, units_of
+from bridge.evaluation.retrieval import relevance_of, search_both_ways
+from bridge.metrics.bootstrap import MIN_RESAMPLES
+from bridge.metrics.retrieval import CUTOFFS, PerQuery, Retrieval, summary
 from bridge.projection import check_memory, is_projected
-from bridge.protocols import relevance_of, search_both_ways
 from features.errors import UserError
 from features.memory import Memory
 from features.progress import SILENT, Progress
@@ -71,7 +71,7 @@ def compare_retrieval(
     """Evaluate each bridge as `evaluate_retrieval` does, and test its differences to the first.
 
     The test is a paired bootstrap: the same queries are drawn for all bridges, the gallery stays
-    (`bridge.bootstrap` has the sources). What is drawn, with replacement:
+    (`bridge.metrics.bootstrap` has the sources). What is drawn, with replacement:
 
     - `classes`, where items are right by label and FEW classes or more are shared: queries of one
       class find the same items hard, so a class is drawn with all its queries of both directions.

@@ -1,4 +1,4 @@
-"""Evaluation protocols: from a bridge and memories to figures."""
+"""Retrieval between two memories, paired or class-aware, in both directions."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bridge.artefact import Bridge
-from bridge.metrics import PerQuery, Retrieval, per_query, summary
+from bridge.metrics.retrieval import PerQuery, Retrieval, per_query, summary
 from bridge.projection import in_shared_space
 from features.errors import UserError
 from features.memory import Memory
 
+RELEVANCE = ("auto", "labels", "ids")
 SCORES_AT_A_TIME = 1 << 24  # sorting them takes about twenty times as many bytes
 
 
@@ -89,21 +90,37 @@ def search_both_ways(
     trust_encoder: bool = False,
 ) -> tuple[PerQuery, PerQuery]:
     """Figures of every item of `query`, searching `gallery`, and of the other way round."""
-    rows = [
+    left, right = (
         in_shared_space(bridge, memory, trust_encoder=trust_encoder) for memory in (query, gallery)
-    ]
+    )
+    return search_rows_both_ways(left, right, relevance)
+
+
+def search_rows_both_ways(
+    query: Float[Tensor, "q e"], gallery: Float[Tensor, "g e"], relevance: Relevance
+) -> tuple[PerQuery, PerQuery]:
+    """Figures of every row of `query`, searching `gallery`, and of the other way round."""
     return (
-        per_query(_blocks(rows[0], rows[1], relevance.query, relevance.gallery)),
-        per_query(_blocks(rows[1], rows[0], relevance.gallery, relevance.query)),
+        per_query(_blocks(query, gallery, relevance.query, relevance.gallery)),
+        per_query(_blocks(gallery, query, relevance.gallery, relevance.query)),
     )
 
 
-def relevance_of(query: Memory, gallery: Memory) -> Relevance:
-    """By labels where both memories have them, else by ids.
+def relevance_of(query: Memory, gallery: Memory, by: str = "auto") -> Relevance:
+    """By labels where both memories have them, else by ids; or by what `by` says.
 
-    Warns if labels contradict ids that are equal. Raises UserError if none is shared.
+    Warns if labels contradict ids that are equal. Raises UserError if none is shared, or labels
+    are wanted that are not there.
     """
-    if query.labels is not None and gallery.labels is not None:
+    if by not in RELEVANCE:
+        raise UserError(f"relevance is '{by}' but is one of {', '.join(RELEVANCE)}")
+    unlabelled = [str(one.path) for one in (query, gallery) if one.labels is None]
+    if by == "labels" and unlabelled:
+        raise UserError(
+            f"{' and '.join(unlabelled)} has no labels: extract with --label-column, or choose "
+            "--relevance ids"
+        )
+    if by != "ids" and query.labels is not None and gallery.labels is not None:
         kind, columns = "labels", (list(query.labels), list(gallery.labels))
     else:
         kind, columns = "ids", (list(query.ids), list(gallery.ids))

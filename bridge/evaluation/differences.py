@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bridge.bootstrap import p_value, percentile_interval, resampled_means
-from bridge.metrics import PerQuery
-from bridge.protocols import Relevance
+from bridge.evaluation.retrieval import Relevance
+from bridge.metrics.bootstrap import p_value, percentile_interval, resampled_means
+from bridge.metrics.retrieval import PerQuery
 from features.progress import Advance, Progress
 
 # With 5 to 30 clusters, tests find differences that are not there (Cameron, Gelbach & Miller,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from bridge import bootstrap
-from bridge.bootstrap import MIN_RESAMPLES, p_value, percentile_interval, resampled_means
+from bridge.metrics import bootstrap
+from bridge.metrics.bootstrap import MIN_RESAMPLES, p_value, percentile_interval, resampled_means
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -123,4 +123,29 @@ def test_intervals_of_whole_classes_cover_the_truth_and_those_of_their_queries_d
 
 def test_the_examples_in_the_documentation_are_true():
     result = doctest.testmod(bootstrap, extraglobs={"torch": torch})
-    assert (result.attempted, result.failed) == (3, 0)
+    assert (result.attempted, result.failed) == (5, 0)
+
+
+def test_samples_are_drawn_with_their_units_however_many_they_are(monkeypatch):
+    unit = torch.tensor([0, 1, 1, 2, 0])
+
+    def drawn() -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return torch.cat([*bootstrap.resampled_samples(unit, resamples=9, generator=generator)])
+
+    whole = drawn()
+    by_unit = torch.cat(
+        [*bootstrap.resampled_counts(3, resamples=9, generator=torch.Generator().manual_seed(0))]
+    )
+    assert torch.equal(whole, by_unit[:, unit])
+    assert by_unit.sum(dim=1).tolist() == [3] * 9
+    monkeypatch.setattr(bootstrap, "DRAWS_AT_A_TIME", 7)
+    assert torch.equal(drawn(), whole)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_weighted_median_is_that_of_the_repeated_values(seed):
+    rng = np.random.default_rng(seed)
+    values, counts = rng.integers(0, 6, 11).astype(float), rng.integers(0, 4, (5, 11))
+    told = bootstrap.weighted_median(torch.from_numpy(values), torch.from_numpy(counts).double())
+    assert told.tolist() == [np.median(np.repeat(values, times)) for times in counts]

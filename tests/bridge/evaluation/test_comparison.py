@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from bridge import comparison
 from bridge.artefact import Bridge, make_projector
-from bridge.comparison import compare_retrieval
-from bridge.differences import FEW, CrossModalDifference, Difference, FewResampled
+from bridge.evaluation import comparison
+from bridge.evaluation.comparison import compare_retrieval
+from bridge.evaluation.differences import FEW, CrossModalDifference, Difference, FewResampled
+from bridge.evaluation.retrieval import evaluate_retrieval
 from bridge.projection import project_memory
-from bridge.protocols import evaluate_retrieval
 from features.errors import UserError
 from features.memory import Memory
 from features.memory_write import save_memory

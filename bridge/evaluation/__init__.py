@@ -1,0 +1,1 @@
+"""Evaluations: from a bridge, memories and annotations to figures, one file for each protocol."""
