@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bridge.augment import noisy_rows
 from bridge.config import TrainSettings
-from bridge.objective import Contrast, cmcr_terms, cwcl_contrast, distil_terms
+from bridge.objective import Contrast, cmcr_terms, cwcl_contrast, distil_terms, project_batch
 from bridge.projector import Projector
 from bridge.requirements import term_weights
 from bridge.routing import KEPT, Posteriors, agreement, posteriors, smoothed
@@ -53,13 +53,16 @@ class PairedSteps:
         for rows in torch.randperm(self.items, generator=order).to(device).tensor_split(parts):
             yield {space: dict.fromkeys(roles, rows) for space, roles in self.data.rows.items()}
 
+    def augmented(self, drawn: Drawn, noise: torch.Generator) -> dict[str, dict[str, Tensor]]:
+        """The rows that were drawn, with noise."""
+        return _noisy(self.data.rows, drawn, self.settings, noise)
+
     def losses(
         self, drawn: Drawn, projectors: Mapping[str, Projector], noise: torch.Generator
     ) -> dict[str, Tensor]:
         """The terms of a step."""
         return cmcr_terms(
-            _noisy(self.data.rows, drawn, self.settings, noise),
-            projectors,
+            project_batch(self.augmented(drawn, noise), projectors),
             inter_hub_temperature=self.settings.inter_hub_temperature,
             inter_leaf_temperature=self.settings.inter_leaf_temperature,
             contrasts=self._contrasts(drawn) if self.settings.objective == "cwcl" else None,
