@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bridge.augment import noisy_rows
 from bridge.config import TrainSettings
@@ -17,11 +18,21 @@ from bridge.routing import KEPT, Posteriors, agreement, posteriors, smoothed
 from bridge.training_set import FrozenRows, TrainingSet
 from features.progress import Progress
 
+if TYPE_CHECKING:
+    from bridge.tcl import TclSteps
+
 Drawn = Mapping[str, Mapping[str, Tensor]]  # space -> role -> which rows
 
 
+class _Stateless:
+    """Steps that remember nothing of the steps before them."""
+
+    def begin(self, projectors: Mapping[str, nn.Module]) -> None:
+        """Called with the initial projectors; nothing else is trained or kept."""
+
+
 @dataclass(frozen=True)
-class PairedSteps:
+class PairedSteps(_Stateless):
     """C-MCR and CWCL: batches of items that are there in both spaces, with their pseudo pairs.
 
     bf16: compute InfoNCE's products in bfloat16.
@@ -88,7 +99,7 @@ class PairedSteps:
 
 
 @dataclass(frozen=True)
-class DistilSteps:
+class DistilSteps(_Stateless):
     """Routed distillation: batches of both leaf memories, and of hub items beside them.
 
     beliefs: by space, the posteriors of its leaf items over the hub items.
@@ -147,14 +158,19 @@ class DistilSteps:
 
 def steps_for(
     data: TrainingSet, settings: TrainSettings, progress: Progress, *, bf16: bool = False
-) -> PairedSteps | DistilSteps:
+) -> PairedSteps | DistilSteps | TclSteps:
     """What the settings' objective trains on.
 
     bf16: compute InfoNCE's products in bfloat16.
     """
     if settings.objective == "distil":
         return DistilSteps(data, settings, _beliefs(data.frozen, settings, progress), bf16)
-    return PairedSteps(data, settings, bf16)
+    paired = PairedSteps(data, settings, bf16)
+    if settings.objective == "tcl":
+        from bridge.tcl import TclSteps  # which builds on these
+
+        return TclSteps(paired, progress)
+    return paired
 
 
 def _beliefs(

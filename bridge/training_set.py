@@ -6,7 +6,7 @@ Axes: n training items; each space has its own dimension.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bridge.config import TrainSettings
+from bridge.items import ItemsOf, items_of
 from bridge.projector import Projector
 from bridge.pseudo_pairs import leaf_centred
 from bridge.requirements import check_requirements
@@ -56,13 +57,14 @@ class FrozenRows:
     """The memories' rows on the device.
 
     hub: by space, the same items in the same order. held_out: hub rows that training never sees,
-    alike. leaf: by space, where it has a leaf memory. modalities: by space and role.
+    alike. leaf: by space, where it has a leaf memory. modalities, items: by space and role.
     """
 
     hub: dict[str, Tensor]
     held_out: dict[str, Tensor]
     leaf: dict[str, Tensor]
     modalities: dict[str, dict[str, Modality]]
+    items: ItemsOf = field(default_factory=dict)
 
     def centre(self, projector: Projector, space: str, means: str) -> None:
         """Set the projector's offsets: `none`, the mean of the `hub`, or of each `modality`."""
@@ -217,11 +219,13 @@ def load_rows(
     }
     for space in leaf:
         modalities[space]["leaf"] = sources.leaf[space][0].modality
+    kept = order[held:].sort().values
     return FrozenRows(
-        hub={space: rows[order[held:].sort().values.to(device)] for space, rows in hub.items()},
+        hub={space: rows[kept.to(device)] for space, rows in hub.items()},
         held_out={space: rows[order[:held].to(device)] for space, rows in hub.items()},
         leaf=leaf,
         modalities=modalities,
+        items=items_of(sources.hub, sources.hub_rows, sources.leaf, kept.numpy()),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 
 from bridge.config import TrainSettings
+from bridge.tcl_settings import TclSettings
 from features.errors import UserError
 
 Device = Annotated[
@@ -50,6 +51,9 @@ EncoderOverrides = Annotated[
         help="Load the encoder of SPACE from SPEC instead of where the bridge found it.",
     ),
 ]
+
+
+_TCL = {setting.name for setting in fields(TclSettings)}
 
 
 def pairs(option: str, values: Sequence[str] | None, *, form: str = "NAME=VALUE") -> dict[str, str]:
@@ -100,7 +104,7 @@ def _setting_parameters() -> list[inspect.Parameter]:
                 ),
             ],
         )
-        for setting in fields(TrainSettings)
+        for setting in sorted(fields(TrainSettings), key=lambda one: one.name in _TCL)  # last
     ]
 
 
