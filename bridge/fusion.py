@@ -114,8 +114,8 @@ class Fusion(nn.Module):
         self.match = nn.Linear(width, 1, device="meta")
         if spec.words:
             size = len(Vocabulary(spec.words))
-            self.word = nn.Embedding(size, width, device="meta")
-            self.word_place = nn.Embedding(LONGEST, width, device="meta")
+            self.word = _table(size, width)
+            self.word_place = _table(LONGEST, width)
             self.guess = nn.Linear(width, size, device="meta")
         _initialise(self, generator)
 
@@ -150,12 +150,17 @@ class _SideInput(nn.Module):
         super().__init__()
         self.map = nn.Linear(side.dimension, width, device="meta")
         self.norm = nn.LayerNorm(width, device="meta")
-        self.place = nn.Embedding(1 + side.parts, width, device="meta")
+        self.place = _table(1 + side.parts, width)
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "n t width"]:
         place = torch.arange(tokens.rows.shape[1], device=tokens.rows.device)
         embedded: Tensor = self.norm(self.map(tokens.rows)) + self.place(place)
         return embedded
+
+
+def _table(count: int, width: int) -> nn.Embedding:
+    """An embedding without weights yet; on the meta device it would import sympy and triton."""
+    return nn.Embedding(count, width, _weight=torch.empty(count, width))
 
 
 def _initialise(module: nn.Module, generator: torch.Generator) -> None:
