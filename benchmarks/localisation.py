@@ -40,12 +40,25 @@ HEIGHT, WIDTH, CELL = 64, 128, 8  # pixels
 INK = 90  # grey level that noise does not reach
 STRIDE = 8  # pixels between windows
 GLOBAL = TrainSettings(dimension=128, hidden=256)
+SMALL_BATCH = 64  # items a step with their parts, of each memory
 CONFIGURATIONS = {
     "C-MCR": GLOBAL,
-    "C-MCR + LMI": replace(GLOBAL, objective="tcl", cma_weight=0.0, imc_weight=0.0, lmi_weight=1.0),
+    "C-MCR + LMI": replace(
+        GLOBAL,
+        objective="tcl",
+        cma_weight=0.0,
+        imc_weight=0.0,
+        lmi_weight=1.0,
+        local_batch=SMALL_BATCH,
+    ),
     "CMA + IMC": replace(GLOBAL, objective="tcl", inter_hub_weight=0.0, inter_leaf_weight=0.0),
     "CMA + IMC + LMI": replace(
-        GLOBAL, objective="tcl", inter_hub_weight=0.0, inter_leaf_weight=0.0, lmi_weight=1.0
+        GLOBAL,
+        objective="tcl",
+        inter_hub_weight=0.0,
+        inter_leaf_weight=0.0,
+        lmi_weight=1.0,
+        local_batch=SMALL_BATCH,
     ),
 }
 LIMITS = np.linspace(0, 1, 21)

@@ -30,8 +30,9 @@ from bridge.rerank import DEPTH, matcher_of, matches, sides_of, tokens_of
 from bridge.training import train
 
 ITM = TrainSettings(
-    dimension=128, hidden=256, objective="tcl", cma_weight=0.0, imc_weight=0.0, itm_weight=1.0
-)
+    dimension=128, hidden=256, objective="tcl", cma_weight=0.0, imc_weight=0.0, itm_weight=1.0,
+    local_batch=64,
+)  # fmt: skip
 CONFIGURATIONS = {"ITM": ITM, "ITM + MLM": replace(ITM, mlm_weight=1.0)}
 COLUMNS = ("bridge alone", "re-ranked", "by the match alone", "right among the first")
 
@@ -44,13 +45,15 @@ def main() -> None:
     parser.add_argument("--keypad", type=Path, required=True, help="output of `mcr demo`")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--epochs", type=int, default=36)
+    parser.add_argument("--tasks", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--depth", type=int, default=DEPTH)
     parser.add_argument("--only", nargs="+", choices=CONFIGURATIONS, default=list(CONFIGURATIONS))
     parser.add_argument("--json", type=Path, help="add the result to this file")
     options = parser.parse_args()
     print(f"{machine()}\n\n| | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
     with tempfile.TemporaryDirectory() as folder:
-        for task in parted_tasks(options.keypad):
+        every = parted_tasks(options.keypad)
+        for task in [every[number] for number in options.tasks]:
             for name in options.only:
                 settings = replace(CONFIGURATIONS[name], epochs=options.epochs)
                 figures = [

@@ -78,10 +78,7 @@ class Bridge:
         origin: str | None = None,
         matcher: Fusion | None = None,
     ) -> None:
-        """origin: where the projectors came from, if they were not trained here.
-
-        matcher: what says whether two items belong together, by their parts.
-        """
+        """origin: where projectors not trained here came from. matcher: for re-ranking."""
         self.name = name
         self.spaces = {space.name: space for space in spaces}
         self.projectors = {name: projector.eval() for name, projector in projectors.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -277,6 +277,12 @@ class TrainSettings(TclSettings):
         return min(wanted, items)
 
 
+def setting_fields() -> list[Field[Any]]:
+    """The settings, those of TCL last."""
+    last = {setting.name for setting in fields(TclSettings)}
+    return sorted(fields(TrainSettings), key=lambda setting: setting.name in last)
+
+
 def load_settings(
     path: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -306,7 +312,7 @@ def load_settings(
         if name not in known:
             raise UserError(
                 f"{path} has the setting '{name}', which does not exist: the settings are "
-                f"{', '.join(known)}"
+                f"{', '.join(setting.name for setting in setting_fields())}"
             )
         values[name] = _converted(name, value, known[name])
     values |= {name: value for name, value in (overrides or {}).items() if value is not None}

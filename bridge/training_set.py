@@ -214,18 +214,17 @@ def load_rows(
         for space, memories in sources.leaf.items()
         if memories
     }
-    modalities: dict[str, dict[str, Modality]] = {
-        memory.space: {"hub": memory.modality} for memory in sources.hub
-    }
-    for space in leaf:
-        modalities[space]["leaf"] = sources.leaf[space][0].modality
     kept = order[held:].sort().values
+    items = items_of(sources.hub, sources.hub_rows, sources.leaf, kept.numpy())
     return FrozenRows(
         hub={space: rows[kept.to(device)] for space, rows in hub.items()},
         held_out={space: rows[order[:held].to(device)] for space, rows in hub.items()},
         leaf=leaf,
-        modalities=modalities,
-        items=items_of(sources.hub, sources.hub_rows, sources.leaf, kept.numpy()),
+        modalities={
+            space: {role: one.modality for role, one in roles.items()}
+            for space, roles in items.items()
+        },
+        items=items,
     )
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from bridge.config import TrainSettings
-from bridge.tcl_settings import TclSettings
+from bridge.config import TrainSettings, setting_fields
 from features.errors import UserError
 
 Device = Annotated[
@@ -51,9 +49,6 @@ EncoderOverrides = Annotated[
         help="Load the encoder of SPACE from SPEC instead of where the bridge found it.",
     ),
 ]
-
-
-_TCL = {setting.name for setting in fields(TclSettings)}
 
 
 def pairs(option: str, values: Sequence[str] | None, *, form: str = "NAME=VALUE") -> dict[str, str]:
@@ -104,7 +99,7 @@ def _setting_parameters() -> list[inspect.Parameter]:
                 ),
             ],
         )
-        for setting in sorted(fields(TrainSettings), key=lambda one: one.name in _TCL)  # last
+        for setting in setting_fields()
     ]
 
 

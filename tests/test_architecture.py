@@ -157,9 +157,11 @@ def test_the_same_option_means_the_same_everywhere():
     "module",
     [
         "bridge.bootstrap",
+        "bridge.losses.contrast",
         "bridge.losses.cwcl",
         "bridge.losses.info_nce",
         "bridge.losses.intra",
+        "bridge.losses.matching",
         "bridge.losses.soft_targets",
         "bridge.metrics",
     ],
