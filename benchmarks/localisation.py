@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,25 +41,15 @@ HEIGHT, WIDTH, CELL = 64, 128, 8  # pixels
 INK = 90  # grey level that noise does not reach
 STRIDE = 8  # pixels between windows
 GLOBAL = TrainSettings(dimension=128, hidden=256)
-SMALL_BATCH = 64  # items a step with their parts, of each memory
+SMALL: dict[str, Any] = {"objective": "tcl", "local_batch": 64, "tcl_queue": 512}
+LMI: dict[str, Any] = {**SMALL, "cma_weight": 0.0, "imc_weight": 0.0}
 CONFIGURATIONS = {
     "C-MCR": GLOBAL,
-    "C-MCR + LMI": replace(
-        GLOBAL,
-        objective="tcl",
-        cma_weight=0.0,
-        imc_weight=0.0,
-        lmi_weight=1.0,
-        local_batch=SMALL_BATCH,
-    ),
-    "CMA + IMC": replace(GLOBAL, objective="tcl", inter_hub_weight=0.0, inter_leaf_weight=0.0),
+    "C-MCR + LMI": replace(GLOBAL, **LMI, lmi_weight=1.0),
+    "C-MCR + 10 LMI": replace(GLOBAL, **LMI, lmi_weight=10.0),
+    "CMA + IMC": replace(GLOBAL, **SMALL, inter_hub_weight=0.0, inter_leaf_weight=0.0),
     "CMA + IMC + LMI": replace(
-        GLOBAL,
-        objective="tcl",
-        inter_hub_weight=0.0,
-        inter_leaf_weight=0.0,
-        lmi_weight=1.0,
-        local_batch=SMALL_BATCH,
+        GLOBAL, **SMALL, inter_hub_weight=0.0, inter_leaf_weight=0.0, lmi_weight=1.0
     ),
 }
 LIMITS = np.linspace(0, 1, 21)

@@ -35,6 +35,7 @@ TCL: dict[str, Any] = {
     "objective": "tcl",
     "inter_hub_weight": 0.0,
     "inter_leaf_weight": 0.0,
+    "tcl_queue": 512,
 }
 CONFIGURATIONS: dict[str, TrainSettings] = {
     "InfoNCE, temperature 0.01 (published)": PUBLISHED,

@@ -192,4 +192,11 @@ def _partners(
         scores, rows = nearest(hub, leaf, CANDIDATES, unit=True)
         advance(len(hub))
     chances = F.softmax(scores / settings.retrieval_temperature, dim=1)
-    return _Partners(space, "leaf", frozen.items[space]["leaf"], leaf, rows, chances)
+    return _Partners(
+        space,
+        "leaf",
+        frozen.items[space]["leaf"],
+        leaf,
+        rows.to(hub.device),
+        chances.to(hub.device),
+    )

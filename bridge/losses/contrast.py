@@ -62,21 +62,23 @@ def momentum_contrast(
     '0.6931'
     """
     everything = torch.cat([keys.rows, keys.queue]).detach()
+    own_row, own_column = (keys.items[:, None] == keys.queue_items).nonzero(as_tuple=True)
+
+    def scores(rows: Tensor, part: slice) -> Tensor:
+        made = (rows[part] / temperature) @ everything.T
+        mine = (own_row >= part.start) & (own_row < part.stop)
+        made[own_row[mine] - part.start, len(keys.rows) + own_column[mine]] = _NOTHING
+        return made
 
     def costs(part: slice) -> Tensor:
-        rows = torch.arange(len(view), device=view.device)[part]
-        own = torch.zeros(len(rows), len(everything), dtype=torch.bool, device=view.device)
-        own[:, len(keys.rows) :] = keys.items[part, None] == keys.queue_items
-        logits = view[part] @ everything.T / temperature
-        known = logits.masked_fill(own, -torch.inf).log_softmax(dim=1)
-        hard = known[torch.arange(len(rows), device=view.device), rows]
-        if teacher is None or alpha == 0:
-            return -hard
-        with torch.no_grad():
-            alike = teacher[part] @ everything.T / temperature
-            soft = alike.masked_fill(own, -torch.inf).softmax(dim=1)
-        pulled = (soft * known.masked_fill(own, 0)).sum(dim=1)
-        return -(alpha * pulled + (1 - alpha) * hard)
+        logits = scores(view, part)
+        pull = logits.diagonal(part.start)
+        if teacher is not None and alpha > 0:
+            with torch.no_grad():
+                soft = scores(teacher, part).softmax(dim=1)
+            # Targets sum to 1, so that the normaliser counts once.
+            pull = alpha * torch.einsum("nk,nk->n", soft, logits) + (1 - alpha) * pull
+        return logits.logsumexp(dim=1) - pull
 
     return _in_blocks(costs, len(view), len(everything)).mean()
 
