@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import auc
 from torch import Tensor
 
+from benchmarks.kept import place, working_folder
 from benchmarks.machine import machine
 from benchmarks.parts import PartedTask, parted_tasks
 from bridge.artefact import Bridge
@@ -77,15 +77,18 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=300)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--only", nargs="+", choices=CONFIGURATIONS, default=list(CONFIGURATIONS))
+    parser.add_argument("--work", type=Path, help="keep the bridges here, to continue after a stop")
     parser.add_argument("--json", type=Path, help="add the result to this file")
     options = parser.parse_args()
     task = parted_tasks(options.keypad)[0]
     scenes = draw_scenes(options.pictures)
     print(f"{machine()}\n\n| | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
-    with tempfile.TemporaryDirectory() as folder:
+    with working_folder(options.work) as work:
         for name in options.only:
             figures = [
-                _measure(task, replace(CONFIGURATIONS[name], seed=seed), scenes, Path(folder))
+                _measure(
+                    task, replace(CONFIGURATIONS[name], seed=seed), scenes, place(work, name, seed)
+                )
                 for seed in options.seeds
             ]
             cells = [_cell(column) for column in zip(*figures, strict=True)]
@@ -153,10 +156,10 @@ def _cells(picture: NDArray[np.uint8], clip: MiniEncoder) -> Tensor:
 
 
 def _measure(
-    task: PartedTask, settings: TrainSettings, scenes: Scenes, work: Path
+    task: PartedTask, settings: TrainSettings, scenes: Scenes, out: Path
 ) -> tuple[float, float, float]:
     """Pointing, mean cIoU and AUC."""
-    made = train(task.hub, task.leaf, work / "bridge", settings, device="cpu", overwrite=True)
+    made = train(task.hub, task.leaf, out, settings, device="cpu", resume=True)
     maps = similarity_maps(made, scenes)
     found = [ciou(one, box) for one, box in zip(maps, scenes.boxes, strict=True)]
     shares = [np.mean(np.array(found) >= limit) for limit in LIMITS]

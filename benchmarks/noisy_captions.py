@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.kept import place, working_folder
 from benchmarks.machine import machine
 from benchmarks.methods import PUBLISHED, Task, _keypad
 from bridge.config import TrainSettings
@@ -57,18 +57,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 4, 5, 6])
     parser.add_argument("--only", nargs="+", choices=CONFIGURATIONS, metavar="CONFIGURATION")
     parser.add_argument("--tasks", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--work", type=Path, help="keep the bridges here, to continue after a stop")
     parser.add_argument("--json", type=Path, help="add the result to this file")
     options = parser.parse_args()
     print(machine())
-    with tempfile.TemporaryDirectory() as folder:
+    with working_folder(options.work) as work:
         for task in [list(_keypad(options.keypad))[number] for number in options.tasks]:
             columns = [f"{share:.0%} swapped: mAP | R@1" for share in options.shares]
             print(f"\n{task.name}\n\n| | {' | '.join(columns)} |\n|---|{'---|---|' * len(columns)}")
             for name in options.only or CONFIGURATIONS:
                 figures = {
-                    share: [
-                        _quality(task, name, seed, share, Path(folder)) for seed in options.seeds
-                    ]
+                    share: [_quality(task, name, seed, share, work) for seed in options.seeds]
                     for share in options.shares
                 }
                 cells = [
@@ -84,10 +83,11 @@ def main() -> None:
 def _quality(task: Task, name: str, seed: int, share: float, work: Path) -> tuple[float, float]:
     """Class mAP and R@1, the mean of both directions."""
     settings = replace(CONFIGURATIONS[name], seed=seed)
-    hub = (task.hub[0], swapped(task.hub[1], share, seed, work))
+    out = place(work, task.name, name, share, seed)
+    hub = (task.hub[0], swapped(task.hub[1], share, seed, out.with_name(f"{out.name}.h5")))
     made = train(
-        hub, task.leaf, work / "bridge", settings,
-        trust_encoder=True, device="cpu", overwrite=True,
+        hub, task.leaf, out, settings,
+        trust_encoder=True, device="cpu", resume=True,
     )  # fmt: skip
     found = evaluate_retrieval(made, task.query, task.gallery, trust_encoder=True)
     both = (found.forward, found.backward)
@@ -97,14 +97,14 @@ def _quality(task: Task, name: str, seed: int, share: float, work: Path) -> tupl
     )
 
 
-def swapped(memory: Memory, share: float, seed: int, work: Path) -> Memory:
+def swapped(memory: Memory, share: float, seed: int, out: Path) -> Memory:
     """The memory with a share of its rows under the ids of others of them."""
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(memory))[: round(share * len(memory))]
     rows = np.arange(len(memory))
     rows[chosen] = np.roll(chosen, 1)
     return save_memory(
-        work / "swapped.h5", memory.rows(rows), list(memory.ids),
+        out, memory.rows(rows), list(memory.ids),
         space=memory.space, modality=memory.modality, overwrite=True,
     )  # fmt: skip
 

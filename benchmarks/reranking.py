@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.kept import place, working_folder
 from benchmarks.machine import machine
 from benchmarks.parts import PartedTask, parted_tasks
 from bridge.config import TrainSettings
@@ -48,16 +48,22 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--depth", type=int, default=DEPTH)
     parser.add_argument("--only", nargs="+", choices=CONFIGURATIONS, default=list(CONFIGURATIONS))
+    parser.add_argument("--work", type=Path, help="keep the bridges here, to continue after a stop")
     parser.add_argument("--json", type=Path, help="add the result to this file")
     options = parser.parse_args()
     print(f"{machine()}\n\n| | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
-    with tempfile.TemporaryDirectory() as folder:
+    with working_folder(options.work) as work:
         every = parted_tasks(options.keypad)
         for task in [every[number] for number in options.tasks]:
             for name in options.only:
                 settings = replace(CONFIGURATIONS[name], epochs=options.epochs)
                 figures = [
-                    _measure(task, replace(settings, seed=seed), options.depth, Path(folder))
+                    _measure(
+                        task,
+                        replace(settings, seed=seed),
+                        options.depth,
+                        place(work, task.name, name, options.epochs, seed),
+                    )
                     for seed in options.seeds
                 ]
                 cells = [_cell(column) for column in zip(*figures, strict=True)]
@@ -69,10 +75,10 @@ def main() -> None:
 
 
 def _measure(
-    task: PartedTask, settings: TrainSettings, depth: int, work: Path
+    task: PartedTask, settings: TrainSettings, depth: int, out: Path
 ) -> tuple[float, float, float, float]:
     """R@1 alone, re-ranked, by the match alone, and the most that re-ranking could reach."""
-    made = train(task.hub, task.leaf, work / "bridge", settings, device="cpu", overwrite=True)
+    made = train(task.hub, task.leaf, out, settings, device="cpu", resume=True)
     matcher = matcher_of(made)
     _, other = sides_of(made, task.query.modality, task.gallery)
     cosines = in_shared_space(made, task.query) @ in_shared_space(made, task.gallery).T
