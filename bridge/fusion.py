@@ -36,7 +36,7 @@ class Side:
 class FusionSpec:
     """What to build before weights are loaded into it; it travels as JSON.
 
-    temperature: of cosines in the shared space, to add them to the logits of a match.
+    temperature: that cosines were trained at; over it, they add up with the logits of a match.
     words: the vocabulary, empty where no words are guessed.
     """
 

@@ -75,11 +75,15 @@ class Momentum(nn.Module):
         width: int,
         temperature: float,
         share: float,
+        trained_at: float | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """queues: their lengths, by space and role. share: what momentum weights keep of theirs."""
+        """queues: their lengths, by space and role. share: what momentum weights keep of theirs.
+
+        trained_at: the temperature that tells spaces apart, if it is not the learnt one.
+        """
         super().__init__()
-        self.share = share
+        self.share, self.trained_at = share, trained_at
         self.temperature = nn.Parameter(torch.tensor(temperature, dtype=dtype))
         self._place = {space: number for number, space in enumerate(projectors)}
         self.copies = nn.ModuleList(_copy(projector) for projector in projectors.values())
@@ -109,11 +113,11 @@ class Momentum(nn.Module):
         return groups
 
     def matcher(self) -> Fusion | None:
-        """The fusion encoder, with the temperature that was learnt beside it."""
+        """The fusion encoder, with the temperature that the projectors were trained at."""
         if self.fusion is None:
             return None
         learnt = float(self.temperature.detach().clamp(LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE))
-        self.fusion.spec = replace(self.fusion.spec, temperature=learnt)
+        self.fusion.spec = replace(self.fusion.spec, temperature=self.trained_at or learnt)
         return self.fusion
 
     def ramp(self, steps_per_epoch: int) -> float:

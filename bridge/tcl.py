@@ -73,9 +73,19 @@ class TclSteps:
             width=settings.dimension,
             temperature=settings.tcl_temperature,
             share=settings.tcl_momentum,
+            trained_at=self._trained_at(),
             dtype=some.dtype,
         ).to(some.device)
         return self.momentum
+
+    def _trained_at(self) -> float | None:
+        """InfoNCE's temperature, where it and not CMA aligns the spaces."""
+        settings, weights = self.settings, self.terms
+        if weights["cma"]:
+            return None
+        if weights.get("inter_leaf"):
+            return settings.inter_leaf_temperature
+        return settings.inter_hub_temperature if weights["inter_hub"] else None
 
     def draw(self, order: torch.Generator, parts: int) -> Iterator[Drawn]:
         """The rows of every step of an epoch."""
