@@ -75,16 +75,19 @@ class Momentum(nn.Module):
         width: int,
         temperature: float,
         share: float,
+        learn: bool = True,
         trained_at: float | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """queues: their lengths, by space and role. share: what momentum weights keep of theirs.
 
+        learn: whether the temperature is learnt.
         trained_at: the temperature that tells spaces apart, if it is not the learnt one.
         """
         super().__init__()
         self.share, self.trained_at = share, trained_at
-        self.temperature = nn.Parameter(torch.tensor(temperature, dtype=dtype))
+        start = torch.tensor(temperature, dtype=dtype)
+        self.temperature = nn.Parameter(start, requires_grad=learn)
         self._place = {space: number for number, space in enumerate(projectors)}
         self.copies = nn.ModuleList(_copy(projector) for projector in projectors.values())
         self._queue_of = {place: number for number, place in enumerate(queues)}
@@ -107,7 +110,9 @@ class Momentum(nn.Module):
 
     def groups(self) -> list[dict[str, Any]]:
         """What an optimiser trains of it; a temperature is no weight that should decay."""
-        groups: list[dict[str, Any]] = [{"params": [self.temperature], "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = []
+        if self.temperature.requires_grad:
+            groups.append({"params": [self.temperature], "weight_decay": 0.0})
         if self.fusion is not None:
             groups.append({"params": list(self.fusion.parameters())})
         return groups

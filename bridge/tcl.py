@@ -73,6 +73,7 @@ class TclSteps:
             width=settings.dimension,
             temperature=settings.tcl_temperature,
             share=settings.tcl_momentum,
+            learn=settings.tcl_learn_temperature,
             trained_at=self._trained_at(),
             dtype=some.dtype,
         ).to(some.device)

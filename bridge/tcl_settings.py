@@ -63,9 +63,12 @@ class TclSettings:
     )  # fmt: skip
     tcl_temperature: float = _setting(
         0.07,
-        "Temperature that TCL's contrastive terms begin with; it is learnt.",
+        "Temperature that TCL's contrastive terms begin with.",
         low=LOWEST_TEMPERATURE,
         high=HIGHEST_TEMPERATURE,
+    )
+    tcl_learn_temperature: bool = _setting(
+        True, "Learn that temperature, as published, or keep it; for wrong pairs, higher is better."
     )
     local_batch: int = _setting(128, "Items a step, of each memory, of terms on parts.", low=2)
     lmi_grid: int = _setting(

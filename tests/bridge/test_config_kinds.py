@@ -24,6 +24,7 @@ OTHER_VALUES = {
     "itm_weight": 1.0,
     "mlm_weight": 1.0,
     "tcl_momentum": 0.9,
+    "tcl_learn_temperature": False,
     "fusion_heads": 8,
 }
 

@@ -69,6 +69,14 @@ def test_every_term_is_logged_and_weighed(parted: World) -> None:
     assert lines[-1]["loss"] == pytest.approx(total, abs=1e-4)
 
 
+def test_a_temperature_can_be_kept(parted: World, tmp_path: Path) -> None:
+    settings = replace(EVERYTHING, tcl_learn_temperature=False, tcl_temperature=0.25, epochs=2)
+    made = train(parted.hub, parted.leaf, tmp_path / "out", settings, device="cpu")
+    assert [line["temperature"] for line in metrics_of(tmp_path / "out")] == [0.25, 0.25]
+    assert made.matcher is not None
+    assert made.matcher.spec.temperature == 0.25
+
+
 @pytest.mark.parametrize("patience", [None, 2])
 def test_going_on_after_interruptions_gives_the_same_bits(
     parted: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int | None
