@@ -28,6 +28,7 @@ from features.provenance import check_encoders
 from features.space import Modality
 
 MIN_ITEMS = 2
+Part = dict[str, dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -247,9 +248,6 @@ def build_training_set(
     if settings.pseudo_pairs in ("leaf", "all"):
         parts += [_leaf_centred(space, hub, leaf, settings, progress) for space in leaf]
     return TrainingSet(_concatenate(parts), frozen)
-
-
-Part = dict[str, dict[str, Tensor]]
 
 
 def _hub_centred(
