@@ -1,7 +1,7 @@
 """The bridge: one projector per space, and everything about how they came to be.
 
 A folder with `bridge.safetensors` (tensors `SPACE/NAME`), `bridge.json`, `metrics.jsonl`
-and a model card. Nothing is pickled.
+and a model card, and `matcher.safetensors` where a fusion encoder was trained. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from torch import Tensor
 from bridge.card import model_card
 from bridge.checkpoint import MIXTURE_FILE, PROGRESS_FILE
 from bridge.config import TrainSettings
+from bridge.fusion import Fusion
+from bridge.matcher import load_matcher, matcher_about, save_matcher
 from bridge.projector import AnyProjector, Projector, ProjectorSpec, Shape
 from features.device import resolve_device
 from features.errors import UserError
@@ -74,8 +76,9 @@ class Bridge:
         metrics: Mapping[str, float] | None = None,
         versions: Mapping[str, str] | None = None,
         origin: str | None = None,
+        matcher: Fusion | None = None,
     ) -> None:
-        """origin: where the projectors came from, if they were not trained here."""
+        """origin: where projectors not trained here came from. matcher: for re-ranking."""
         self.name = name
         self.spaces = {space.name: space for space in spaces}
         self.projectors = {name: projector.eval() for name, projector in projectors.items()}
@@ -84,6 +87,7 @@ class Bridge:
         self.metrics = dict(metrics or {})
         self.versions = dict(versions or {"torch": torch.__version__})
         self.origin = origin
+        self.matcher = None if matcher is None else matcher.eval()
 
     @property
     def dimension(self) -> int:
@@ -146,6 +150,8 @@ class Bridge:
         """Move the projectors to `device`, in place; returns the bridge."""
         for projector in self.projectors.values():
             projector.to(device)
+        if self.matcher is not None:
+            self.matcher.to(device)
         return self
 
     def save(self, folder: Path) -> None:
@@ -153,6 +159,7 @@ class Bridge:
         tensors = self._tensors()
         with replacing(folder / WEIGHTS_FILE) as temporary:
             save_file(tensors, temporary)
+        save_matcher(self.matcher, folder)
         with replacing(folder / CARD_FILE) as temporary:
             temporary.write_text(model_card(self), encoding="utf-8")
         with replacing(folder / ABOUT_FILE) as temporary:
@@ -174,6 +181,7 @@ class Bridge:
             "metrics": self.metrics,
             "versions": self.versions,
             "origin": self.origin,
+            "matcher": matcher_about(self.matcher),
         }
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -225,6 +233,7 @@ def load(folder: str | Path, *, device: str = "auto") -> Bridge:
         metrics=about.get("metrics"),
         versions=about.get("versions"),
         origin=about.get("origin"),
+        matcher=load_matcher(folder, about.get("matcher")),
     ).to(resolve_device(device))
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 _RECIPES = {
     "cmcr": "the C-MCR recipe (arXiv 2305.14381)",
     "cwcl": "the C-MCR recipe (arXiv 2305.14381) with CWCL's weights (arXiv 2309.14580)",
+    "tcl": "the C-MCR recipe (arXiv 2305.14381) with TCL's terms (arXiv 2202.10401)",
     "distil": "routed distillation: projectors that learn what hub routing answers",
     "mixture": "a mixture of methods, weighed on left-out hub items",
     "cca": "canonical correlation analysis of the hub items",

@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from bridge.setting import setting as _setting
+from bridge.tcl_settings import TclSettings
 from features.errors import UserError
 from features.files import require_file
 
@@ -24,7 +26,7 @@ else:
 PUBLISHED_BATCH = 10_240
 CLOSED_FORMS = ("procrustes", "ridge", "cca", "relative", "routing")
 METHODS = ("projectors", *CLOSED_FORMS, "mixture")
-OBJECTIVES = ("cmcr", "cwcl", "distil")
+OBJECTIVES = ("cmcr", "cwcl", "distil", "tcl")
 PSEUDO_PAIRS = ("hub", "leaf", "all", "each")
 RETRIEVAL = ("auto", "exact", "sparse", "approximate")
 STREAM = ("auto", "always", "never")
@@ -32,8 +34,8 @@ STARTS = ("random", "procrustes", "ridge", "cca")
 SHAPES = ("mlp2", "mlp1", "linear")
 CENTRING = ("auto", "none", "hub", "modality")
 CWCL_TERMS = ("hub", "leaf", "both")
-PSEUDO_PAIR_KINDS = "cmcr cwcl mixture"  # that train on pseudo pairs
-GRADIENT_KINDS = "cmcr cwcl distil mixture"
+PSEUDO_PAIR_KINDS = "cmcr cwcl tcl mixture"  # that train on pseudo pairs
+GRADIENT_KINDS = "cmcr cwcl distil tcl mixture"
 PRESETS: dict[str, dict[str, Any]] = {
     "published": {},
     "best": {"method": "mixture"},
@@ -41,12 +43,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 TRAIN_PRECISIONS = ("auto", "fp32", "bf16")
 
 
-def _setting(default: Any, text: str, **limits: Any) -> Any:
-    return field(default=default, metadata={"help": text, **limits})
-
-
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainSettings(TclSettings):
     """How two projectors come to be; the defaults are C-MCR's published recipe."""
 
     method: str = _setting(
@@ -58,7 +56,8 @@ class TrainSettings:
     objective: str = _setting(
         "cmcr",
         "What projectors are trained for: cmcr (published), cwcl (the same, its pairs weighted by "
-        "similarity in a frozen space) or distil (hub routing's answers as soft targets).",
+        "similarity in a frozen space), distil (hub routing's answers as soft targets) or tcl (the "
+        "same as cmcr, with TCL's terms beside it).",
         choices=OBJECTIVES,
     )
     projector: str = _setting(
@@ -226,6 +225,7 @@ class TrainSettings:
             _check(setting.name, getattr(self, setting.name), setting.metadata)
         self._check_owners()
         self._check_start()
+        self.check_fusion()
 
     @property
     def kind(self) -> str:
@@ -285,6 +285,12 @@ class TrainSettings:
         return min(wanted, items)
 
 
+def setting_fields() -> list[Field[Any]]:
+    """The settings, those of TCL last."""
+    last = {setting.name for setting in fields(TclSettings)}
+    return sorted(fields(TrainSettings), key=lambda setting: setting.name in last)
+
+
 def load_settings(
     path: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -314,7 +320,7 @@ def load_settings(
         if name not in known:
             raise UserError(
                 f"{path} has the setting '{name}', which does not exist: the settings are "
-                f"{', '.join(known)}"
+                f"{', '.join(setting.name for setting in setting_fields())}"
             )
         values[name] = _converted(name, value, known[name])
     values |= {name: value for name, value in (overrides or {}).items() if value is not None}
@@ -351,6 +357,7 @@ def _check(name: str, value: Any, limits: Mapping[str, Any]) -> None:
         raise UserError(f"the setting {name} is {value} but must be a finite number")
     wrong: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "low": ("at least", lambda bound: value < bound),
+        "high": ("at most", lambda bound: value > bound),
         "above": ("more than", lambda bound: value <= bound),
         "below": ("less than", lambda bound: value >= bound),
     }

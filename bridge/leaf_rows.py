@@ -50,8 +50,8 @@ def leaf_rows(
 def check_resident(settings: TrainSettings, leaf: Mapping[str, LeafRows]) -> None:
     """Raise UserError if the settings need leaf memories in RAM that are on the disk."""
     draws = "draws batches from its rows"
-    if settings.kind == "distil":
-        needs, remedy = f"the objective distil {draws}", "choose the objective cmcr"
+    if settings.kind in ("distil", "tcl"):
+        needs, remedy = f"the objective {settings.kind} {draws}", "choose the objective cmcr"
     elif settings.pseudo_pairs != "hub":
         needs, remedy = f"pseudo_pairs '{settings.pseudo_pairs}' {draws}", "set pseudo_pairs to hub"
     elif settings.retrieval == "sparse":

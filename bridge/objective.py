@@ -24,8 +24,7 @@ Batch = Mapping[str, Mapping[str, Float[Tensor, "n d"]]]  # space -> "hub" or "l
 
 
 def cmcr_terms(
-    batch: Batch,
-    projectors: Mapping[str, Projector],
+    projected: Batch,
     *,
     inter_hub_temperature: float,
     inter_leaf_temperature: float,
@@ -34,13 +33,13 @@ def cmcr_terms(
 ) -> dict[str, Float[Tensor, ""]]:
     """`inter_hub`, `inter_leaf` and `intra` of C-MCR, in nats and in distance.
 
+    projected: by `project_batch`.
     contrasts: by role (`hub`, `leaf`), what to use in place of InfoNCE.
     bf16: compute InfoNCE's products in bfloat16.
 
     A space without a leaf memory has no `leaf` rows; `inter_leaf` needs both spaces' and
     `intra` is averaged over the spaces that have one.
     """
-    projected = {space: _project(parts, projectors[space]) for space, parts in batch.items()}
     left, right = projected.values()
     plain = {role: partial(_info_nce, bf16=bf16) for role in ("hub", "leaf")}
     chosen: dict[str, Contrast] = {**plain, **(contrasts or {})}
@@ -85,8 +84,7 @@ def distil_terms(
     targets: of every left leaf item with every right one, at least zero.
     bf16: compute InfoNCE's products in bfloat16.
     """
-    projected = {space: _project(parts, projectors[space]) for space, parts in batch.items()}
-    left, right = projected.values()
+    left, right = project_batch(batch, projectors).values()
     return {
         "inter_hub": _info_nce(left["hub"], right["hub"], inter_hub_temperature, bf16=bf16),
         "distil": soft_cross_entropy(
@@ -108,11 +106,17 @@ def weighted_sum(
     ).sum()
 
 
-def _project(parts: Mapping[str, Tensor], projector: Projector) -> dict[str, Tensor]:
+def project_batch(
+    batch: Batch, projectors: Mapping[str, Projector]
+) -> dict[str, dict[str, Float[Tensor, "n e"]]]:
     """All of a space's rows in one pass, so that BatchNorm sees every modality together.
 
     Statistics of each modality alone would hide the gap in training and bring it back at
     inference, where one set of running statistics serves both.
     """
-    joined = projector(torch.cat(list(parts.values())))
-    return dict(zip(parts, joined.split([len(rows) for rows in parts.values()]), strict=True))
+    projected = {}
+    for space, parts in batch.items():
+        joined = projectors[space](torch.cat(list(parts.values())))
+        sizes = [len(rows) for rows in parts.values()]
+        projected[space] = dict(zip(parts, joined.split(sizes), strict=True))
+    return projected

@@ -20,6 +20,8 @@ def term_weights(settings: TrainSettings, with_leaf: Collection[str]) -> dict[st
         weights["inter_leaf"] = settings.inter_leaf_weight
     if with_leaf:
         weights["intra"] = settings.intra_weight
+    if settings.kind == "tcl":
+        weights |= settings.tcl_weights
     return weights
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from bridge.artefact import make_projector
 from bridge.checkpoint import optimizer_tensors, restore_optimizer, save_checkpoint
 from bridge.config import TrainSettings
+from bridge.fusion import Fusion
 from bridge.held_out import HELD_OUT_SCORE, held_out_scores
 from bridge.objective import weighted_sum
 from bridge.projector import Projector
@@ -50,6 +51,7 @@ class Run:
     best_epoch: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
     best_entry: dict[str, float] = field(default_factory=dict)
+    best_beside: dict[str, Tensor] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
     progress: Progress = SILENT
 
@@ -87,8 +89,10 @@ class Run:
             start_from_closed_form(self.projectors, self.data, self.settings)
         for projector in self.projectors.values():
             projector.bf16 = bf16
+        self.beside = self.steps_of.begin(self.projectors)
+        weights = [one for projector in self.projectors.values() for one in projector.parameters()]
         self.optimizer = torch.optim.AdamW(
-            [weight for projector in self.projectors.values() for weight in projector.parameters()],
+            [{"params": weights}, *(self.beside.groups() if self.beside else ())],
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
@@ -135,19 +139,29 @@ class Run:
         if self.best:
             for space, projector in self.projectors.items():
                 projector.load_state_dict(_part(self.best, space))
+            if self.beside is not None:
+                self.beside.load_state_dict(self.best_beside)
             self.last = self.best_entry
         self._set_train(False)
         for projector in self.projectors.values():
             projector.bf16 = False  # projection is always in float32, as after loading
 
+    @property
+    def matcher(self) -> Fusion | None:
+        """The fusion encoder, if one was trained."""
+        return None if self.beside is None else self.beside.matcher()
+
     def restore(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
         for space, projector in self.projectors.items():
             projector.load_state_dict(_part(tensors, f"now/{space}"))
+        if self.beside is not None:
+            self.beside.load_state_dict(_part(tensors, "beside"))
         restore_optimizer(self.optimizer, tensors)
         self.order.set_state(tensors["order"])
         self.noise.set_state(tensors["noise"])
         self.best = _part(tensors, "best")
+        self.best_beside = _part(tensors, "best beside")
         self.epoch, self.best_epoch = about["epoch"], about["best_epoch"]
         self.best_score = -math.inf if about["best_score"] is None else about["best_score"]
         self.last, self.best_entry = about["last"], about["best_entry"]
@@ -191,6 +205,7 @@ class Run:
         if self.settings.patience is not None and score is not None and score >= self.best_score:
             self.best_score, self.best_epoch, self.best_entry = score, self.epoch, entry
             self.best = self._state("")
+            self.best_beside = self._state_beside()
         if self.out is None:
             return
         line = {**entry, "epoch": self.epoch, "seconds": round(seconds, 3)}
@@ -207,6 +222,8 @@ class Run:
         tensors = {
             **self._state("now/"),
             **{f"best/{name}": tensor for name, tensor in self.best.items()},
+            **{f"beside/{name}": tensor for name, tensor in self._state_beside().items()},
+            **{f"best beside/{name}": tensor for name, tensor in self.best_beside.items()},
             **optimizer_tensors(self.optimizer),
             "order": self.order.get_state(),
             "noise": self.noise.get_state(),
@@ -228,6 +245,10 @@ class Run:
             for space, projector in self.projectors.items()
             for name, tensor in projector.state_dict().items()
         }
+
+    def _state_beside(self) -> dict[str, Tensor]:
+        kept = {} if self.beside is None else self.beside.state_dict()
+        return {name: tensor.detach().clone() for name, tensor in kept.items()}
 
     def _set_train(self, mode: bool) -> None:
         for projector in self.projectors.values():

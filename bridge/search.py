@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bridge.artefact import Bridge
+from bridge.fusion import Tokens
 from bridge.projection import check_memory, in_shared_space, is_projected
 from features.decode import SUFFIXES
-from features.encoders import Encoder, load_encoder
+from features.encoders import Encoder, LocalEncoder, load_encoder
 from features.errors import ItemError, UserError
 from features.index import Hit, Index, hit_table
 from features.memory import Memory
@@ -99,6 +100,25 @@ class Embedder:
         description: the encoder that the answer must come from. Raises UserError if it is not
         known or cannot be loaded, has other weights, or a query cannot be read.
         """
+        encoder, arrays = self._read(queries, space, description)
+        return encoder.encode(arrays, queries[0].modality).float()
+
+    def embed_local(self, query: Query, space: str, description: Mapping[str, Any]) -> Tokens:
+        """A query in `space`, with its parts. Raises UserError as `embed`, or if it has none."""
+        encoder, arrays = self._read([query], space, description)
+        parts = encoder.local_length(query.modality) if isinstance(encoder, LocalEncoder) else 0
+        if not isinstance(encoder, LocalEncoder) or not parts:
+            raise UserError(
+                f"the encoder {encoder.description.name} has no local embeddings of "
+                f"{query.modality}: leave --rerank out"
+            )
+        found = encoder.encode_local(arrays, query.modality)
+        return Tokens.of(found.pooled.float(), found.local.float(), found.mask)
+
+    def _read(
+        self, queries: Sequence[Query], space: str, description: Mapping[str, Any]
+    ) -> tuple[Encoder, list[NDArray[Any]]]:
+        """The encoder of `space`, and queries of one modality as it takes them."""
         encoder, modality = self._encoder(space, description), queries[0].modality
         make_input = encoder.input(modality)  # after it, the description is complete
         check_encoders(
@@ -113,7 +133,7 @@ class Embedder:
                 arrays.append(make_input(query.value))
             except ItemError as error:
                 raise UserError(f"the query {query.value}: {error}; give another") from error
-        return encoder.encode(arrays, modality).float()
+        return encoder, arrays
 
     def _encoder(self, space: str, description: Mapping[str, Any]) -> Encoder:
         if space not in self._loaded:

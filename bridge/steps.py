@@ -4,25 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bridge.augment import noisy_rows
 from bridge.config import TrainSettings
 from bridge.leaf_rows import loaded
-from bridge.objective import Contrast, cmcr_terms, cwcl_contrast, distil_terms
+from bridge.objective import Contrast, cmcr_terms, cwcl_contrast, distil_terms, project_batch
 from bridge.projector import Projector
 from bridge.requirements import term_weights
 from bridge.routing import KEPT, Posteriors, agreement, posteriors, smoothed
 from bridge.training_set import FrozenRows, TrainingSet
 from features.progress import Progress
 
+if TYPE_CHECKING:
+    from bridge.tcl import TclSteps
+
 Drawn = Mapping[str, Mapping[str, Tensor]]  # space -> role -> which rows
 
 
+class _Stateless:
+    """Steps that remember nothing of the steps before them."""
+
+    def begin(self, projectors: Mapping[str, nn.Module]) -> None:
+        """Called with the initial projectors; nothing else is trained or kept."""
+
+
 @dataclass(frozen=True)
-class PairedSteps:
+class PairedSteps(_Stateless):
     """C-MCR and CWCL: batches of items that are there in both spaces, with their pseudo pairs.
 
     bf16: compute InfoNCE's products in bfloat16.
@@ -54,13 +65,16 @@ class PairedSteps:
         for rows in torch.randperm(self.items, generator=order).to(device).tensor_split(parts):
             yield {space: dict.fromkeys(roles, rows) for space, roles in self.data.rows.items()}
 
+    def augmented(self, drawn: Drawn, noise: torch.Generator) -> dict[str, dict[str, Tensor]]:
+        """The rows that were drawn, with noise."""
+        return _noisy(self.data.rows, drawn, self.settings, noise)
+
     def losses(
         self, drawn: Drawn, projectors: Mapping[str, Projector], noise: torch.Generator
     ) -> dict[str, Tensor]:
         """The terms of a step."""
         return cmcr_terms(
-            _noisy(self.data.rows, drawn, self.settings, noise),
-            projectors,
+            project_batch(self.augmented(drawn, noise), projectors),
             inter_hub_temperature=self.settings.inter_hub_temperature,
             inter_leaf_temperature=self.settings.inter_leaf_temperature,
             contrasts=self._contrasts(drawn) if self.settings.objective == "cwcl" else None,
@@ -86,7 +100,7 @@ class PairedSteps:
 
 
 @dataclass(frozen=True)
-class DistilSteps:
+class DistilSteps(_Stateless):
     """Routed distillation: batches of both leaf memories, and of hub items beside them.
 
     beliefs: by space, the posteriors of its leaf items over the hub items.
@@ -145,14 +159,19 @@ class DistilSteps:
 
 def steps_for(
     data: TrainingSet, settings: TrainSettings, progress: Progress, *, bf16: bool = False
-) -> PairedSteps | DistilSteps:
+) -> PairedSteps | DistilSteps | TclSteps:
     """What the settings' objective trains on.
 
     bf16: compute InfoNCE's products in bfloat16.
     """
     if settings.objective == "distil":
         return DistilSteps(data, settings, _beliefs(data.frozen, settings, progress), bf16)
-    return PairedSteps(data, settings, bf16)
+    paired = PairedSteps(data, settings, bf16)
+    if settings.objective == "tcl":
+        from bridge.tcl import TclSteps  # which builds on these
+
+        return TclSteps(paired, progress)
+    return paired
 
 
 def _beliefs(

@@ -25,6 +25,7 @@ from bridge.checkpoint import (
 )
 from bridge.closed import solve
 from bridge.config import TrainSettings, load_settings
+from bridge.fusion import Fusion
 from bridge.held_out import held_out_scores
 from bridge.leaf_rows import check_resident
 from bridge.mixture import members, weigh
@@ -32,6 +33,7 @@ from bridge.projector import AnyProjector, Mixture
 from bridge.requirements import check_requirements
 from bridge.resemblance import check_resemblance
 from bridge.run import METRICS_FILE, Run
+from bridge.tcl_requirements import check_items
 from bridge.training_set import (
     CheckedMemories,
     FrozenRows,
@@ -84,6 +86,7 @@ def train(
     check_requirements(
         settings, sources.spaces, [name for name, has in sources.leaf.items() if has]
     )
+    check_items(settings, sources.hub, sources.leaf)
     records = _records(sources, paired=paired)
     if (out / ABOUT_FILE).exists() and not overwrite:
         return _finished(out, records, settings, resume=resume, device=device)
@@ -105,9 +108,9 @@ def train(
     check_resident(settings, frozen.leaf)
     check_resemblance(frozen, sources)
     if settings.has_parts:
-        projectors, metrics = _mixed(frozen, settings, out, plan, progress)
+        projectors, metrics, matcher = _mixed(frozen, settings, out, plan, progress)
     else:
-        projectors, metrics = _fitted(frozen, settings, out, plan, progress)
+        projectors, metrics, matcher = _fitted(frozen, settings, out, plan, progress)
     made = Bridge(
         out.resolve().name,
         [_bridged(memory, sources) for memory in sources.hub],
@@ -116,6 +119,7 @@ def train(
         memories=records,
         metrics=metrics,
         versions=_versions(),
+        matcher=matcher,
     )
     made.save(out)
     remove_checkpoint(out)
@@ -123,7 +127,7 @@ def train(
     return made
 
 
-Fitted = tuple[Mapping[str, AnyProjector], Mapping[str, float]]
+Fitted = tuple[Mapping[str, AnyProjector], Mapping[str, float], Fusion | None]
 
 
 def _fitted(
@@ -133,10 +137,13 @@ def _fitted(
     plan: dict[str, Any],
     progress: Progress,
 ) -> Fitted:
-    """Projectors by one method, and what was measured; continued from a checkpoint in `out`."""
+    """Projectors by one method, what was measured, and a fusion encoder where one was trained.
+
+    Continued from a checkpoint in `out`.
+    """
     if settings.method != "projectors":
         projectors = solve(frozen, settings)
-        return projectors, held_out_scores(projectors, frozen)
+        return projectors, held_out_scores(projectors, frozen), None
     device = next(iter(frozen.hub.values())).device
     found = load_checkpoint(out)
     data = build_training_set(frozen, settings, progress=progress)
@@ -144,7 +151,7 @@ def _fitted(
     if found is not None:
         run.restore(*found)
     run.fit(progress)
-    return run.projectors, run.last
+    return run.projectors, run.last, run.matcher
 
 
 def _mixed(
@@ -174,7 +181,7 @@ def _mixed(
         for space in frozen.hub
     }
     shares = {f"{WEIGHT}{name}": weight for name, weight in weights.items()}
-    return mixed, {**shares, **held_out_scores(mixed, frozen)}
+    return mixed, {**shares, **held_out_scores(mixed, frozen)}, None
 
 
 def _continues(out: Path, plan: dict[str, Any], *, overwrite: bool) -> bool:

@@ -6,7 +6,7 @@ Axes: n training items; each space has its own dimension.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bridge.config import TrainSettings
+from bridge.items import ItemsOf, items_of
 from bridge.leaf_rows import LeafRows, check_resident, leaf_rows, loaded, mean_of
 from bridge.origin import Origin
 from bridge.pair_tables import around_leaf, concatenated, hub_centred
@@ -57,14 +58,15 @@ class FrozenRows:
     """The memories' rows on the device.
 
     hub: by space, the same items in the same order. held_out: hub rows that training never sees,
-    alike. leaf: by space, if it has one; it may be on the disk. modalities: by space and role.
-    origin: the memories that they come from, if they do.
+    alike. leaf: by space, if it has one; it may be on the disk. modalities, items: by space and
+    role. origin: the memories that they come from, if they do.
     """
 
     hub: dict[str, Tensor]
     held_out: dict[str, Tensor]
     leaf: dict[str, LeafRows]
     modalities: dict[str, dict[str, Modality]]
+    items: ItemsOf = field(default_factory=dict)
     origin: Origin | None = None
 
     def centre(self, projector: Projector, space: str, means: str) -> None:
@@ -220,18 +222,18 @@ def load_rows(
     held = int(sources.items * holdout)
     held = held if held >= MIN_ITEMS and sources.items - held >= MIN_ITEMS else 0
     leaf = leaf_rows(sources.leaf, device, stream)
-    modalities: dict[str, dict[str, Modality]] = {
-        memory.space: {"hub": memory.modality} for memory in sources.hub
-    }
-    for space in leaf:
-        modalities[space]["leaf"] = sources.leaf[space][0].modality
     kept = order[held:].sort().values
     used = [rows[kept.numpy()] for rows in sources.hub_rows]
+    items = items_of(sources.hub, sources.hub_rows, sources.leaf, kept.numpy())
     return FrozenRows(
         hub={space: rows[kept.to(device)] for space, rows in hub.items()},
         held_out={space: rows[order[:held].to(device)] for space, rows in hub.items()},
         leaf=leaf,
-        modalities=modalities,
+        modalities={
+            space: {role: one.modality for role, one in roles.items()}
+            for space, roles in items.items()
+        },
+        items=items,
         origin=Origin.of(sources.hub, used, sources.leaf, keep=cache),
     )
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from bridge.config import TrainSettings
+from bridge.config import TrainSettings, setting_fields
 from features.errors import UserError
 
 Device = Annotated[
@@ -107,7 +106,7 @@ def _setting_parameters() -> list[inspect.Parameter]:
                 ),
             ],
         )
-        for setting in fields(TrainSettings)
+        for setting in setting_fields()
     ]
 
 

@@ -41,6 +41,21 @@ def query(
         str | None,
         typer.Option(help="Embed the query in this space. Unset: in all that know it, averaged."),
     ] = None,
+    rerank: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Order so many of the first hits again, by the fusion encoder of a bridge that "
+            "was trained with --itm-weight, say 16; a score is then a logit.",
+        ),
+    ] = None,
+    parts: Annotated[
+        Path | None,
+        typer.Option(
+            help="For --rerank, where --memory is not given or projected: the memory of the "
+            "gallery's items from `mcr extract --local`."
+        ),
+    ] = None,
     encoder: EncoderOverrides = None,
     trust_encoder: TrustEncoder = False,
     device: Device = "auto",
@@ -48,8 +63,8 @@ def query(
 ) -> None:
     """Find the items nearest to a sentence or a file.
 
-    Prints one hit a line, best first: cosine, id, class where known, and what was embedded
-    where the id does not say it, separated by tabs.
+    Prints one hit a line, best first: cosine (or the score of --rerank), id, class where known,
+    and what was embedded where the id does not say it, separated by tabs.
     """
     gc.disable()  # else the import of torch takes a fifth longer, and frees nothing
     from bridge.search import Embedder, Query
@@ -66,13 +81,39 @@ def query(
         overrides=pairs("--encoder", encoder, form="SPACE=SPEC"),
         trust_encoder=trust_encoder,
     )
-    hits = _search(parsed, embedder, bridge, index, memory, k, via)
+    if rerank is None and parts is not None:
+        raise UserError("--parts is for re-ranking: give --rerank as well, or leave it out")
+    hits = _search(parsed, embedder, bridge, index, memory, max(k, rerank or 0), via)
+    if rerank is not None:
+        hits = _reranked(parsed, hits, embedder, bridge, parts or memory)[:k]
     if json:
         print_json({"query": what, "modality": parsed.modality, "hits": [asdict(h) for h in hits]})
         return
     for hit in hits:
         item = "" if hit.item == hit.id else hit.item
         typer.echo(f"{hit.score:.4f}\t{hit.id}\t{hit.label or ''}\t{item}".rstrip())
+
+
+def _reranked(
+    query: Query,
+    hits: list[Hit],
+    embedder: Embedder,
+    bridge_folder: Path | None,
+    parts: Path | None,
+) -> list[Hit]:
+    from bridge.artefact import load
+    from bridge.rerank import rerank
+    from features.errors import UserError
+    from features.memory import Memory
+
+    if bridge_folder is None or parts is None:
+        missing = "--bridge" if bridge_folder is None else "--parts"
+        raise UserError(
+            "--rerank takes a bridge's fusion encoder and the parts of the gallery's items: give "
+            f"{missing}"
+        )
+    bridge = load(bridge_folder, device=embedder.device)
+    return rerank(query, hits, Memory(parts), bridge, embedder)
 
 
 def _search(

@@ -160,9 +160,11 @@ def test_the_same_option_means_the_same_everywhere():
     "module",
     [
         "bridge.metrics.bootstrap",
+        "bridge.losses.contrast",
         "bridge.losses.cwcl",
         "bridge.losses.info_nce",
         "bridge.losses.intra",
+        "bridge.losses.matching",
         "bridge.losses.soft_targets",
         "bridge.metrics.classification",
         "bridge.metrics.maps",

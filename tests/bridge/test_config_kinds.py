@@ -20,6 +20,12 @@ OTHER_VALUES = {
     "cwcl_symmetric": True,
     "batch": 40,
     "patience": 3,
+    "lmi_weight": 1.0,
+    "itm_weight": 1.0,
+    "mlm_weight": 1.0,
+    "tcl_momentum": 0.9,
+    "tcl_learn_temperature": False,
+    "fusion_heads": 8,
 }
 
 
@@ -58,26 +64,27 @@ def test_a_setting_of_another_kind_is_refused_with_the_names(name, chosen):
 @pytest.mark.parametrize(
     ("changed", "kinds"),
     [
-        ({"projector": "linear"}, "cmcr cwcl distil mixture"),
-        ({"hidden": 64}, "cmcr cwcl distil mixture"),
-        ({"dimension": 8}, "cmcr cwcl distil procrustes ridge cca mixture"),
-        ({"start": "cca"}, "cmcr cwcl distil mixture"),
-        ({"batch": 64}, "cmcr cwcl distil mixture"),
-        ({"patience": 2}, "cmcr cwcl distil mixture"),
-        ({"precision": "bf16"}, "cmcr cwcl distil mixture"),
-        ({"inter_hub_weight": 0.5}, "cmcr cwcl distil mixture"),
-        ({"inter_leaf_weight": 0.5}, "cmcr cwcl mixture"),
-        ({"retrieval_temperature": 0.1}, "cmcr cwcl mixture"),
-        ({"pseudo_pairs": "all"}, "cmcr cwcl mixture"),
+        ({"projector": "linear"}, "cmcr cwcl distil tcl mixture"),
+        ({"hidden": 64}, "cmcr cwcl distil tcl mixture"),
+        ({"dimension": 8}, "cmcr cwcl distil tcl procrustes ridge cca mixture"),
+        ({"start": "cca"}, "cmcr cwcl distil tcl mixture"),
+        ({"batch": 64}, "cmcr cwcl distil tcl mixture"),
+        ({"patience": 2}, "cmcr cwcl distil tcl mixture"),
+        ({"precision": "bf16"}, "cmcr cwcl distil tcl mixture"),
+        ({"inter_hub_weight": 0.5}, "cmcr cwcl distil tcl mixture"),
+        ({"inter_leaf_weight": 0.5}, "cmcr cwcl tcl mixture"),
+        ({"retrieval_temperature": 0.1}, "cmcr cwcl tcl mixture"),
+        ({"pseudo_pairs": "all"}, "cmcr cwcl tcl mixture"),
         ({"cwcl_terms": "hub"}, "cwcl"),
         ({"distil_batch": 64}, "distil"),
+        ({"cma_weight": 0.5, "itm_weight": 1.0, "fusion_width": 32}, "tcl"),
         ({"routing_temperature": 0.2}, "routing distil"),
         ({"anchors": 9}, "relative routing mixture"),
         ({"penalty": 2.0}, "ridge cca mixture"),
         ({"correlation_power": 1.0}, "cca"),
         (
             {"holdout": 0.1, "seed": 3, "centring": "hub"},
-            "cmcr cwcl distil procrustes ridge cca relative routing mixture",
+            "cmcr cwcl distil tcl procrustes ridge cca relative routing mixture",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
@@ -93,7 +100,7 @@ def test_the_kinds_that_have_a_setting(changed, kinds):
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "projectors"])
-@pytest.mark.parametrize("objective", ["cwcl", "distil"])
+@pytest.mark.parametrize("objective", ["cwcl", "distil", "tcl"])
 def test_an_objective_belongs_to_projectors(method, objective):
     with pytest.raises(UserError) as caught:
         TrainSettings(method=method, objective=objective)

@@ -188,8 +188,13 @@ def test_the_bridge_is_the_same_from_the_disk_and_from_memory(world, tmp_path, s
             "retrieval 'sparse' needs all of it at hand",
             "set retrieval to auto",
         ),
+        (
+            replace(SHORT, objective="tcl"),
+            "the objective tcl draws batches from its rows",
+            "choose the objective cmcr",
+        ),
     ],
-    ids=["leaf", "all", "each", "mixture", "distil", "sparse"],
+    ids=["leaf", "all", "each", "mixture", "distil", "sparse", "tcl"],
 )
 def test_what_needs_a_leaf_in_memory_is_refused_with_one_on_the_disk(
     world, tmp_path, settings, needs, remedy

@@ -7,7 +7,7 @@ import torch
 
 from bridge.losses.info_nce import info_nce
 from bridge.losses.intra import intra_distance
-from bridge.objective import cmcr_terms, weighted_sum
+from bridge.objective import cmcr_terms, project_batch, weighted_sum
 from bridge.projector import Projector
 from tests.bridge.conftest import unit_rows
 
@@ -45,7 +45,7 @@ def projected_together(batch, projectors):
 def test_the_terms_are_the_losses_of_the_projected_rows():
     batch, projectors = make_batch("left", "right"), make_projectors()
     (hub_left, leaf_left), (hub_right, leaf_right) = projected_together(batch, projectors).values()
-    terms = cmcr_terms(batch, projectors, **TEMPERATURES)
+    terms = cmcr_terms(project_batch(batch, projectors), **TEMPERATURES)
     assert list(terms) == ["inter_hub", "inter_leaf", "intra"]
     torch.testing.assert_close(terms["inter_hub"], info_nce(hub_left, hub_right, temperature=0.05))
     torch.testing.assert_close(
@@ -59,20 +59,20 @@ def test_the_terms_are_the_losses_of_the_projected_rows():
 def test_with_one_leaf_only_its_own_gap_is_closed(space):
     batch, projectors = make_batch(space), make_projectors()
     hub, leaf = projected_together(batch, projectors)[space]
-    terms = cmcr_terms(batch, projectors, **TEMPERATURES)
+    terms = cmcr_terms(project_batch(batch, projectors), **TEMPERATURES)
     assert list(terms) == ["inter_hub", "intra"]
     torch.testing.assert_close(terms["intra"], intra_distance(hub, leaf))
 
 
 def test_without_leaves_the_hub_is_all_there_is():
-    terms = cmcr_terms(make_batch(), make_projectors(), **TEMPERATURES)
+    terms = cmcr_terms(project_batch(make_batch(), make_projectors()), **TEMPERATURES)
     assert list(terms) == ["inter_hub"]
 
 
 def test_batch_norm_sees_hub_and_leaf_in_one_pass():
     batch, projectors = make_batch("left"), make_projectors()
     linear = deepcopy(projectors["left"].layers[0])
-    cmcr_terms(batch, projectors, **TEMPERATURES)
+    cmcr_terms(project_batch(batch, projectors), **TEMPERATURES)
     norm = projectors["left"].layers[1]
     everything = linear(torch.cat([batch["left"]["hub"], batch["left"]["leaf"]]))
     assert int(norm.num_batches_tracked) == 1

@@ -9,6 +9,7 @@ import pytest
 from features import extras
 from features.encoders import ENCODERS
 from features.encoders.catalogue import KNOWN, listed
+from features.memory import Memory
 from tests.cli.conftest import answer, done
 from tests.cli.refusals import extract, refused
 
@@ -89,9 +90,8 @@ def test_extract_names_all_encoders_when_one_is_mistyped(workshop, tmp_path):
     )
 
 
-def test_local_embeddings_of_an_encoder_without_are_refused(workshop, tmp_path):
-    arguments = extract(workshop, workshop.files / "images.csv", tmp_path, "--local")
-    assert refused(*arguments) == (
-        "the encoder sees has no local embeddings of image: leave --local out"
-    )
-    assert list(tmp_path.iterdir()) == []
+def test_parts_are_kept_beside_the_wholes(workshop, tmp_path):
+    done(*extract(workshop, workshop.files / "images.csv", tmp_path, "--local"))
+    (made,) = (Memory(path) for path in tmp_path.glob("*.h5"))
+    assert made.header.local_length == 8  # patches of 8 x 8 pixels
+    made.verify()

@@ -119,8 +119,8 @@ REFUSED = {
     ),
     "setting of gradients": (
         ("--method", "ridge", "--epochs", "2"),
-        "the setting epochs is 2 but belongs to cmcr and cwcl and distil and mixture, and this "
-        "bridge is made by ridge",
+        "the setting epochs is 2 but belongs to cmcr and cwcl and distil and tcl and mixture, and "
+        "this bridge is made by ridge",
     ),
     "unknown method": (("--method", "svd"), "the setting method is 'svd' but must be one of pro"),
     "unknown objective": (("--objective", "clip"), "objective is 'clip' but must be one of cmcr"),

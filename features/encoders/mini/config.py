@@ -37,3 +37,13 @@ class MiniConfig:
     def samples(self) -> int:
         """Length of the sound window in samples."""
         return round(self.seconds * self.sample_rate)
+
+    def tokens(self, modality: Modality) -> int:
+        """How many tokens an item of the modality is made of, at most."""
+        frames = 1 + self.samples // (round(0.032 * self.sample_rate) // 2)
+        return {
+            "text": self.words,
+            "image": (self.image_height // 8) * (self.image_width // 8),
+            "audio": (frames + 3) // 4,
+            "points": self.point_groups,
+        }[modality]

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from features.device import precision_name, resolve_device, resolve_precision
-from features.encoders import EncoderDescription
+from features.encoders import EncoderDescription, LocalEmbeddings
 from features.encoders.mini.config import MiniConfig
 from features.encoders.mini.inputs import MiniInput
 from features.encoders.mini.towers import Tower
@@ -82,6 +82,22 @@ class MiniEncoder:
         self.space.require(modality)
         inputs = torch.from_numpy(np.stack(batch)).to(self.device)
         return torch.nn.functional.normalize(self.towers[modality](inputs).float(), dim=-1)
+
+    def local_length(self, modality: Modality) -> int:
+        """Tokens of an item at most: words, patches of 8 x 8 pixels, frames, point groups."""
+        return self.config.tokens(modality)
+
+    @torch.inference_mode()
+    def encode_local(self, batch: Sequence[NDArray[Any]], modality: Modality) -> LocalEmbeddings:
+        """Embeddings of the items and of their tokens, through the same linear map."""
+        self.space.require(modality)
+        tower, inputs = self.towers[modality], torch.from_numpy(np.stack(batch)).to(self.device)
+        tokens, padding = tower.tokens(inputs)
+        there = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        mask = there if padding is None else ~padding
+        local = torch.nn.functional.normalize(tower.embed_tokens(tokens).float(), dim=-1)
+        pooled = torch.nn.functional.normalize(tower.pool(tokens, padding).float(), dim=-1)
+        return LocalEmbeddings(pooled, local * mask.unsqueeze(-1), mask)
 
 
 def load_file(

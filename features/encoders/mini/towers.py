@@ -45,14 +45,28 @@ class Tower(nn.Module):
 
     def forward(self, inputs: Tensor) -> Float[Tensor, "b d"]:
         """Unit-norm embeddings of a batch of arrays from `inputs.MiniInput`."""
+        tokens, padding = self.tokens(inputs)
+        return self.pool(tokens, padding)
+
+    def tokens(self, inputs: Tensor) -> Tokens:
+        """What the trunk makes of a batch of arrays."""
         tokens, padding = self.stem(inputs)
-        tokens = self.norm(self.trunk(tokens, src_key_padding_mask=padding))
+        return self.norm(self.trunk(tokens, src_key_padding_mask=padding)), padding
+
+    def pool(
+        self, tokens: Float[Tensor, "b t w"], padding: Bool[Tensor, "b t"] | None
+    ) -> Float[Tensor, "b d"]:
+        """Unit-norm embeddings of the mean tokens."""
         if padding is None:
             pooled = tokens.mean(dim=1)
         else:
             kept = (~padding).unsqueeze(-1).to(tokens.dtype)
             pooled = (tokens * kept).sum(dim=1) / kept.sum(dim=1)
         return F.normalize(self.head(pooled), dim=-1)
+
+    def embed_tokens(self, tokens: Float[Tensor, "b t w"]) -> Float[Tensor, "b t d"]:
+        """Unit-norm embeddings of each token by itself: their means make up the whole's."""
+        return F.normalize(self.head(tokens), dim=-1)
 
 
 class TextStem(nn.Module):
