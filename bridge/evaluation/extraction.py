@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bridge.artefact import Bridge
 from features.decode import SUFFIXES
-from features.encoders import load_encoder
+from features.encoders import LocalEncoder, load_encoder
 from features.errors import UserError
 from features.extract import Extraction, extract
 from features.progress import SILENT, Progress
@@ -70,6 +70,12 @@ def extraction_of(
             f"{space.name}: name it with --encoder {space.name}=SPEC, or give a memory"
         )
     encoder = load_encoder(spec, device=device, own_code=space.name in named)
+    if local and not (isinstance(encoder, LocalEncoder) and encoder.local_length(modality)):
+        raise UserError(
+            f"the encoder {encoder.description.name} of {space.name} has no local embeddings of "
+            f"{modality}, which say where things are: cut the pictures with `mcr crops` and give "
+            "--crops and --regions"
+        )
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", str(Path(location).absolute()).strip("/"))[-60:]
     out = folder / f"{stem}-{space.name}-{modality}{'-local' * local}.h5"
     return extract(source, encoder, modality, out, local=local, resume=True, progress=progress)
