@@ -10,7 +10,6 @@ from bridge.setting import setting
 from features.errors import UserError
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.001, 0.5  # that a learnt one is kept within
-LMI_VIEWS = ("own", "other")
 _setting = partial(setting, of="tcl")
 
 
@@ -39,12 +38,6 @@ class TclSettings:
     )
     lmi_weight: float = _setting(
         0.0, "Weight of contrast between items and their parts; needs `mcr extract --local`.", low=0
-    )
-    lmi_view: str = _setting(
-        "own",
-        "Whose parts LMI contrasts an item with: its own, as published, or those of its partner in "
-        "the other space.",
-        choices=LMI_VIEWS,
     )
     itm_weight: float = _setting(
         0.0,
