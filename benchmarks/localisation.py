@@ -51,7 +51,6 @@ LMI: dict[str, Any] = {
 }
 CONFIGURATIONS = {
     "C-MCR": GLOBAL,
-    "C-MCR + LMI, other view": replace(GLOBAL, **LMI, lmi_view="other"),
     "C-MCR + LMI": replace(GLOBAL, **LMI),
 }
 LIMITS = np.linspace(0, 1, 21)
