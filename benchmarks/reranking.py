@@ -43,7 +43,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--keypad", type=Path, required=True, help="output of `mcr demo`")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--epochs", type=int, default=36)
     parser.add_argument("--tasks", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--depth", type=int, default=DEPTH)

@@ -68,7 +68,7 @@ class TclSettings:
         high=HIGHEST_TEMPERATURE,
     )
     tcl_learn_temperature: bool = _setting(
-        True, "Learn that temperature, as published, or keep it; for wrong pairs, higher is better."
+        True, "Learn that temperature, as published, or keep it as it is."
     )
     local_batch: int = _setting(128, "Items a step, of each memory, of terms on parts.", low=2)
     lmi_grid: int = _setting(
