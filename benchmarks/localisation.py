@@ -51,7 +51,6 @@ LMI: dict[str, Any] = {
 }
 CONFIGURATIONS = {
     "C-MCR": GLOBAL,
-    "C-MCR + LMI, other view": replace(GLOBAL, **LMI, lmi_view="other"),
     "C-MCR + LMI": replace(GLOBAL, **LMI),
 }
 LIMITS = np.linspace(0, 1, 21)
@@ -77,7 +76,7 @@ def main() -> None:
     )
     parser.add_argument("--keypad", type=Path, required=True, help="output of `mcr demo`")
     parser.add_argument("--pictures", type=int, default=300)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--only", nargs="+", choices=CONFIGURATIONS, default=list(CONFIGURATIONS))
     parser.add_argument("--work", type=Path, help="keep the bridges here, to continue after a stop")
     parser.add_argument("--json", type=Path, help="add the result to this file")

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bridge.protocols import evaluate_retrieval
 
 from benchmarks.kept import place, working_folder
 from benchmarks.machine import machine
 from benchmarks.methods import PUBLISHED, Task, _keypad
 from bridge.config import TrainSettings
+from bridge.evaluation.retrieval import evaluate_retrieval
 from bridge.training import train
 from features.memory import Memory
 from features.memory_write import save_memory
@@ -51,11 +51,9 @@ def _info_nce(temperature: float) -> TrainSettings:
 
 CONFIGURATIONS: dict[str, TrainSettings] = {
     "InfoNCE, temperature 0.01 (published)": _info_nce(0.01),
-    "InfoNCE, temperature 0.07": _info_nce(0.07),
     "InfoNCE, temperature 0.15": _info_nce(0.15),
     "CMA, temperature learnt": replace(PUBLISHED, **LEARNT, imc_weight=0.0),
     "CMA, temperature 0.15": replace(PUBLISHED, **FIXED, imc_weight=0.0),
-    "CMA + IMC, temperature 0.15": replace(PUBLISHED, **FIXED),
 }
 
 

@@ -34,7 +34,7 @@ _AS_MASK, _AS_OTHER = 0.8, 0.1  # shares of the masked words, as BERT has them
 
 
 @dataclass(frozen=True)
-class Partners:
+class _Partners:
     """Items of one side for every hub item.
 
     chances: None where the side is the hub itself, whose rows are the hub items.
@@ -65,7 +65,7 @@ class FusionTerms:
     def __init__(self, frozen: FrozenRows, settings: TrainSettings, progress: Progress) -> None:
         self.settings = settings
         self.modalities = frozen.modalities
-        self.sides = [partners_of(frozen, space, settings, progress) for space in frozen.hub]
+        self.sides = [_partners(frozen, space, settings, progress) for space in frozen.hub]
         self.vocabulary = Vocabulary(())
         self.words: Tensor | None = None
         self.reader: int | None = None  # the side whose item is read; None: the hub item
@@ -183,18 +183,17 @@ class FusionTerms:
         return torch.where(masked, hidden, words), masked
 
 
-def partners_of(
+def _partners(
     frozen: FrozenRows, space: str, settings: TrainSettings, progress: Progress
-) -> Partners:
-    """Leaf items of a space, or its hub items where it has no leaf, for every hub item."""
+) -> _Partners:
     hub, leaf = frozen.hub[space], loaded(frozen.leaf).get(space)
     if leaf is None:
-        return Partners(space, "hub", frozen.items[space]["hub"], hub)
+        return _Partners(space, "hub", frozen.items[space]["hub"], hub)
     with progress.task(f"partners in {space}", len(hub)) as advance:
         scores, rows = nearest(hub, leaf, CANDIDATES, unit=True)
         advance(len(hub))
     chances = F.softmax(scores / settings.retrieval_temperature, dim=1)
-    return Partners(
+    return _Partners(
         space,
         "leaf",
         frozen.items[space]["leaf"],

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bridge.fusion_terms import FusionTerms, partners_of
+from bridge.fusion_terms import FusionTerms
 from bridge.leaf_rows import loaded
 from bridge.losses.contrast import Keys, cross_modal, intra_modal, local_information
 from bridge.momentum import Momentum, Place
@@ -39,11 +39,8 @@ class TclSteps:
             (space, role)
             for space, roles in frozen.items.items()
             for role, items in roles.items()
-            if need.lmi and items.length and self.settings.lmi_view == "own"
+            if need.lmi and items.length
         ]
-        across = frozen.hub if need.lmi and self.settings.lmi_view == "other" else ()
-        sides = [partners_of(frozen, space, self.settings, progress) for space in across]
-        self.partners = [side for side in sides if side.items.length]
         self.steps_per_epoch = 1
         self.momentum: Momentum | None = None
 
@@ -123,8 +120,6 @@ class TclSteps:
         terms |= self._contrasts(views, keys, alpha)
         if local:
             terms["lmi"] = self._lmi(views, local, projectors)
-        if self.partners:
-            terms["lmi"] = self._lmi_across(views, drawn, projectors, noise)
         if self.fusion_terms is not None:
             rows = next(iter(drawn.values()))["hub"][: settings.local_batch]
             terms |= self.fusion_terms.losses(rows, state, projectors, alpha, noise)
@@ -199,40 +194,17 @@ class TclSteps:
         local: Mapping[Place, Tensor],
         projectors: Mapping[str, Projector],
     ) -> Tensor:
-        """Items against their own parts."""
+        state, frozen = self.momentum, self.data.frozen
+        assert state is not None
         costs = []
         for (space, role), rows in local.items():
+            parts, mask = frozen.items[space][role].parts(rows, frozen.hub[space])
+            parts, mask = pooled_grid(parts, mask, self.settings.lmi_grid)
+            flat = projectors[space].centred(parts.flatten(0, 1), frozen.modalities[space][role])
+            known = state.settled(space, flat).view(*mask.shape, -1)
             view = views[space]["hub" if role == "hub" else _LMI][: len(rows)]
-            costs.append(self._local_cost(view, (space, role), rows, projectors))
+            costs.append(local_information(view, known, mask, temperature=state.temperature))
         return torch.stack(costs).mean()
-
-    def _lmi_across(
-        self,
-        views: Mapping[str, Mapping[str, Tensor]],
-        drawn: Drawn,
-        projectors: Mapping[str, Projector],
-        noise: torch.Generator,
-    ) -> Tensor:
-        """Items of one space against the parts of their partners in the other."""
-        costs = []
-        for side in self.partners:
-            other = next(space for space in views if space != side.space)
-            rows = side.draw(drawn[side.space]["hub"][: self.settings.local_batch], noise)
-            view = views[other].get("leaf", views[other]["hub"])[: len(rows)]
-            costs.append(self._local_cost(view, (side.space, side.role), rows, projectors))
-        return torch.stack(costs).mean()
-
-    def _local_cost(
-        self, view: Tensor, of: Place, rows: Tensor, projectors: Mapping[str, Projector]
-    ) -> Tensor:
-        """LMI of projected rows with the parts of as many items."""
-        state, frozen, (space, role) = self.momentum, self.data.frozen, of
-        assert state is not None
-        parts, mask = frozen.items[space][role].parts(rows, frozen.hub[space])
-        parts, mask = pooled_grid(parts, mask, self.settings.lmi_grid)
-        flat = projectors[space].centred(parts.flatten(0, 1), frozen.modalities[space][role])
-        known = state.settled(space, flat).view(*mask.shape, -1)
-        return local_information(view, known, mask, temperature=state.temperature)
 
 
 def pooled_grid(parts: Tensor, mask: Tensor, side: int) -> tuple[Tensor, Tensor]:

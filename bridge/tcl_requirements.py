@@ -27,9 +27,9 @@ def check_items(
         )
     items = [Items((memory,)) for memory in hub]
     leaves = {space: Items(tuple(memories)) for space, memories in leaf.items() if memories}
-    sides = [leaves.get(memory.space, own) for memory, own in zip(hub, items, strict=True)]
     if settings.need.lmi:
-        _check_lmi(sides if settings.lmi_view == "other" else [*items, *leaves.values()])
+        _check_lmi([*items, *leaves.values()])
+    sides = [leaves.get(memory.space, own) for memory, own in zip(hub, items, strict=True)]
     if settings.need.fusion:
         for side in sides:
             side.require_parts("itm_weight" if settings.need.itm else "mlm_weight")

@@ -10,7 +10,6 @@ from bridge.setting import setting
 from features.errors import UserError
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.001, 0.5  # that a learnt one is kept within
-LMI_VIEWS = ("own", "other")
 _setting = partial(setting, of="tcl")
 
 
@@ -39,12 +38,6 @@ class TclSettings:
     )
     lmi_weight: float = _setting(
         0.0, "Weight of contrast between items and their parts; needs `mcr extract --local`.", low=0
-    )
-    lmi_view: str = _setting(
-        "own",
-        "Whose parts LMI contrasts an item with: its own, as published, or those of its partner in "
-        "the other space.",
-        choices=LMI_VIEWS,
     )
     itm_weight: float = _setting(
         0.0,
@@ -75,7 +68,7 @@ class TclSettings:
         high=HIGHEST_TEMPERATURE,
     )
     tcl_learn_temperature: bool = _setting(
-        True, "Learn that temperature, as published, or keep it; for wrong pairs, higher is better."
+        True, "Learn that temperature, as published, or keep it as it is."
     )
     local_batch: int = _setting(128, "Items a step, of each memory, of terms on parts.", low=2)
     lmi_grid: int = _setting(

@@ -165,26 +165,6 @@ def test_lmi_is_of_the_parts_of_every_memory(frozen: FrozenRows) -> None:
     assert found["lmi"].item() == pytest.approx(sum(costs) / 4, abs=1e-9)
 
 
-def test_lmi_of_the_other_view_is_of_the_parts_of_partners(frozen: FrozenRows) -> None:
-    steps, maps = tcl_steps(frozen, replace(SETTINGS, lmi_view="other")), projectors()
-    steps.begin(maps)
-    (drawn,) = steps.draw(torch.Generator().manual_seed(0), 1)
-    found = steps.losses(drawn, maps, torch.Generator().manual_seed(3))  # type: ignore[arg-type]
-    noise = torch.Generator().manual_seed(3)
-    hub, costs = drawn["left"]["hub"][:5], []
-    for side, other in zip(steps.partners, ("right", "left"), strict=True):
-        parts, mask = side.items.parts(side.draw(hub, noise), side.wholes)
-        pseudo = steps.data.rows[other]["leaf"][hub].tolist()
-        view = naive_tcl.projected(pseudo, maps[other].weight.tolist())
-        copy = maps[side.space].weight.tolist()  # it has not moved yet
-        known = [
-            [naive_tcl.projected([part], copy)[0] if any(part) else part for part in item]
-            for item in parts.tolist()
-        ]
-        costs.append(naive_tcl.local_information(view, known, mask.tolist(), 0.2))
-    assert found["lmi"].item() == pytest.approx(sum(costs) / 2, abs=1e-9)
-
-
 def test_itm_asks_about_each_pair_and_two_wrong_ones(frozen: FrozenRows) -> None:
     settings = replace(SETTINGS, lmi_weight=0.0, itm_weight=1.0)
     steps, maps = tcl_steps(frozen, settings), projectors()

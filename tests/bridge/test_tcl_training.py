@@ -150,7 +150,6 @@ def _describe(file: Path, **changes: object) -> None:
 NO_PARTS = "has none: make it again with `mcr extract --local`, or set its weight to 0"
 REFUSED: list[tuple[dict[str, object], bool, str]] = [
     ({"lmi_weight": 1.0}, False, "no memory has the parts of its items .*text-left.h5.*--local`"),
-    ({"lmi_weight": 1.0, "lmi_view": "other"}, False, "no memory has the parts .*audio.h5, "),
     ({"itm_weight": 1.0}, False, f"itm_weight needs the parts of items and .*audio.h5 {NO_PARTS}"),
     ({"mlm_weight": 1.0}, False, f"mlm_weight needs the parts of items and .*audio.h5 {NO_PARTS}"),
     ({"itm_weight": 1.0, "pseudo_pairs": "all"}, True, "itm_weight is set but pseudo_pairs is 'al"),
