@@ -103,10 +103,12 @@ def retrieve_approximate(
         answer, outside[part], error[part] = _answer(block, keys, values, rows, tail, temperature)
         for output, made in zip(outputs, answer, strict=True):
             output[part] = made
-        halves.asked(len(block))
+        halves.asked(int((error[part] <= TOLERANCE).sum()))
     wrong = (error > TOLERANCE).nonzero().squeeze(1)
     if len(wrong):
-        exact = retrieve(queries[wrong], keys, values, temperature=temperature)
+        exact = retrieve(
+            queries[wrong], keys, values, temperature=temperature, advance=halves.asked
+        )
         for output, made in zip(outputs, exact, strict=True):
             output[wrong] = made
         error[wrong] = 0

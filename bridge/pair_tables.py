@@ -44,7 +44,8 @@ def around_leaf(
     """A leaf memory's items, their hub items in both spaces, and the other leaf memory's items."""
     hub, leaf = frozen.hub, loaded(frozen.leaf)
     other = next(name for name in hub if name != space)
-    with progress.task(f"pseudo pairs around {space}'s leaf", len(leaf[space])) as advance:
+    total = len(leaf[space]) * (2 if other in leaf else 1)
+    with progress.task(f"pseudo pairs around {space}'s leaf", total) as advance:
         own_hub, other_hub, other_leaf = leaf_centred(
             leaf[space],
             hub[space],

@@ -58,6 +58,8 @@ CODE = (
     "features.streamed_rows",
 )
 
+_MAKERS = ("faiss-cpu", "faiss-gpu", "numba", "llvmlite", "triton")  # whose sums are ours
+
 Tensors = tuple[Tensor, ...]
 
 
@@ -118,7 +120,9 @@ class _Remembering:
         self.calls += 1
         if len(queries) * len(keys) < LEAST_SCORES:
             return self.by(queries, keys, values, temperature=temperature, advance=advance)
-        key = self._key(temperature, queries.device)
+        # Rows on the disk are retrieved in another way than those at hand.
+        held = [isinstance(table, Tensor) for table in (keys, *values)]
+        key = self._key(temperature, queries.device, held)
         memory = self.origin.leaf[self.space][0]
         name = f"{memory.fingerprint[:16]}-{digest(key.encode())}.safetensors"
         path = pairs_folder(memory.path) / name
@@ -130,7 +134,7 @@ class _Remembering:
         _keep(path, key, made)
         return made
 
-    def _key(self, temperature: float, device: torch.device) -> str:
+    def _key(self, temperature: float, device: torch.device, held: Sequence[bool]) -> str:
         """All that the pairs depend on, as JSON."""
         # Pairs around hub items are made in one space, those around leaf items in both.
         origin = self.origin
@@ -144,6 +148,7 @@ class _Remembering:
             "leaf": {one: [memory.fingerprint for memory in origin.leaf[one]] for one in spaces},
             "retrieval": [self.settings.retrieval, *self.indices],
             "temperature": temperature,
+            "held": held,
             "code": _code(),
             "machine": _machine(device),
         }
@@ -161,7 +166,8 @@ def _machine(device: torch.device) -> dict[str, object]:
     """What makes sums come in another order, and so end in other bits."""
     about: dict[str, object] = {
         "torch": torch.__version__,
-        "faiss": _version("faiss-cpu"),
+        "versions": [_version(name) for name in _MAKERS],
+        "kernels": os.environ.get("MCR_TRITON", ""),
         "products": torch.get_float32_matmul_precision(),
     }
     if device.type == "cuda":

@@ -20,6 +20,8 @@ from torch.nn import functional as F
 from features.cores import on_every_core
 from features.products import product
 
+_SHARE, _MOST_SHARE = 256, 2048  # queries of a core
+
 
 class Rows(Protocol):
     """Embeddings of a memory: a tensor, or a file that is read block by block."""
@@ -58,17 +60,25 @@ def retrieve(
     values = values or (keys,)
     outputs = tuple(queries.new_zeros(len(queries), value.shape[1]) for value in values)
     held = all(isinstance(table, Tensor) for table in (keys, *values))
-    on_cores = held and queries.device.type == "cpu"  # each of which has queries of its own
     share = -(-len(queries) // torch.get_num_threads())
-    query_block = query_block or (max(1, min(2048, share)) if on_cores else 1024)
+    # Each core has queries of its own, if there are many: every part passes the whole memory.
+    on_cores = held and queries.device.type == "cpu" and share >= _SHARE
+    query_block = query_block or (min(_MOST_SHARE, share) if on_cores else 1024)
     key_block = key_block or (1024 if on_cores else 4096)
     together = query_block if held else max(1, len(queries))
 
-    def answer(start: int) -> None:
+    def tell(go_on: Callable[[], None]) -> Callable[[int], None]:
+        def told(done: int) -> None:
+            go_on()
+            advance(done)
+
+        return told
+
+    def answer(start: int, go_on: Callable[[], None]) -> None:
         part = slice(start, start + together)
         sums = [output[part] for output in outputs]
         _retrieve_part(
-            queries[part], keys, values, sums, temperature, query_block, key_block, advance
+            queries[part], keys, values, sums, temperature, query_block, key_block, tell(go_on)
         )
 
     parts = range(0, len(queries), together)
@@ -76,7 +86,7 @@ def retrieve(
         on_every_core(answer, parts)
     else:
         for start in parts:
-            answer(start)
+            answer(start, lambda: None)
     return outputs
 
 
@@ -166,9 +176,11 @@ def leaf_centred(
     `hub` and `other_hub` hold the same items in both spaces. Each leaf item retrieves hub
     items in its own space; the same weights give its hub embedding in the other space; and
     that retrieves from the other leaf memory. Returns (k, d), (k, e) and (k, e) or None.
-    by: `retrieve`, or what stands in for it.
+    by: `retrieve`, or what stands in for it. advance: called with the number of leaf items that
+    are done; of the two retrievals, both count.
     """
     own, other = by(leaf, hub, (hub, other_hub), temperature=temperature, advance=advance)
     if other_leaf is None:
         return own, other, None
-    return own, other, by(other, other_leaf, (other_leaf,), temperature=temperature)[0]
+    (last,) = by(other, other_leaf, (other_leaf,), temperature=temperature, advance=advance)
+    return own, other, last

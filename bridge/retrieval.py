@@ -24,8 +24,8 @@ Indices = Sequence[tuple[Rows, "Index"]]
 _MANY, _ASKED = 32_768, 1024  # items and queries from which on others are faster than exact
 
 
-class ApproximateRetrieval(UserWarning):
-    """Tells how good an approximate retrieval was; it is raised where one was asked for."""
+class RetrievalNote(UserWarning):
+    """Tells how good a retrieval was that did not take all items."""
 
 
 def retriever(method: str, indices: Indices = ()) -> Retriever:
@@ -48,7 +48,7 @@ def retriever(method: str, indices: Indices = ()) -> Retriever:
             near = retrieve_approximate(
                 queries, keys, values, temperature=temperature, index=index, advance=advance
             )
-            warnings.warn(near.told(), ApproximateRetrieval, stacklevel=2)
+            warnings.warn(near.told(), RetrievalNote, stacklevel=2)
             return near.values
         many = len(keys) >= _MANY and len(queries) >= _ASKED
         if method == "sparse" or (method == "auto" and many):
@@ -61,6 +61,7 @@ def retriever(method: str, indices: Indices = ()) -> Retriever:
                 found = retrieve_sparse(
                     queries, tables[0], tuple(tables[1:]), temperature=temperature, advance=advance
                 )
+                warnings.warn(found.told(), RetrievalNote, stacklevel=2)
                 return found.values
             if method == "sparse":
                 raise _not_sparse(queries)
@@ -83,7 +84,7 @@ def _not_sparse(queries: Tensor) -> UserError:
 def index_beside(memory: Memory) -> Index | None:
     """The index NAME.faiss beside the memory NAME.h5, or None if there is none of this memory.
 
-    Warns with ApproximateRetrieval where there is one that cannot be used.
+    Warns with RetrievalNote where there is one that cannot be used.
     """
     path = memory.path.with_suffix(".faiss")
     if not path.exists():
@@ -99,7 +100,7 @@ def index_beside(memory: Memory) -> Index | None:
         reason = str(error)
     warnings.warn(
         f"{path} is not used for retrieval, another index is built: {reason}",
-        ApproximateRetrieval,
+        RetrievalNote,
         stacklevel=2,
     )
     return None

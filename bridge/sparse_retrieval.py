@@ -44,6 +44,7 @@ _CAUTION = 0.35  # of the allowed error, as a sample's estimate of it scatters
 _MOST_OUTSIDE = 0.2  # of the softmax, that the models of the tail are trusted with
 _ROUGH = 0.001  # by which sampled scores may be off
 _AT_ONCE = 256  # queries
+_MANY, _TRIED = 1024, 64  # queries of which some are tried first, and how many
 _SCORES = 1 << 23  # sampled scores held at once: larger tables go back to the system each time
 _TINY = 1e-30
 
@@ -58,6 +59,14 @@ class Retrieved(NamedTuple):
     values: tuple[Tensor, ...]
     outside: Float[Tensor, " n"]
     exact: int
+
+    def told(self) -> str:
+        """How good it is, in a line."""
+        return (
+            f"sparse retrieval: about {float(self.outside.mean()):.1%} of the softmax is outside "
+            f"of the nearest items (at most {float(self.outside.max()):.1%}) and comes from a "
+            f"model; all items answered {self.exact:,} of {len(self.outside):,} queries"
+        )
 
 
 def retrieve_sparse(
@@ -75,22 +84,30 @@ def retrieve_sparse(
     are weighed one by one, about. advance: called with the number of queries that are done. The
     cosine error is below 1e-3 where the models of the tail hold; `exact` queries where they do not.
     """
-    queries, keys = queries.float().contiguous(), keys.float()
-    values = tuple(keys if value is keys else value for value in values) or (keys,)
+    wide = keys.float()
+    values = tuple(wide if value is keys else value.float() for value in values) or (wide,)
+    queries, keys = queries.float().contiguous(), wide
     if not len(queries):
         none = tuple(queries.new_empty(0, value.shape[1]) for value in values)
         return Retrieved(none, queries.new_empty(0), 0)
     memory = _Memory(keys, values, temperature)
+    if len(queries) >= _MANY:
+        some = queries[spread(len(queries), len(queries) // _TRIED)]
+        _, beyond, failed = memory.retrieve(some, kept)
+        if 2 * len(failed) > len(some):  # such as where the temperature is high
+            exactly = retrieve(queries, keys, values, temperature=temperature, advance=advance)
+            outside = queries.new_full((len(queries),), float(beyond.median()))
+            return Retrieved(exactly, outside, len(queries))
     found, share, wrong = memory.retrieve(queries, kept, advance)
     more = _MORE * kept
     if len(wrong) and more < len(keys) // _MORE:
-        better, beyond, still = memory.retrieve(queries[wrong], more)
+        better, beyond, still = memory.retrieve(queries[wrong], more, advance)
         share[wrong] = beyond
         for output, rows in zip(found, better, strict=True):
             output[wrong] = rows
         wrong = wrong[still]
     if len(wrong):
-        exactly = retrieve(queries[wrong], keys, values, temperature=temperature)
+        exactly = retrieve(queries[wrong], keys, values, temperature=temperature, advance=advance)
         for output, rows in zip(found, exactly, strict=True):
             output[wrong] = rows
     return Retrieved(found, share, len(wrong))
@@ -134,14 +151,16 @@ class _Memory:
         """Values, the share outside of the kept, and for which queries the values are wrong."""
         outputs = tuple(queries.new_empty(len(queries), one.rows.shape[1]) for one in self.values)
         share = queries.new_empty(len(queries))
-        block = min(_AT_ONCE, max(64, _SCORES // len(self.sampled_keys)))
+        share_of_core = -(-len(queries) // torch.get_num_threads())
+        block = min(_AT_ONCE, max(64, min(share_of_core, _SCORES // len(self.sampled_keys))))
 
-        def answer(start: int) -> Tensor:
+        def answer(start: int, go_on: Callable[[], None]) -> Tensor:
+            go_on()
             part = slice(start, start + block)
             found, share[part], failed = self._answer(queries[part], kept)
             for output, rows in zip(outputs, found, strict=True):
                 output[part] = rows
-            advance(len(queries[part]))
+            advance(len(queries[part]) - len(failed))
             return start + failed
 
         wrong = on_every_core(answer, range(0, len(queries), block))

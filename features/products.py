@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_WORTH = 2**20  # results; smaller products take no time
+_WORTH = 2**18  # results; smaller products take no time
 
 
 def product(rows: Float[Tensor, "n d"], others: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:

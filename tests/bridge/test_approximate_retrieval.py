@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bridge import approximate_retrieval
 from bridge.approximate_retrieval import TOLERANCE, retrieve_approximate
-from bridge.retrieval import ApproximateRetrieval, index_beside
+from bridge.retrieval import RetrievalNote, index_beside
 from bridge.training_set import build_training_set, check_memories, load_rows
 from features.index_build import build_index
 from features.memory import Memory
@@ -164,7 +164,7 @@ def test_an_index_that_does_not_fit_is_told_and_left(tmp_path, harm):
     else:
         memory.path.unlink()
         memory = leaf_memory(tmp_path, classes(ITEMS)[1::4])
-    with pytest.warns(ApproximateRetrieval, match="is not used for retrieval, another index is"):
+    with pytest.warns(RetrievalNote, match="is not used for retrieval, another index is"):
         assert index_beside(memory) is None
 
 
@@ -180,7 +180,7 @@ def rows_of(world: World, leaf: list[Memory], **changes: Any) -> dict[str, dict[
 def test_training_sets_are_the_same_to_the_tolerance_and_it_is_told(world, monkeypatch, kind):
     monkeypatch.setattr(approximate_retrieval, "SAMPLED", 32)
     exact = rows_of(world, world.leaf, pseudo_pairs=kind, retrieval="exact")
-    with pytest.warns(ApproximateRetrieval, match=r"recall@10 1\.000, about .* of the softmax"):
+    with pytest.warns(RetrievalNote, match=r"recall@10 1\.000, about .* of the softmax"):
         near = rows_of(world, world.leaf, pseudo_pairs=kind, retrieval="approximate")
     for space, roles in exact.items():
         for role, rows in roles.items():
@@ -199,8 +199,8 @@ def test_an_index_of_one_of_several_memories_is_not_taken_for_all(world, tmp_pat
         for start in (0, 32)
     ]  # fmt: skip
     build_index(parts[0], tmp_path / "0.faiss")
-    with pytest.warns(ApproximateRetrieval, match="by IndexFlat"):
+    with pytest.warns(RetrievalNote, match="by IndexFlat"):
         joined = rows_of(world, parts, retrieval="approximate")
-    with pytest.warns(ApproximateRetrieval, match="by IndexFlat"):
+    with pytest.warns(RetrievalNote, match="by IndexFlat"):
         whole = rows_of(world, [world.leaf[0]], retrieval="approximate")
     torch.testing.assert_close(joined["left"]["leaf"], whole["left"]["leaf"])

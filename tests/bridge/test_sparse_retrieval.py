@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from bridge import neighbours
+from bridge import neighbours, sparse_retrieval
 from bridge.neighbours import find_neighbours, spread
+from bridge.pseudo_pairs import retrieve
 from bridge.sparse_retrieval import retrieve_sparse
 from features import rough
 from features.rough import Levels
@@ -192,3 +193,46 @@ def test_queries_of_any_layout_and_type_are_answered_alike():
         assert torch.equal(found, right)
     none = retrieve_sparse(queries[:0], keys, temperature=0.01)
     assert none.values[0].shape == (0, D)
+
+
+@pytest.mark.parametrize(("temperature", "copies"), [(0.01, 1), (0.05, 1), (0.3, 1), (0.3, 70)])
+def test_progress_adds_up_to_all_queries(temperature, copies):
+    keys = scattered(ITEMS)
+    queries, told = asked(keys).repeat(copies, 1), []
+    retrieve_sparse(queries, keys, temperature=temperature, advance=told.append)
+    assert sum(told) == len(queries)
+
+
+def test_where_most_queries_of_a_sample_fail_all_are_answered_by_all_items(monkeypatch):
+    keys = scattered(ITEMS)
+    queries = asked(keys).repeat(60, 1)
+    looked = []
+    true = sparse_retrieval._Memory.retrieve
+    monkeypatch.setattr(
+        sparse_retrieval._Memory,
+        "retrieve",
+        lambda self, some, *rest: looked.append(len(some)) or true(self, some, *rest),
+    )
+    found = retrieve_sparse(queries, keys, temperature=10.0)
+    assert found.exact == len(queries)
+    assert sum(looked) < 150
+    assert error(found.values[0], queries, keys, 10.0) < 1e-6
+
+
+def test_it_runs_where_gradients_are_off():
+    keys = scattered(ITEMS)
+    queries = asked(keys).repeat(40, 1)
+    right = retrieve_sparse(queries, keys, temperature=0.01).values[0]
+    for mode in (torch.inference_mode, torch.no_grad):
+        with mode():
+            found = retrieve_sparse(queries, keys, temperature=0.01)
+            exact = retrieve(queries, keys, temperature=0.01)[0]
+        assert torch.equal(found.values[0], right)
+        assert error(exact, queries, keys, 0.01) < 1e-6
+
+
+def test_it_tells_how_good_it_is():
+    keys = scattered(ITEMS)
+    found = retrieve_sparse(asked(keys), keys, temperature=0.01)
+    assert "of the softmax is outside of the nearest items" in found.told()
+    assert f"answered {found.exact} of {len(found.outside)} queries" in found.told()
