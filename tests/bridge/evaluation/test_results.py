@@ -187,6 +187,8 @@ def test_results_that_make_no_pairs_are_refused(case):
             '{"format": "mcr-bridge evaluation", "version": 9}',
             "has format 9, this program reads up",
         ),
+        ('{"format": "mcr-bridge evaluation"}', r"is damaged \('version'\)"),
+        ('{"format": "mcr-bridge evaluation", "version": "1"}', "is damaged .*evaluate again"),
         ('{"format": "mcr-bridge evaluation", "version": 1}', r"is damaged \('samples'\)"),
     ],
 )
