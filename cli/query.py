@@ -45,8 +45,9 @@ def query(
         int | None,
         typer.Option(
             min=1,
-            help="Order so many of the first hits again, by the fusion encoder of a bridge that "
-            "was trained with --itm-weight, say 16; a score is then a logit.",
+            help="Order so many of the first hits again, at least those of -k, by the fusion "
+            "encoder of a bridge that was trained with --itm-weight, say 16; a score is then a "
+            "logit.",
         ),
     ] = None,
     parts: Annotated[
@@ -83,7 +84,12 @@ def query(
     )
     if rerank is None and parts is not None:
         raise UserError("--parts is for re-ranking: give --rerank as well, or leave it out")
-    hits = _search(parsed, embedder, bridge, index, memory, max(k, rerank or 0), via)
+    if rerank is not None and k > rerank:
+        raise UserError(
+            f"--rerank {rerank} scores {rerank} hits but {k} are to be printed, with scores of two "
+            f"kinds: give -k {rerank} or less, or --rerank {k}"
+        )
+    hits = _search(parsed, embedder, bridge, index, memory, rerank or k, via)
     if rerank is not None:
         hits = _reranked(parsed, hits, embedder, bridge, parts or memory)[:k]
     if json:

@@ -15,7 +15,7 @@ from bridge.evaluation.localisation import QueryRows, iou_of, no_samples
 from bridge.evaluation.picture_maps import PictureMaps
 from bridge.evaluation.results import Result, Samples, measured
 from bridge.metrics.maps import confidence, truth_map
-from features.datasets.annotations import Annotations, Box
+from features.datasets.annotations import Annotations, Box, Sample
 from features.datasets.matching import RowsByName
 from features.datasets.pairs import Pair
 from features.errors import UserError
@@ -40,21 +40,21 @@ def counterfactual_result(
 ) -> Result:
     """AP, max-F1 and LocAcc.
 
-    pairs: pictures and sounds of an extended set; those that sound have boxes in `annotations`. If
-    none of them sounds, the annotated samples do. None: annotated samples without a box are silent.
-    threshold: as of `localisation_result`. Raises UserError without sounding or silent samples.
+    pairs: pictures and sounds of an extended set; those that sound have boxes in `annotations`, of
+    the same sound in the same picture, or else of the picture. If none of them sounds, the
+    annotated samples do. None: annotated samples without a box are silent.
+    threshold: as of `localisation_result`. Raises UserError without sounding or silent samples, and
+    for a pair whose picture has other boxes for each of its sounds, none of them the pair's.
     """
     queries = QueryRows(maps, sounds, bridge, trust_encoder=trust_encoder)
-    boxes = _Boxes(annotations)
     wanted = _wanted(annotations, pairs)
     left_out: Counter[str] = Counter()
     columns: dict[str, list[float]] = {"sounding": [], "ciou": [], "confidence": []}
     ids = []
     with progress.task("recognise", len(wanted), unit="samples") as advance:
-        for pair in wanted:
+        for pair, boxes in wanted:
             advance(1)
-            marked = boxes.of(pair.image) if pair.sounding else ()
-            truth = truth_map(marked, agreed=annotations.agreed, size=maps.size)
+            truth = truth_map(boxes, agreed=annotations.agreed, size=maps.size)
             if pair.sounding and not bool(truth.any()):
                 left_out["sounding samples without a box"] += 1
                 continue
@@ -87,26 +87,51 @@ def counterfactual_result(
     )
 
 
-def _wanted(annotations: Annotations, pairs: Sequence[Pair] | None) -> list[Pair]:
-    annotated = [Pair(one.image, one.audio, bool(one.boxes)) for one in annotations.samples]
+def _wanted(
+    annotations: Annotations, pairs: Sequence[Pair] | None
+) -> list[tuple[Pair, Sequence[Box]]]:
+    """Each sample, and the boxes of what sounds in it."""
+    annotated = [
+        (Pair(one.image, one.audio, bool(one.boxes)), one.boxes) for one in annotations.samples
+    ]
     if pairs is None:
         return annotated
     if any(pair.sounding for pair in pairs):
-        return list(pairs)
-    return [*(pair for pair in annotated if pair.sounding), *pairs]
+        boxes = _Boxes(annotations)
+        return [(pair, boxes.of(pair) if pair.sounding else ()) for pair in pairs]
+    return [*(one for one in annotated if one[0].sounding), *((pair, ()) for pair in pairs)]
 
 
 class _Boxes:
-    """Boxes of pictures by name."""
+    """Boxes of pairs by the names of picture and sound; a picture can have several sounds."""
 
     def __init__(self, annotations: Annotations) -> None:
-        self._samples = annotations.samples
-        self._rows = RowsByName([one.image for one in annotations.samples])
+        self._path = annotations.path
+        self._of: dict[str, list[Sample]] = {}
+        for sample in annotations.samples:
+            self._of.setdefault(sample.image, []).append(sample)
+        self._images = list(self._of)
+        self._rows = RowsByName(self._images)
 
-    def of(self, image: str) -> Sequence[Box]:
-        """None if the picture is not annotated."""
-        row = self._rows.find(image)
-        return () if row is None else self._samples[row].boxes
+    def of(self, pair: Pair) -> Sequence[Box]:
+        """None if the picture is not annotated. Raises UserError if it is not clear which."""
+        row = self._rows.find(pair.image)
+        if row is None:
+            return ()
+        samples = self._of[self._images[row]]
+        own = RowsByName([one.audio for one in samples]).find(pair.audio)
+        if own is not None:
+            return samples[own].boxes
+        # Most annotations are of pictures, with one sound: where they are, whatever it is called.
+        marked = [one for one in samples if one.boxes]
+        for other in marked[1:]:
+            if set(other.boxes) != set(marked[0].boxes):
+                raise UserError(
+                    f"{self._path} has other boxes in {pair.image} for {marked[0].audio} than for "
+                    f"{other.audio}, and none for {pair.audio}, which the pairs say sounds: add "
+                    "its boxes, or name it as one of them"
+                )
+        return marked[0].boxes if marked else ()
 
 
 def _check_both(sounding: int, silent: int, annotations: Annotations) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bridge.artefact import Bridge
 from bridge.evaluation.results import Result, of_bridge, of_memory
+from bridge.evaluation.rows import check_one_space
 from bridge.metrics.spaces import (
     alignment,
     linear_cka,
@@ -61,7 +62,8 @@ def diagnostics_result(
     `seed`, those whose ids all memories share first.
     What needs partners (alignment, CKA, agreement of neighbours) takes items of equal ids; what
     needs one space (gaps, hubs) is left out before a bridge where the spaces differ.
-    Raises UserError for projected memories, or fewer rows than neighbours.
+    Raises UserError for projected memories, fewer rows than neighbours, or, without a bridge,
+    memories of one space from different encoders.
     """
     _check(memories, bridge, neighbours, rows, trust_encoder)
     names = _names(memories)
@@ -103,14 +105,10 @@ def _of_one(part: _Part) -> dict[str, float]:
 
 
 def _of_two(left: _Part, right: _Part, shared: list[str], k: int) -> dict[str, float]:
-    one_space = (left.memory.space, left.memory.dimension) == (
-        right.memory.space,
-        right.memory.dimension,
-    )
     mine = [[part.ids[name] for name in shared] for part in (left, right)]
     found: dict[str, float] = {}
     stages: list[tuple[str, Tensor, Tensor, bool]] = [
-        ("before", left.before, right.before, one_space)
+        ("before", left.before, right.before, _is_one_space(left.memory, right.memory))
     ]
     if left.after is not None and right.after is not None:
         stages.append(("after", left.after, right.after, True))
@@ -127,6 +125,10 @@ def _of_two(left: _Part, right: _Part, shared: list[str], k: int) -> dict[str, f
         found[f"CKA {when}"] = linear_cka(*pair)
         found[f"neighbours agree {when}"] = neighbour_agreement(*(_others(p, k) for p in pair))
     return found
+
+
+def _is_one_space(left: Memory, right: Memory) -> bool:
+    return (left.space, left.dimension) == (right.space, right.dimension)
 
 
 def _nearest(queries: Tensor, rows: Tensor, k: int) -> Int[Tensor, "n k"]:
@@ -194,3 +196,7 @@ def _check(
                 f"{neighbours} neighbours need {neighbours + 2} items but {memory.path} has "
                 f"{min(len(memory), rows)} to look at: ask for fewer with --neighbours"
             )
+    if bridge is None:  # which would have compared each of them with its own encoders
+        for pair in combinations(memories, 2):
+            if _is_one_space(*pair):
+                check_one_space(pair, trust_encoder=trust_encoder)

@@ -170,12 +170,12 @@ def read_result(path: Path) -> Result:
         ) from error
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         raise UserError(f"{path} is JSON but not a result of `mcr eval`: give what that wrote")
-    if told["version"] > VERSION:
-        raise UserError(
-            f"{path} has format {told['version']}, this program reads up to {VERSION}: upgrade "
-            "mcr-bridge"
-        )
     try:
+        if told["version"] > VERSION:
+            raise UserError(
+                f"{path} has format {told['version']}, this program reads up to {VERSION}: upgrade "
+                "mcr-bridge"
+            )
         told["samples"] = {part: Samples(**one) for part, one in told["samples"].items()}
         return Result(**{key: told[key] for key in told if key not in ("format", "version")})
     except (KeyError, TypeError, AttributeError) as error:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from bridge.metrics.bootstrap import weighted_median
-from bridge.metrics.classification import TOP
-from bridge.metrics.maps import STEPS, SUCCESS
+from bridge.metrics.classification import TOP, mean_over_classes
+from bridge.metrics.maps import SUCCESS, success_areas
 from bridge.metrics.recognition import recognition
 from bridge.metrics.retrieval import CUTOFFS
 
@@ -37,27 +36,18 @@ def retrieval_figures(columns: Columns, counts: Float[Tensor, "r n"]) -> Figures
 def zero_shot_figures(columns: Columns, counts: Float[Tensor, "r n"]) -> Figures:
     """From `rank` of an item's own class, and `class`, its number."""
     rank, number = columns["rank"], columns["class"].long()
-    by_class = torch.zeros(len(number), int(number.max()) + 1, dtype=torch.float64)
-    by_class[torch.arange(len(number)), number] = 1
-    held = counts @ by_class
-    right = (counts * (rank == 1)) @ by_class
-    shares = torch.where(held > 0, right / held.clamp(min=1), 0.0)
     return {
         **{f"top-{k}": _mean((rank <= k).double(), counts) for k in TOP},
-        "per class": shares.sum(dim=1) / (held > 0).sum(dim=1),
+        "per class": mean_over_classes(rank == 1, number, counts),
     }
 
 
 def localisation_figures(columns: Columns, counts: Float[Tensor, "r n"]) -> Figures:
     """From `ciou`; papers call the success at 0.5 cIoU."""
     iou = columns["ciou"]
-    thresholds = torch.arange(STEPS + 1, dtype=torch.float64) / STEPS
-    passed = (iou[:, None] >= thresholds).double()
-    passed[:, 0] /= 2
-    passed[:, -1] /= 2  # trapezoids
     return {
         f"success at {SUCCESS}": _mean((iou >= SUCCESS).double(), counts),
-        "AUC": _mean(passed.sum(dim=1) / STEPS, counts),
+        "AUC": _mean(success_areas(iou), counts),
         "mean cIoU": _mean(iou, counts),
     }
 

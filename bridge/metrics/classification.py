@@ -3,34 +3,17 @@
 A class is embedded as the mean of its prompts (CLIP, arXiv 2103.00020, section 3.1.4). Ties count
 against the system, as in `bridge.metrics.retrieval`; NaN ranks last.
 
-Axes: n items, c classes, p prompts of a class, d dimensions.
+Axes: n items, c classes, p prompts of a class, d dimensions, r resamples.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 TOP = (1, 3, 5)
-
-
-@dataclass(frozen=True)
-class Classification:
-    """Figures over all items.
-
-    top: share of items whose class is among the k best-scored, by k.
-    per_class: mean over classes of the share of their items that are classified rightly.
-    items: how many there are. empty: classes without an item, which `per_class` leaves out.
-    """
-
-    top: dict[int, float]
-    per_class: float
-    items: int
-    empty: int
 
 
 def class_embeddings(prompts: Float[Tensor, "c p d"]) -> Float[Tensor, "c d"]:
@@ -53,17 +36,19 @@ def class_ranks(scores: Float[Tensor, "n c"], target: Int[Tensor, " n"]) -> Int[
     return (scores >= own).sum(dim=1)
 
 
-def classification(
-    ranks: Int[Tensor, " n"], target: Int[Tensor, " n"], classes: int
-) -> Classification:
-    """Figures from the ranks of `class_ranks`; there is at least one item."""
-    right = (ranks == 1).double()
-    count = target.bincount(minlength=classes)
-    found = torch.zeros(classes, dtype=torch.float64).index_add(0, target, right)
-    filled = count > 0
-    return Classification(
-        top={k: float((ranks <= k).double().mean()) for k in TOP},
-        per_class=float((found[filled] / count[filled]).mean()),
-        items=len(ranks),
-        empty=int((~filled).sum()),
-    )
+def mean_over_classes(
+    right: Bool[Tensor, " n"], number: Int[Tensor, " n"], counts: Float[Tensor, "r n"]
+) -> Float[Tensor, " r"]:
+    """Mean over classes of the share of their items that are right; classes without one left out.
+
+    number: of each item's class, from 0. counts: how often each item was drawn, some at least once.
+
+    >>> right = torch.tensor([True, True, False])
+    >>> mean_over_classes(right, torch.tensor([0, 1, 1]), torch.ones(1, 3))
+    tensor([0.7500], dtype=torch.float64)
+    """
+    counts, into = counts.double(), number.expand_as(counts)
+    none = counts.new_zeros(len(counts), int(number.max()) + 1)
+    held = none.scatter_add(1, into, counts)
+    found = none.scatter_add(1, into, counts * right)
+    return (found / held.clamp(min=1)).sum(dim=1) / (held > 0).sum(dim=1)

@@ -134,17 +134,15 @@ def confidence(values: Float[Tensor, "s s"]) -> float:
     return float(flat.topk(max(1, len(flat) // 4)).values.mean())
 
 
-def success_curve(ious: Float[Tensor, " n"]) -> Float[Tensor, " 21"]:
-    """Share of samples with at least the cIoU 0, 0.05, .. 1."""
-    thresholds = torch.arange(STEPS + 1, dtype=torch.float64) / STEPS
-    return (ious.double()[:, None] >= thresholds).double().mean(dim=0)
+def success_areas(ious: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Area under each sample's success at the cIoUs 0, 0.05, .. 1, by trapezoids.
 
+    Their mean is the area under the success curve, the share of samples with at least each cIoU.
 
-def area_under_success(ious: Float[Tensor, " n"]) -> float:
-    """Area under `success_curve`, by trapezoids.
-
-    >>> f"{area_under_success(torch.tensor([0.5])):.4f}"
+    >>> f"{float(success_areas(torch.tensor([0.5]))):.4f}"
     '0.5250'
     """
-    curve = success_curve(ious)
-    return float((curve.sum() - (curve[0] + curve[-1]) / 2) / STEPS)
+    ious = ious.double()
+    thresholds = torch.arange(STEPS + 1, dtype=torch.float64) / STEPS
+    passed = torch.bucketize(ious, thresholds, right=True).double()
+    return (passed - 0.5 - (ious >= 1).double() / 2) / STEPS  # the curve's ends count half

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,13 +67,15 @@ class Boxes:
         self.path = path
         self.done: Counter[str] = Counter()
 
-    def checked(self, boxes: Iterable[Sequence[float]], sample: str) -> list[Box]:
+    def checked(self, boxes: Any, sample: str) -> list[Box]:
         """The boxes of a sample, cut to the picture; those without an area are left out.
 
-        Raises UserError for a box that has not four finite edges, is turned around, or lies
-        outside of the picture.
+        boxes: as the file has them, which may be anything. Raises UserError for what is no list of
+        boxes, and for a box that has not four finite edges, is turned around, or lies outside of
+        the picture.
         """
         kept = []
+        require_list(boxes, f"the boxes of {sample} in {self.path}", "of boxes")
         for edges in boxes:
             left, top, right, bottom = self._edges(edges, sample)
             if left > 1 or top > 1 or right < 0 or bottom < 0:
@@ -89,13 +91,9 @@ class Boxes:
             kept.append(box)
         return kept
 
-    def _edges(self, edges: Sequence[float], sample: str) -> Box:
-        numbers = [
-            float(edge)
-            for edge in edges
-            if isinstance(edge, int | float) and not isinstance(edge, bool)
-        ]
-        if len(numbers) != 4 or len(edges) != 4 or not all(map(math.isfinite, numbers)):
+    def _edges(self, edges: Any, sample: str) -> Box:
+        numbers = four_numbers(edges)
+        if numbers is None:
             raise UserError(
                 f"{self.path}: the box {_told(edges)} of {sample} is not four finite numbers: mend "
                 "or remove it"
@@ -140,6 +138,27 @@ def require_fields(
             "the file's version"
         )
     return entry
+
+
+def require_list(entry: Any, where: str, what: str) -> Sequence[Any]:
+    """`entry` if it is a list. Raises UserError that says what it is and should hold."""
+    if not isinstance(entry, list | tuple):
+        raise UserError(f"{where} are {_told(entry)}, not a list {what}: mend or remove them")
+    return entry
+
+
+def four_numbers(edges: Any) -> Box | None:
+    """The edges as floats if they are four finite numbers, else None."""
+    if not isinstance(edges, list | tuple) or len(edges) != 4 or not all(map(_is_finite, edges)):
+        return None
+    first, second, third, fourth = map(float, edges)
+    return first, second, third, fourth
+
+
+def _is_finite(edge: Any) -> bool:
+    # The comparison is exact for integers, also for those that no float can hold.
+    is_number = isinstance(edge, int | float) and not isinstance(edge, bool)
+    return is_number and abs(edge) <= sys.float_info.max
 
 
 def require_columns(names: Sequence[str], wanted: Sequence[str], path: Path) -> None:
@@ -188,4 +207,6 @@ def unique(samples: Iterable[Sample], path: Path) -> list[Sample]:
 
 
 def _told(edges: Any) -> str:
-    return f"[{', '.join(map(str, edges))}]"
+    if isinstance(edges, list | tuple):
+        return f"[{', '.join(map(_told, edges))}]"
+    return "null" if edges is None else str(edges)

@@ -8,14 +8,19 @@ cuts it. Frames in which nobody is seen have no box.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from features.datasets.annotations import (
     Annotations,
     Boxes,
     Sample,
+    four_numbers,
     read_json,
     require_fields,
+    require_list,
     unique,
 )
 from features.errors import UserError
@@ -40,19 +45,25 @@ def read_music_solo(path: Path) -> Annotations:
         entry = require_fields(found, ("bbox", "wdith", "height"), where)
         marked = [
             require_fields(box, ("box", "normbox", "category_id"), f"a box of {where}")
-            for box in entry["bbox"]
+            for box in require_list(entry["bbox"], f"the boxes of {where}", "of boxes")
         ]
         kept = boxes.checked([_edges(box["normbox"], where) for box in marked], name)
         samples.append(
-            Sample(name, name, _sound(name, path), _label(marked), kept, name.partition("/")[0])
+            Sample(
+                name, name, _sound(name, path), _label(marked, where), kept, name.partition("/")[0]
+            )
         )
     return Annotations(path, "music-solo", unique(samples, path), fingerprint, notes=boxes.notes())
 
 
-def _edges(box: list[float], where: str) -> list[float]:
-    if not isinstance(box, list) or len(box) != 4:
-        raise UserError(f"a normbox of {where} is {box}, not left, top, width, height: mend it")
-    left, top, width, height = box
+def _edges(box: Any, where: str) -> list[float]:
+    numbers = four_numbers(box)
+    if numbers is None:
+        raise UserError(
+            f"a normbox of {where} is {json.dumps(box)}, not the four numbers left, top, width, "
+            "height: mend or remove it"
+        )
+    left, top, width, height = numbers
     return [left, top, left + width, top + height]
 
 
@@ -67,7 +78,15 @@ def _sound(frame: str, path: Path) -> str:
     return f"{video}/{second.removeprefix(_FOLDER)}"
 
 
-def _label(boxes: list) -> str | None:  # type: ignore[type-arg]
-    known = {box["category_id"] for box in boxes}
+def _label(boxes: Sequence[Mapping[str, Any]], where: str) -> str | None:
+    known: set[int] = set()
+    for box in boxes:
+        number = box["category_id"]
+        if not isinstance(number, int):
+            raise UserError(
+                f"a category_id of {where} is {json.dumps(number)}, not the number of a class: "
+                "mend it"
+            )
+        known.add(number)
     number = next(iter(known)) if len(known) == 1 else None
     return CATEGORIES.get(number, f"category {number}") if number is not None else None

@@ -95,14 +95,14 @@ def test_an_index_is_re_ranked_by_the_parts_of_its_items(
 
 def test_mistakes_in_re_ranking_are_told(workshop: Workshop, parted: Parted) -> None:
     sound, images = workshop.item("audio", NUMBERS[3]), parted.memory("images")
-    asked = ("query", sound, "-b", parted.bridge)
+    asked = ("query", sound, "-b", parted.bridge, "-k", 3)
     cases = {
         (*asked, "--memory", images, "--parts", images): "--parts is for re-ranking: give --rerank",
         (*asked, "-i", parted.folder / "shared.faiss", "--rerank", 3): (
             "--rerank takes a bridge's fusion encoder and the parts of the gallery's items: give "
             "--parts"
         ),
-        ("query", workshop.item("image", NUMBERS[3]), "--memory", images, "--rerank", 3): (
+        ("query", workshop.item("image", NUMBERS[3]), "--memory", images, "-k", 3, "--rerank", 3): (
             "--rerank takes a bridge's fusion encoder and the parts of the gallery's items: give "
             "--bridge"
         ),
@@ -114,10 +114,14 @@ def test_mistakes_in_re_ranking_are_told(workshop: Workshop, parted: Parted) -> 
             3,
         ): "shared.h5 is projected, and ",
         (*asked, "--memory", workshop.memory("images"), "--rerank", 3): "images.h5 has no parts, ",
-        ("query", "one", "-b", parted.bridge, "--memory", images, "--rerank", 3): (
+        ("query", "one", "-b", parted.bridge, "--memory", images, "-k", 3, "--rerank", 3): (
             "matches audio in hears of 4 parts with image in sees of 8 parts, not text with image"
         ),
-        ("query", sound, "-b", workshop.sound_bridge, "--memory", images, "--rerank", 3): (
+        (*asked, "--memory", images, "-k", 20, "--rerank", 5): (
+            "--rerank 5 scores 5 hits but 20 are to be printed, with scores of two kinds: "
+            "give -k 5 or less, or --rerank 20"
+        ),
+        ("query", sound, "-b", workshop.sound_bridge, "--memory", images, "-k", 3, "--rerank", 3): (
             "the bridge sound-bridge has no fusion encoder to re-rank with: train one with"
         ),
     }

@@ -74,6 +74,23 @@ def test_after_a_bridge_spaces_can_be_compared(world, made):
     assert all(np.isfinite(v) for part in found.figures.values() for v in part.values())
 
 
+def test_one_space_of_two_encoders_is_refused(tmp_path):
+    text = write_items(tmp_path / "text.h5", "left", "text", range(20))
+    audio = write_items(tmp_path / "audio.h5", "left", "audio", range(20))
+    other = write_items(tmp_path / "other.h5", "left", "audio", range(20), weights="others")
+    elsewhere = write_items(tmp_path / "else.h5", "right", "text", range(20), weights="others")
+    # The encoder is compared with every other of its space, and with none of another.
+    with pytest.raises(
+        UserError, match=r"other.h5 and .*audio.h5 have encoders with other weights.*trust-encoder"
+    ):
+        diagnostics_result([elsewhere, audio, other], neighbours=3)
+    told = diagnostics_result([text, audio, elsewhere], neighbours=3).figures
+    trusted = diagnostics_result([text, other], neighbours=3, trust_encoder=True).figures
+    assert trusted["text | other"] == told["text | audio"]  # the same rows
+    assert "gap before" in told["text | audio"]
+    assert "gap before" not in told["text | else"]
+
+
 def test_items_that_are_all_the_same_have_neighbours_and_no_nan(tmp_path):
     same = np.tile(np.eye(4, dtype=np.float32)[0], (8, 1))
     memories = [

@@ -6,14 +6,13 @@ import torch
 from sklearn.metrics import auc
 
 from bridge.metrics.maps import (
-    area_under_success,
     box_mask,
     confidence,
     consensus_iou,
     minmax,
     predicted,
     similarity_map,
-    success_curve,
+    success_areas,
     truth_map,
     upsampled,
 )
@@ -76,15 +75,16 @@ def test_the_area_is_scikit_learns():
     ious = torch.rand(40, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     thresholds = np.arange(21) / 20
     shares = [(ious.numpy() >= one).mean() for one in thresholds]
-    assert success_curve(ious).tolist() == pytest.approx(shares, abs=1e-15)
-    assert area_under_success(ious) == pytest.approx(auc(thresholds, shares), abs=1e-15)
+    assert float(success_areas(ious).mean()) == pytest.approx(auc(thresholds, shares), abs=1e-15)
 
 
 def test_a_cut_of_the_curve_is_met_exactly():
     # 3 * 0.05 is more than 0.15: thresholds are twentieths, so that 3 of 20 pixels pass the third.
-    assert success_curve(torch.tensor([3 / 20], dtype=torch.float64)).tolist() == [1] * 4 + [0] * 17
-    assert area_under_success(torch.tensor([1.0])) == 1
-    assert area_under_success(torch.tensor([0.0])) == 0.5 / 20
+    twentieths = torch.arange(21, dtype=torch.float64) / 20
+    expected = [(step + 0.5) / 20 for step in range(20)] + [1.0]
+    assert success_areas(twentieths).tolist() == expected
+    below = [(step - 0.5) / 20 for step in range(1, 21)]
+    assert success_areas(twentieths[1:] - 1e-12).tolist() == below
 
 
 def test_the_confidence_is_the_mean_of_the_top_quarter():

@@ -121,6 +121,15 @@ def vggss(**changed: object) -> list[dict[str, object]]:
     return [{**VGGSS[0], **changed}]
 
 
+def music(**changed: object) -> dict[str, object]:
+    frame = {"bbox": [], "wdith": 640, "height": 360}
+    return {"v/frame_1/2.jpg": {**frame, **changed}}
+
+
+def marked(normbox: object, category: object = 1) -> dict[str, object]:
+    return music(bbox=[{"box": [0, 0, 1, 1], "normbox": normbox, "category_id": category}])
+
+
 HEADER = "filename,fold,target,category,esc10,src_file,take"
 BAD = {
     "no such data set": ("imagenet", "x", "'imagenet' is not a data set that is known: use one of"),
@@ -139,6 +148,17 @@ BAD = {
     "turned": ("vggss", vggss(bbox=[[0.5, 0, 0.1, 1]]), "of zpWuikVorYg_000032 ends before it"),
     "three edges": ("vggss", vggss(bbox=[[0, 0, 1]]), "is not four finite numbers"),
     "not a number": ("vggss", '[{"file": "a", "class": "b", "bbox": [[0, 0, NaN, 1]]}]', "finite"),
+    "a flat box": (
+        "vggss", vggss(bbox=[0.1, 0.1, 0.5, 0.5]), "the box 0.1 of zpWuikVorYg_000032 is not four"
+    ),
+    "no list of boxes": (
+        "vggss", vggss(bbox=None),
+        "the boxes of zpWuikVorYg_000032 in {path} are null, not a list of boxes: mend or remove",
+    ),
+    "a box of null": ("vggss", vggss(bbox=[None]), "the box null of zpWuikVorYg_000032 is not"),
+    "an edge of null": ("vggss", vggss(bbox=[[0, None, 1, 1]]), "the box [0, null, 1, 1] of zp"),
+    "an edge that is true": ("vggss", vggss(bbox=[[0, 0, True, 1]]), "is not four finite numbers"),
+    "beyond all floats": ("vggss", vggss(bbox=[[0, 0, 10**400, 1]]), "is not four finite numbers"),
     "words": ("vggss", vggss(bbox=[["0", "0", "1", "1"]]), "is not four finite numbers"),
     "a list for music": ("music-solo", VGGSS, "is not an object of frames, as solotest.json is"),
     "another frame": (
@@ -153,6 +173,23 @@ BAD = {
         "music-solo",
         {"v/frame_1/2.jpg": {"bbox": [{"normbox": [0, 0, 1, 1]}], "wdith": 1, "height": 1}},
         "a box of v/frame_1/2.jpg in {path} lacks box, category_id",
+    ),
+    "no list of boxes of music": (
+        "music-solo", music(bbox=None),
+        "the boxes of v/frame_1/2.jpg in {path} are null, not a list of boxes: mend or remove",
+    ),
+    "a null in a normbox": (
+        "music-solo", marked([0, 0, None, 1]),
+        "a normbox of v/frame_1/2.jpg in {path} is [0, 0, null, 1], not the four numbers left,",
+    ),
+    "a normbox of words": (
+        "music-solo", marked(["0.1", "0.1", "0.5", "0.5"]),
+        'a normbox of v/frame_1/2.jpg in {path} is ["0.1", "0.1", "0.5", "0.5"], not the four',
+    ),
+    "a normbox of null": ("music-solo", marked(None), "is null, not the four numbers left, top"),
+    "classes in a list": (
+        "music-solo", marked([0, 0, 1, 1], [1]),
+        "a category_id of v/frame_1/2.jpg in {path} is [1], not the number of a class",
     ),
     "commas in AVE": ("ave", "Bark,0giAfYq9oVM,good,0,2\n", "has 1 fields between &, not the 5"),
     "no seconds": ("ave", "Bark&0giAfYq9oVM&good&start&2\n", "is from 'start' to '2'"),
