@@ -111,7 +111,7 @@ def paired_retrieval(scores: Float[Tensor, "n n"]) -> Retrieval:
     """Figures where query i has the one right item i; without sorting, as only its rank counts."""
     scores = scores.nan_to_num(nan=-torch.inf)
     ranks = (scores >= scores.diagonal()[:, None]).sum(dim=1).cpu()
-    precisions = ranks.double().reciprocal().float()
+    precisions = ranks.double().reciprocal()
     return summary(PerQuery(ranks, precisions, torch.ones(len(ranks), dtype=torch.bool)))
 
 
