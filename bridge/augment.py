@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Bits = NDArray[np.int32]
     Buffers = tuple[NDArray[np.uint64], Floats, Bits, Floats, Bits, Floats]
 
-_ROWS = 64  # that are worth a core
+_ROWS = 512  # that are worth a core
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, the step of SplitMix64
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _FRACTION, _ONE = np.int32(0x7FFFFF), np.int32(0x3F800000)  # of a float32's bits
