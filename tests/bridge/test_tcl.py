@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bridge.config import TrainSettings
 from bridge.fusion import Tokens
-from bridge.fusion_terms import FusionTerms
+from bridge.fusion_terms import FusionTerms, _paired
 from bridge.losses.matching import hard_negatives
 from bridge.momentum import Queue
 from bridge.steps import PairedSteps
@@ -165,14 +165,16 @@ def test_lmi_is_of_the_parts_of_every_memory(frozen: FrozenRows) -> None:
     assert found["lmi"].item() == pytest.approx(sum(costs) / 4, abs=1e-9)
 
 
-def test_itm_asks_about_each_pair_and_two_wrong_ones(frozen: FrozenRows) -> None:
+# Different items; one of them twice; one alone, which has no other to be told from.
+@pytest.mark.parametrize("drawn", [[0, 3, 4, 9], [3, 3, 4, 3], [5]], ids=str)
+def test_itm_asks_about_each_pair_and_wrong_ones(frozen: FrozenRows, drawn: list[int]) -> None:
     settings = replace(SETTINGS, lmi_weight=0.0, itm_weight=1.0)
     steps, maps = tcl_steps(frozen, settings), projectors()
     state = steps.begin(maps)
     assert isinstance(steps.fusion_terms, FusionTerms)
     assert state.fusion is not None
     state.fusion.double()
-    hub = torch.tensor([0, 3, 4, 9])
+    hub = torch.tensor(drawn)
     found = steps.fusion_terms.losses(
         hub,
         state,
@@ -185,10 +187,16 @@ def test_itm_asks_about_each_pair_and_two_wrong_ones(frozen: FrozenRows) -> None
     shared = [
         maps[space](frozen.leaf[space][mine]) for space, mine in zip(WIDTHS, rows, strict=True)
     ]
-    same = (rows[0][:, None] == rows[0]) | (rows[1][:, None] == rows[1])
+    pairs = set(zip(*(mine.tolist() for mine in rows), strict=True))
+    paired = torch.tensor(
+        [[(one, other) in pairs for other in rows[1].tolist()] for one in rows[0].tolist()]
+    )
     logits = (shared[0] @ shared[1].T / 0.2).detach()
-    wrong_right = hard_negatives(logits, same, generator=noise).tolist()
-    wrong_left = hard_negatives(logits.T, same.T, generator=noise).tolist()
+    wrong_right = zip(*hard_negatives(logits, paired, generator=noise), strict=True)
+    wrong_left = zip(*hard_negatives(logits.T, paired.T, generator=noise), strict=True)
+    wrong = [*wrong_right, *((one, other) for other, one in wrong_left)]
+    assert not any((rows[0][i].item(), rows[1][j].item()) in pairs for i, j in wrong)
+    assert len(wrong) == (0 if len(hub) == 1 else 2 * len(hub))
 
     def judged(left: int, right: int) -> float:
         pair = []
@@ -197,12 +205,8 @@ def test_itm_asks_about_each_pair_and_two_wrong_ones(frozen: FrozenRows) -> None
             pair.append(Tokens.of(whole, *side.items.parts(mine[which][None], whole)))
         return float(state.fusion(*pair))
 
-    everyone = range(len(hub))
-    assert all(not same[i, wrong_right[i]] or same[i].all() for i in everyone)
     expected = naive_tcl.matching(
-        [judged(i, i) for i in everyone],
-        [judged(i, wrong_right[i]) for i in everyone]
-        + [judged(wrong_left[i], i) for i in everyone],
+        [judged(i, i) for i in range(len(hub))], [judged(int(i), int(j)) for i, j in wrong]
     )
     assert found["itm"].item() == pytest.approx(expected, abs=1e-9)
 
@@ -291,3 +295,12 @@ def test_a_space_without_a_leaf_is_contrasted_by_its_hub_alone(world: World) -> 
     found = steps.losses(drawn, maps, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
     assert set(found) == set(steps.terms)
     assert len(state.queues) == 3
+
+
+def test_what_is_paired_anywhere_in_the_batch_is_no_negative() -> None:
+    noise = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        left, right = torch.randint(4, (2, 6), generator=noise)
+        pairs = set(zip(left.tolist(), right.tolist(), strict=True))
+        expected = [[(i, j) in pairs for j in right.tolist()] for i in left.tolist()]
+        assert _paired(left, right).tolist() == expected
