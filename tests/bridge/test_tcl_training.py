@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from bridge import run
 from bridge.artefact import Bridge, load
 from bridge.config import TrainSettings
+from bridge.tcl_requirements import LeftOutOfLmi
 from bridge.training import train
 from features.errors import UserError
 from features.memory import Columns, Memory
@@ -178,6 +180,39 @@ def test_one_leaf_memory_without_parts_among_others_is_told(parted: World, tmp_p
     plain = write_items(tmp_path / "plain.h5", "left", "audio", range(600, 640))
     with pytest.raises(UserError, match=r"lmi_weight needs the parts of items and .*plain.h5 has "):
         train(parted.hub, [*parted.leaf, plain], tmp_path / "out", EVERYTHING, device="cpu")
+
+
+LMI_ALONE = replace(EVERYTHING, epochs=1, itm_weight=0.0, mlm_weight=0.0)
+
+
+@pytest.mark.parametrize("plain", [["audio.plain"], ["text-left.plain", "text-right.plain"]])
+def test_memories_that_lmi_leaves_out_are_told(
+    parted: World, tmp_path: Path, plain: list[str]
+) -> None:
+    """`with_parts` keeps each memory without its parts beside it."""
+    hub, leaf = (
+        [
+            Memory(parted.folder / f"{memory.path.stem}.plain.h5")
+            if f"{memory.path.stem}.plain" in plain
+            else memory
+            for memory in memories
+        ]
+        for memories in (parted.hub, parted.leaf)
+    )
+    names = ", ".join(str(parted.folder / f"{name}.h5") for name in plain)
+    told = f"LMI leaves out what has no parts of items ({names}): make it again with `mcr extract"
+    with pytest.warns(LeftOutOfLmi, match=re.escape(told)):
+        train(hub, leaf, tmp_path / "out", LMI_ALONE, device="cpu")
+    assert metrics_of(tmp_path / "out")[0]["lmi"] > 0
+
+
+@pytest.mark.filterwarnings("error::bridge.tcl_requirements.LeftOutOfLmi")
+def test_nothing_is_told_where_lmi_leaves_nothing_out(
+    world: World, parted: World, tmp_path: Path
+) -> None:
+    train(parted.hub, parted.leaf, tmp_path / "all", LMI_ALONE, device="cpu")
+    without = replace(LMI_ALONE, lmi_weight=0.0)
+    train(world.hub, world.leaf, tmp_path / "none", without, device="cpu")
 
 
 def test_words_cannot_be_guessed_from_text(parted: World, tmp_path: Path) -> None:
