@@ -111,9 +111,14 @@ class Naive:
         return {"cma": sum(cma) / len(cma), "imc": sum(imc) / len(imc)}
 
 
-@pytest.mark.parametrize("queue", [0, 2, 7, 65_536])
-def test_every_step_costs_what_momentum_and_queues_say(frozen: FrozenRows, queue: int) -> None:
-    steps = tcl_steps(frozen, replace(SETTINGS, tcl_queue=queue, lmi_weight=0.0))
+@pytest.mark.parametrize(
+    ("queue", "without"), [(0, ""), (2, ""), (7, ""), (65_536, ""), (7, "cma"), (7, "imc")]
+)
+def test_every_step_costs_what_momentum_and_queues_say(
+    frozen: FrozenRows, queue: int, without: str
+) -> None:
+    weights = {f"{without}_weight": 0.0} if without else {}
+    steps = tcl_steps(frozen, replace(SETTINGS, tcl_queue=queue, lmi_weight=0.0, **weights))  # type: ignore[arg-type]
     maps = projectors()
     state, expected = steps.begin(maps), Naive(steps.data, maps)
     order, noise = (torch.Generator().manual_seed(seed) for seed in (1, 2))
@@ -125,6 +130,8 @@ def test_every_step_costs_what_momentum_and_queues_say(frozen: FrozenRows, queue
                 drawn["left"]["hub"].tolist(), maps, min(1.0, taken / BATCHES),
                 min(queue, len(steps.data)), state.temperature.item(),
             )  # fmt: skip
+            wanted.pop(without, None)
+            assert {"cma", "imc"} & found.keys() == wanted.keys()
             for name, value in wanted.items():
                 assert found[name].item() == pytest.approx(value, abs=1e-9), (name, taken)
             taken += 1
@@ -271,6 +278,22 @@ def test_a_queue_keeps_the_last_rows() -> None:
     assert sorted(queue.items.tolist()) == [5, 6, 7, 8]
 
 
+def test_the_result_comes_back_and_the_rest_stays(frozen: FrozenRows) -> None:
+    steps, maps = tcl_steps(frozen, replace(SETTINGS, mlm_weight=1.0)), projectors()
+    state = steps.begin(maps)
+    before = {name: tensor.clone() for name, tensor in state.state_dict().items()}
+    kept = {name: tensor.clone() for name, tensor in state.result().items()}
+    with torch.no_grad():
+        for tensor in [*state.parameters(), *state.buffers()]:
+            tensor.add_(1)
+    after = {name: tensor.clone() for name, tensor in state.state_dict().items()}
+    state.set_result(kept)
+    for name, tensor in state.state_dict().items():
+        wanted = before if name.startswith("fusion.") or name == "temperature" else after
+        assert torch.equal(tensor, wanted[name]), name
+    assert set(kept) == {"temperature", *(n for n in before if n.startswith("fusion."))}
+
+
 def test_square_pictures_are_pooled_and_others_are_not() -> None:
     parts, mask = unit_rows(2, 36, 3), torch.ones(2, 36, dtype=torch.bool)
     pooled, there = pooled_grid(parts, mask, 3)
@@ -283,18 +306,24 @@ def test_square_pictures_are_pooled_and_others_are_not() -> None:
     assert pooled_grid(parts, mask, 3)[0] is parts
 
 
-def test_a_space_without_a_leaf_is_contrasted_by_its_hub_alone(world: World) -> None:
+@pytest.mark.parametrize(("cma", "imc", "queues"), [(1, 1, 3), (0, 1, 3), (1, 0, 2), (0, 0, 0)])
+def test_a_space_without_a_leaf_is_contrasted_by_its_hub_alone(
+    world: World, cma: float, imc: float, queues: int
+) -> None:
+    """And only what some term contrasts has a queue."""
     frozen = load_rows(
         check_memories(world.hub, world.leaf[:1]), holdout=0.0, seed=0, device=torch.device("cpu")
     )
-    settings = replace(SETTINGS, lmi_weight=0.0)
+    settings = replace(SETTINGS, lmi_weight=0.0, cma_weight=cma, imc_weight=imc)
     steps = TclSteps(PairedSteps(build_training_set(frozen, settings), settings), SILENT)
     maps = {space: one.float() for space, one in projectors().items()}
     state = steps.begin(maps)
     (drawn,) = steps.draw(torch.Generator().manual_seed(0), 1)
     found = steps.losses(drawn, maps, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
-    assert set(found) == set(steps.terms)
-    assert len(state.queues) == 3
+    terms = {"cma": cma, "imc": imc}
+    assert set(found) == {name for name in steps.terms if terms.get(name, 1)}
+    assert len(state.queues) == queues
+    assert all(queue.added == len(drawn["left"]["hub"]) for queue in state.queues)
 
 
 def test_what_is_paired_anywhere_in_the_batch_is_no_negative() -> None:

@@ -12,6 +12,7 @@ import torch
 
 from bridge import run
 from bridge.artefact import Bridge, load
+from bridge.checkpoint import load_checkpoint
 from bridge.config import TrainSettings
 from bridge.tcl_requirements import LeftOutOfLmi
 from bridge.training import train
@@ -79,11 +80,15 @@ def test_a_temperature_can_be_kept(parted: World, tmp_path: Path) -> None:
     assert made.matcher.spec.temperature == 0.25
 
 
-@pytest.mark.parametrize("patience", [None, 2])
+@pytest.mark.parametrize(
+    ("patience", "changes"),
+    [(None, {}), (2, {}), (2, {"cma_weight": 0.0, "imc_weight": 0.0, "mlm_weight": 0.0})],
+    ids=["to the end", "with patience", "without queues"],
+)
 def test_going_on_after_interruptions_gives_the_same_bits(
-    parted: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int | None
+    parted: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int | None, changes
 ) -> None:
-    settings = replace(EVERYTHING, patience=patience)
+    settings = replace(EVERYTHING, patience=patience, **changes)
     train(parted.hub, parted.leaf, tmp_path / "whole", settings, device="cpu")
     monkeypatch.setattr(run, "CHECKPOINT_SECONDS", -1.0)
     stops = 0
@@ -95,6 +100,14 @@ def test_going_on_after_interruptions_gives_the_same_bits(
             )  # fmt: skip
         except KeyboardInterrupt:
             stops += 1
+            found = load_checkpoint(tmp_path / "parts")
+            assert found is not None
+            kept = found[0]
+            queues = [name for name in kept if name.startswith("beside/queues")]
+            assert len(queues) == (0 if changes else 4 * 3)  # rows, items and how many were added
+            best = {name for name in kept if name.startswith("best beside/")}
+            assert bool(best) == (patience is not None)
+            assert {name.split("/")[1].split(".")[0] for name in best} <= {"fusion", "temperature"}
     assert stops > 1
     assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
     assert metrics_of(tmp_path / "parts") == metrics_of(tmp_path / "whole")
