@@ -76,7 +76,7 @@ def main() -> None:
     )
     parser.add_argument("--keypad", type=Path, required=True, help="output of `mcr demo`")
     parser.add_argument("--pictures", type=int, default=300)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--only", nargs="+", choices=CONFIGURATIONS, default=list(CONFIGURATIONS))
     parser.add_argument("--work", type=Path, help="keep the bridges here, to continue after a stop")
     parser.add_argument("--json", type=Path, help="add the result to this file")

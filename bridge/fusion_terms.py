@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -134,17 +134,15 @@ class FusionTerms:
             for side, mine in zip(self.sides, rows, strict=True)
         ]
         logits = shared[0] @ shared[1].T / state.temperature.detach()
-        same = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-        for mine in rows:  # the same item with another partner may match as well
-            same |= mine[:, None] == mine
-        wrong_right = hard_negatives(logits, same, generator=noise)
-        wrong_left = hard_negatives(logits.T, same.T, generator=noise)
+        known = _paired(*rows)
+        lefts, wrong_right = hard_negatives(logits, known, generator=noise)
+        rights, wrong_left = hard_negatives(logits.T, known.T, generator=noise)
         left, right = tokens
         judged = state.fusion(
-            joined([left, left, left.take(wrong_left)]),
-            joined([right, right.take(wrong_right), right]),
+            joined([left, left.take(lefts), left.take(wrong_left)]),
+            joined([right, right.take(wrong_right), right.take(rights)]),
         )
-        return matching(*judged.chunk(3))
+        return matching(*judged.split([len(logits), len(lefts), len(rights)]))
 
     def _mlm(
         self,
@@ -181,6 +179,15 @@ class FusionTerms:
         hidden = torch.where(kind < _AS_MASK, torch.full_like(words, MASK), words)
         hidden = torch.where((kind >= _AS_MASK) & (kind < _AS_MASK + _AS_OTHER), others, hidden)
         return torch.where(masked, hidden, words), masked
+
+
+def _paired(left: Int[Tensor, " n"], right: Int[Tensor, " n"]) -> Bool[Tensor, "n n"]:
+    """Which left items are paired with which right ones, here or elsewhere in the batch.
+
+    Element i, j: whether any pair of the batch is of the items `left[i]` and `right[j]`.
+    """
+    same_left, same_right = left[:, None] == left, right[:, None] == right
+    return (same_left.float() @ same_right.float()) > 0
 
 
 def _partners(

@@ -19,6 +19,7 @@ from bridge.losses.contrast import Keys
 from bridge.tcl_settings import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE
 
 Place = tuple[str, str]  # space and role
+_TEMPERATURE, _FUSION = "temperature", "fusion."
 
 
 class Queue(nn.Module):
@@ -128,6 +129,21 @@ class Momentum(nn.Module):
     def ramp(self, steps_per_epoch: int) -> float:
         """From 0 at the first step to 1 after the first epoch."""
         return min(1.0, (self.steps - 1) / steps_per_epoch)
+
+    def result(self) -> dict[str, Tensor]:
+        """What of it is in a finished bridge: the temperature and the fusion encoder."""
+        fusion = {} if self.fusion is None else self.fusion.state_dict()
+        named = {f"{_FUSION}{name}": tensor for name, tensor in fusion.items()}
+        return {**named, _TEMPERATURE: self.temperature.detach()}
+
+    @torch.no_grad()
+    def set_result(self, kept: Mapping[str, Tensor]) -> None:
+        """As `result` gave it; copies and queues stay as they are."""
+        self.temperature.copy_(kept[_TEMPERATURE])
+        if self.fusion is not None:
+            named = {name.removeprefix(_FUSION): tensor for name, tensor in kept.items()}
+            del named[_TEMPERATURE]
+            self.fusion.load_state_dict(named)
 
     def copy_of(self, space: str) -> nn.Module:
         """The momentum projector of a space."""

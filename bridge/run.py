@@ -140,7 +140,7 @@ class Run:
             for space, projector in self.projectors.items():
                 projector.load_state_dict(_part(self.best, space))
             if self.beside is not None:
-                self.beside.load_state_dict(self.best_beside)
+                self.beside.set_result(self.best_beside)
             self.last = self.best_entry
         self._set_train(False)
         for projector in self.projectors.values():
@@ -205,7 +205,9 @@ class Run:
         if self.settings.patience is not None and score is not None and score >= self.best_score:
             self.best_score, self.best_epoch, self.best_entry = score, self.epoch, entry
             self.best = self._state("")
-            self.best_beside = self._state_beside()
+            if self.beside is not None:
+                kept = self.beside.result()
+                self.best_beside = {name: tensor.clone() for name, tensor in kept.items()}
         if self.out is None:
             return
         line = {**entry, "epoch": self.epoch, "seconds": round(seconds, 3)}
@@ -219,10 +221,11 @@ class Run:
         )
 
     def _save(self) -> None:
+        beside = {} if self.beside is None else self.beside.state_dict()
         tensors = {
             **self._state("now/"),
             **{f"best/{name}": tensor for name, tensor in self.best.items()},
-            **{f"beside/{name}": tensor for name, tensor in self._state_beside().items()},
+            **{f"beside/{name}": tensor for name, tensor in beside.items()},
             **{f"best beside/{name}": tensor for name, tensor in self.best_beside.items()},
             **optimizer_tensors(self.optimizer),
             "order": self.order.get_state(),
@@ -245,10 +248,6 @@ class Run:
             for space, projector in self.projectors.items()
             for name, tensor in projector.state_dict().items()
         }
-
-    def _state_beside(self) -> dict[str, Tensor]:
-        kept = {} if self.beside is None else self.beside.state_dict()
-        return {name: tensor.detach().clone() for name, tensor in kept.items()}
 
     def _set_train(self, mode: bool) -> None:
         for projector in self.projectors.values():

@@ -41,6 +41,7 @@ class TclSteps:
             for role, items in roles.items()
             if need.lmi and items.length
         ]
+        self.contrasted = self._contrasted()
         self.steps_per_epoch = 1
         self.momentum: Momentum | None = None
 
@@ -63,13 +64,12 @@ class TclSteps:
         """Copy the projectors as they are now; what is returned is trained and kept with them."""
         settings, rows = self.settings, self.data.rows
         some = next(iter(rows.values()))["hub"]
-        places = [(space, role) for space, roles in rows.items() for role in roles]
         fusion = None
         if self.fusion_terms is not None:
             fusion = self.fusion_terms.make(torch.Generator().manual_seed(settings.seed + 3))
         self.momentum = Momentum(
             projectors,
-            dict.fromkeys(places, min(settings.tcl_queue, self.items)),
+            dict.fromkeys(self.contrasted, min(settings.tcl_queue, self.items)),
             fusion,
             width=settings.dimension,
             temperature=settings.tcl_temperature,
@@ -79,6 +79,17 @@ class TclSteps:
             dtype=some.dtype,
         ).to(some.device)
         return self.momentum
+
+    def _contrasted(self) -> list[Place]:
+        """What CMA and IMC contrast with earlier rows; nothing, where neither has a weight."""
+        rows, settings = self.data.rows, self.settings
+        shared = set.intersection(*(set(roles) for roles in rows.values()))
+        return [
+            (space, role)
+            for space, roles in rows.items()
+            for role in roles
+            if settings.imc_weight or (settings.cma_weight and role in shared)
+        ]
 
     def _trained_at(self) -> float | None:
         """InfoNCE's temperature, where it and not CMA aligns the spaces."""
@@ -105,7 +116,7 @@ class TclSteps:
         batch, other_views = (self.paired.augmented(drawn, noise) for _ in range(2))
         local = self._local_rows(drawn, batch, projectors, noise)
         views = project_batch(batch, projectors)
-        with torch.no_grad():
+        with torch.no_grad():  # without a term that wants keys, too: for the copies' BatchNorm
             copies: dict[str, Projector] = {
                 space: state.copy_of(space)  # type: ignore[misc]  # a copy of a projector
                 for space in projectors
@@ -133,9 +144,10 @@ class TclSteps:
     ) -> dict[Place, Keys]:
         assert self.momentum is not None
         return {
-            (space, role): self.momentum.queue((space, role)).keys(rows, drawn[space][role])
-            for space, roles in projected.items()
-            for role, rows in roles.items()
+            (space, role): self.momentum.queue((space, role)).keys(
+                projected[space][role], drawn[space][role]
+            )
+            for space, role in self.contrasted
         }
 
     def _contrasts(

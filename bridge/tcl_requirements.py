@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 from bridge.config import TrainSettings
@@ -10,12 +11,16 @@ from features.errors import UserError
 from features.memory import Memory
 
 
+class LeftOutOfLmi(UserWarning):
+    """LMI does not train on some memories, as their items have no parts."""
+
+
 def check_items(
     settings: TrainSettings, hub: Sequence[Memory], leaf: Mapping[str, Sequence[Memory]]
 ) -> None:
     """Raise UserError unless the memories have the parts and sentences that the terms need.
 
-    leaf: by space.
+    Warns of memories that LMI leaves out. leaf: by space.
     """
     if settings.kind != "tcl" or not any(settings.need):
         return
@@ -47,6 +52,14 @@ def _check_lmi(every: Sequence[Items]) -> None:
         raise UserError(
             f"lmi_weight is set but no memory has the parts of its items ({named}): "
             f"{MAKE_PARTS}, or set lmi_weight to 0"
+        )
+    left_out = [str(memory.path) for one in every if not one.length for memory in one.memories]
+    if left_out:
+        warnings.warn(
+            f"LMI leaves out what has no parts of items ({', '.join(left_out)}): {MAKE_PARTS}, "
+            "for LMI to train on it, too",
+            LeftOutOfLmi,
+            stacklevel=4,
         )
 
 

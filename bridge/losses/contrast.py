@@ -62,7 +62,7 @@ def momentum_contrast(
     '0.6931'
     """
     everything = torch.cat([keys.rows, keys.queue]).detach()
-    own_row, own_column = (keys.items[:, None] == keys.queue_items).nonzero(as_tuple=True)
+    own_row, own_column = _equal(keys.items, keys.queue_items)
 
     def scores(rows: Tensor, part: slice) -> Tensor:
         made = (rows[part] / temperature) @ everything.T
@@ -158,6 +158,17 @@ def local_information(
 
     there = mask.any(dim=1)
     return _in_blocks(costs, n, n * t).where(there, 0).sum() / there.sum().clamp(min=1)
+
+
+def _equal(left: Int[Tensor, " n"], right: Int[Tensor, " q"]) -> tuple[Tensor, Tensor]:
+    """Places i and j where `left[i] == right[j]`; a table of all i and j would be too large."""
+    ordered, place = left.sort()
+    first = torch.searchsorted(ordered, right)
+    counts = torch.searchsorted(ordered, right, right=True) - first
+    column = torch.arange(len(right), device=right.device).repeat_interleave(counts)
+    ends = counts.cumsum(0)
+    within = torch.arange(len(column), device=right.device) - (ends - counts)[column]
+    return place[first[column] + within], column
 
 
 def _in_blocks(costs: Callable[[slice], Tensor], rows: int, columns: int) -> Tensor:

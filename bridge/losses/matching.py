@@ -12,11 +12,12 @@ from torch.nn import functional as F
 
 
 def matching(
-    positive: Float[Tensor, " n"], wrong_right: Float[Tensor, " n"], wrong_left: Float[Tensor, " n"]
+    positive: Float[Tensor, " n"], wrong_right: Float[Tensor, " r"], wrong_left: Float[Tensor, " l"]
 ) -> Float[Tensor, ""]:
-    """ITM: cross-entropy of telling pairs that match from twice as many that do not.
+    """ITM: cross-entropy of telling pairs that match from those that do not.
 
-    All three are logits of a match, of a pair, and of either side with another's partner.
+    All three are logits of a match, of n pairs, and of either side with another's partner: as many
+    as there are such partners. The mean over all of them.
 
     >>> zeros = torch.zeros(3)
     >>> f"{matching(zeros, zeros, zeros):.4f}"
@@ -29,15 +30,14 @@ def matching(
 
 def hard_negatives(
     logits: Float[Tensor, "n m"], excluded: Bool[Tensor, "n m"], *, generator: torch.Generator
-) -> Int[Tensor, " n"]:
-    """For each row, a column drawn from the softmax of its logits, none that is excluded.
+) -> tuple[Int[Tensor, " r"], Int[Tensor, " r"]]:
+    """Rows, and for each a column drawn from the softmax of its logits, none that is excluded.
 
-    Of rows that exclude every column, any column.
+    Rows that exclude every column have no negative and are left out.
     """
-    allowed = logits.masked_fill(excluded, -torch.inf)
-    chances = allowed.where(~excluded.all(dim=1, keepdim=True), 0).softmax(dim=1)
-    drawn: Tensor = torch.multinomial(chances, 1, generator=generator).squeeze(1)
-    return drawn
+    (rows,) = (~excluded.all(dim=1)).nonzero(as_tuple=True)
+    chances = logits[rows].masked_fill(excluded[rows], -torch.inf).softmax(dim=1)
+    return rows, torch.multinomial(chances, 1, generator=generator).squeeze(1)
 
 
 def masked_words(

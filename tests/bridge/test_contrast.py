@@ -4,10 +4,13 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from bridge.losses import blocks
 from bridge.losses.contrast import (
     Keys,
+    _equal,
     cross_modal,
     intra_modal,
     local_information,
@@ -54,6 +57,47 @@ def test_contrast_is_the_formula(monkeypatch, most, alpha, queue, temperature):
         view.tolist(), *listed(known), temperature, teacher.tolist(), alpha
     )
     assert found.item() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(("n", "q"), [(7, 11), (1, 5), (7, 0)])
+def test_where_items_are_equal_is_what_a_table_says(n, q):
+    noise = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        left, right = (torch.randint(5, (size,), generator=noise) for size in (n, q))
+        rows, columns = _equal(left, right)
+        found = sorted(zip(rows.tolist(), columns.tolist(), strict=True))
+        assert found == [
+            (i, j)
+            for i, one in enumerate(left.tolist())
+            for j, other in enumerate(right.tolist())
+            if one == other
+        ]
+
+
+class Largest(TorchDispatchMode):
+    """How many elements the largest tensor has that is made meanwhile."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        made = function(*arguments, **(named or {}))
+        for one in tree_leaves(made):
+            if isinstance(one, torch.Tensor):
+                self.count = max(self.count, one.numel())
+        return made
+
+
+def test_no_table_of_all_rows_and_keys_is_made(monkeypatch):
+    n, queue, most = 50, 200, 1_000
+    monkeypatch.setattr(blocks, "MAX_LOGITS", most)
+    view = unit_rows(n, 2).requires_grad_()
+    known = Keys(
+        unit_rows(n, 2, seed=1), torch.arange(n), unit_rows(queue, 2, seed=2),
+        torch.arange(queue) + n // 2,
+    )  # fmt: skip
+    with Largest() as largest:
+        momentum_contrast(view, known, temperature=0.1, teacher=known.rows, alpha=0.4).backward()
+    assert most / 2 < largest.count <= most
 
 
 def test_cma_is_the_mean_of_both_ways_and_imc_of_the_modalities():

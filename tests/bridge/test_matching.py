@@ -11,8 +11,8 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def test_matching_is_the_formula():
-    positive, right, left = normal(5), normal(5, seed=1), normal(5, seed=2)
+def test_matching_is_the_formula_however_many_do_not_match():
+    positive, right, left = normal(5), normal(4, seed=1), normal(2, seed=2)
     expected = naive_tcl.matching(positive.tolist(), [*right.tolist(), *left.tolist()])
     assert matching(positive, right, left).item() == pytest.approx(expected, abs=1e-9)
 
@@ -52,15 +52,21 @@ def test_gradients():
 def test_negatives_are_drawn_as_often_as_the_softmax_says():
     logits = torch.tensor([[9.0, 0.0, 1.0, 2.0]]).expand(20_000, 4)
     excluded = torch.tensor([[True, False, False, False]]).expand(20_000, 4)
-    drawn = hard_negatives(logits, excluded, generator=torch.Generator().manual_seed(0))
+    rows, drawn = hard_negatives(logits, excluded, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(rows, torch.arange(20_000))
     expected = torch.tensor([0.0, 1.0, 2.0]).softmax(0)
     shares = drawn.bincount(minlength=4) / len(drawn)
     assert shares[0] == 0
     torch.testing.assert_close(shares[1:], expected, atol=0.01, rtol=0)
 
 
-def test_where_everything_is_excluded_any_column_will_do():
-    drawn = hard_negatives(
-        torch.zeros(50, 3), torch.ones(50, 3).bool(), generator=torch.Generator().manual_seed(0)
-    )
-    assert sorted(set(drawn.tolist())) == [0, 1, 2]
+def test_where_everything_is_excluded_there_is_no_negative():
+    noise = torch.Generator().manual_seed(0)
+    excluded = torch.tensor([[True, True, True], [False, True, True], [True, True, True]])
+    rows, drawn = hard_negatives(torch.zeros(3, 3), excluded, generator=noise)
+    assert (rows.tolist(), drawn.tolist()) == ([1], [0])
+    rows, drawn = hard_negatives(torch.zeros(3, 3), torch.ones(3, 3).bool(), generator=noise)
+    assert (rows.tolist(), drawn.tolist()) == ([], [])
+    positive = normal(3)
+    only = matching(positive, positive[rows], positive[rows])
+    assert only.item() == pytest.approx(naive_tcl.matching(positive.tolist(), []), abs=1e-12)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bridge.config import TrainSettings
 from bridge.fusion import Tokens
-from bridge.fusion_terms import FusionTerms
+from bridge.fusion_terms import FusionTerms, _paired
 from bridge.losses.matching import hard_negatives
 from bridge.momentum import Queue
 from bridge.steps import PairedSteps
@@ -111,9 +111,14 @@ class Naive:
         return {"cma": sum(cma) / len(cma), "imc": sum(imc) / len(imc)}
 
 
-@pytest.mark.parametrize("queue", [0, 2, 7, 65_536])
-def test_every_step_costs_what_momentum_and_queues_say(frozen: FrozenRows, queue: int) -> None:
-    steps = tcl_steps(frozen, replace(SETTINGS, tcl_queue=queue, lmi_weight=0.0))
+@pytest.mark.parametrize(
+    ("queue", "without"), [(0, ""), (2, ""), (7, ""), (65_536, ""), (7, "cma"), (7, "imc")]
+)
+def test_every_step_costs_what_momentum_and_queues_say(
+    frozen: FrozenRows, queue: int, without: str
+) -> None:
+    weights = {f"{without}_weight": 0.0} if without else {}
+    steps = tcl_steps(frozen, replace(SETTINGS, tcl_queue=queue, lmi_weight=0.0, **weights))  # type: ignore[arg-type]
     maps = projectors()
     state, expected = steps.begin(maps), Naive(steps.data, maps)
     order, noise = (torch.Generator().manual_seed(seed) for seed in (1, 2))
@@ -125,6 +130,8 @@ def test_every_step_costs_what_momentum_and_queues_say(frozen: FrozenRows, queue
                 drawn["left"]["hub"].tolist(), maps, min(1.0, taken / BATCHES),
                 min(queue, len(steps.data)), state.temperature.item(),
             )  # fmt: skip
+            wanted.pop(without, None)
+            assert {"cma", "imc"} & found.keys() == wanted.keys()
             for name, value in wanted.items():
                 assert found[name].item() == pytest.approx(value, abs=1e-9), (name, taken)
             taken += 1
@@ -165,14 +172,16 @@ def test_lmi_is_of_the_parts_of_every_memory(frozen: FrozenRows) -> None:
     assert found["lmi"].item() == pytest.approx(sum(costs) / 4, abs=1e-9)
 
 
-def test_itm_asks_about_each_pair_and_two_wrong_ones(frozen: FrozenRows) -> None:
+# Different items; one of them twice; one alone, which has no other to be told from.
+@pytest.mark.parametrize("drawn", [[0, 3, 4, 9], [3, 3, 4, 3], [5]], ids=str)
+def test_itm_asks_about_each_pair_and_wrong_ones(frozen: FrozenRows, drawn: list[int]) -> None:
     settings = replace(SETTINGS, lmi_weight=0.0, itm_weight=1.0)
     steps, maps = tcl_steps(frozen, settings), projectors()
     state = steps.begin(maps)
     assert isinstance(steps.fusion_terms, FusionTerms)
     assert state.fusion is not None
     state.fusion.double()
-    hub = torch.tensor([0, 3, 4, 9])
+    hub = torch.tensor(drawn)
     found = steps.fusion_terms.losses(
         hub,
         state,
@@ -185,10 +194,16 @@ def test_itm_asks_about_each_pair_and_two_wrong_ones(frozen: FrozenRows) -> None
     shared = [
         maps[space](frozen.leaf[space][mine]) for space, mine in zip(WIDTHS, rows, strict=True)
     ]
-    same = (rows[0][:, None] == rows[0]) | (rows[1][:, None] == rows[1])
+    pairs = set(zip(*(mine.tolist() for mine in rows), strict=True))
+    paired = torch.tensor(
+        [[(one, other) in pairs for other in rows[1].tolist()] for one in rows[0].tolist()]
+    )
     logits = (shared[0] @ shared[1].T / 0.2).detach()
-    wrong_right = hard_negatives(logits, same, generator=noise).tolist()
-    wrong_left = hard_negatives(logits.T, same.T, generator=noise).tolist()
+    wrong_right = zip(*hard_negatives(logits, paired, generator=noise), strict=True)
+    wrong_left = zip(*hard_negatives(logits.T, paired.T, generator=noise), strict=True)
+    wrong = [*wrong_right, *((one, other) for other, one in wrong_left)]
+    assert not any((rows[0][i].item(), rows[1][j].item()) in pairs for i, j in wrong)
+    assert len(wrong) == (0 if len(hub) == 1 else 2 * len(hub))
 
     def judged(left: int, right: int) -> float:
         pair = []
@@ -197,12 +212,8 @@ def test_itm_asks_about_each_pair_and_two_wrong_ones(frozen: FrozenRows) -> None
             pair.append(Tokens.of(whole, *side.items.parts(mine[which][None], whole)))
         return float(state.fusion(*pair))
 
-    everyone = range(len(hub))
-    assert all(not same[i, wrong_right[i]] or same[i].all() for i in everyone)
     expected = naive_tcl.matching(
-        [judged(i, i) for i in everyone],
-        [judged(i, wrong_right[i]) for i in everyone]
-        + [judged(wrong_left[i], i) for i in everyone],
+        [judged(i, i) for i in range(len(hub))], [judged(int(i), int(j)) for i, j in wrong]
     )
     assert found["itm"].item() == pytest.approx(expected, abs=1e-9)
 
@@ -267,6 +278,22 @@ def test_a_queue_keeps_the_last_rows() -> None:
     assert sorted(queue.items.tolist()) == [5, 6, 7, 8]
 
 
+def test_the_result_comes_back_and_the_rest_stays(frozen: FrozenRows) -> None:
+    steps, maps = tcl_steps(frozen, replace(SETTINGS, mlm_weight=1.0)), projectors()
+    state = steps.begin(maps)
+    before = {name: tensor.clone() for name, tensor in state.state_dict().items()}
+    kept = {name: tensor.clone() for name, tensor in state.result().items()}
+    with torch.no_grad():
+        for tensor in [*state.parameters(), *state.buffers()]:
+            tensor.add_(1)
+    after = {name: tensor.clone() for name, tensor in state.state_dict().items()}
+    state.set_result(kept)
+    for name, tensor in state.state_dict().items():
+        wanted = before if name.startswith("fusion.") or name == "temperature" else after
+        assert torch.equal(tensor, wanted[name]), name
+    assert set(kept) == {"temperature", *(n for n in before if n.startswith("fusion."))}
+
+
 def test_square_pictures_are_pooled_and_others_are_not() -> None:
     parts, mask = unit_rows(2, 36, 3), torch.ones(2, 36, dtype=torch.bool)
     pooled, there = pooled_grid(parts, mask, 3)
@@ -279,15 +306,30 @@ def test_square_pictures_are_pooled_and_others_are_not() -> None:
     assert pooled_grid(parts, mask, 3)[0] is parts
 
 
-def test_a_space_without_a_leaf_is_contrasted_by_its_hub_alone(world: World) -> None:
+@pytest.mark.parametrize(("cma", "imc", "queues"), [(1, 1, 3), (0, 1, 3), (1, 0, 2), (0, 0, 0)])
+def test_a_space_without_a_leaf_is_contrasted_by_its_hub_alone(
+    world: World, cma: float, imc: float, queues: int
+) -> None:
+    """And only what some term contrasts has a queue."""
     frozen = load_rows(
         check_memories(world.hub, world.leaf[:1]), holdout=0.0, seed=0, device=torch.device("cpu")
     )
-    settings = replace(SETTINGS, lmi_weight=0.0)
+    settings = replace(SETTINGS, lmi_weight=0.0, cma_weight=cma, imc_weight=imc)
     steps = TclSteps(PairedSteps(build_training_set(frozen, settings), settings), SILENT)
     maps = {space: one.float() for space, one in projectors().items()}
     state = steps.begin(maps)
     (drawn,) = steps.draw(torch.Generator().manual_seed(0), 1)
     found = steps.losses(drawn, maps, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
-    assert set(found) == set(steps.terms)
-    assert len(state.queues) == 3
+    terms = {"cma": cma, "imc": imc}
+    assert set(found) == {name for name in steps.terms if terms.get(name, 1)}
+    assert len(state.queues) == queues
+    assert all(queue.added == len(drawn["left"]["hub"]) for queue in state.queues)
+
+
+def test_what_is_paired_anywhere_in_the_batch_is_no_negative() -> None:
+    noise = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        left, right = torch.randint(4, (2, 6), generator=noise)
+        pairs = set(zip(left.tolist(), right.tolist(), strict=True))
+        expected = [[(i, j) in pairs for j in right.tolist()] for i in left.tolist()]
+        assert _paired(left, right).tolist() == expected

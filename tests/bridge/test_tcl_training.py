@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import torch
 
 from bridge import run
 from bridge.artefact import Bridge, load
+from bridge.checkpoint import load_checkpoint
 from bridge.config import TrainSettings
+from bridge.tcl_requirements import LeftOutOfLmi
 from bridge.training import train
 from features.errors import UserError
 from features.memory import Columns, Memory
@@ -77,11 +80,15 @@ def test_a_temperature_can_be_kept(parted: World, tmp_path: Path) -> None:
     assert made.matcher.spec.temperature == 0.25
 
 
-@pytest.mark.parametrize("patience", [None, 2])
+@pytest.mark.parametrize(
+    ("patience", "changes"),
+    [(None, {}), (2, {}), (2, {"cma_weight": 0.0, "imc_weight": 0.0, "mlm_weight": 0.0})],
+    ids=["to the end", "with patience", "without queues"],
+)
 def test_going_on_after_interruptions_gives_the_same_bits(
-    parted: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int | None
+    parted: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int | None, changes
 ) -> None:
-    settings = replace(EVERYTHING, patience=patience)
+    settings = replace(EVERYTHING, patience=patience, **changes)
     train(parted.hub, parted.leaf, tmp_path / "whole", settings, device="cpu")
     monkeypatch.setattr(run, "CHECKPOINT_SECONDS", -1.0)
     stops = 0
@@ -93,6 +100,14 @@ def test_going_on_after_interruptions_gives_the_same_bits(
             )  # fmt: skip
         except KeyboardInterrupt:
             stops += 1
+            found = load_checkpoint(tmp_path / "parts")
+            assert found is not None
+            kept = found[0]
+            queues = [name for name in kept if name.startswith("beside/queues")]
+            assert len(queues) == (0 if changes else 4 * 3)  # rows, items and how many were added
+            best = {name for name in kept if name.startswith("best beside/")}
+            assert bool(best) == (patience is not None)
+            assert {name.split("/")[1].split(".")[0] for name in best} <= {"fusion", "temperature"}
     assert stops > 1
     assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
     assert metrics_of(tmp_path / "parts") == metrics_of(tmp_path / "whole")
@@ -178,6 +193,39 @@ def test_one_leaf_memory_without_parts_among_others_is_told(parted: World, tmp_p
     plain = write_items(tmp_path / "plain.h5", "left", "audio", range(600, 640))
     with pytest.raises(UserError, match=r"lmi_weight needs the parts of items and .*plain.h5 has "):
         train(parted.hub, [*parted.leaf, plain], tmp_path / "out", EVERYTHING, device="cpu")
+
+
+LMI_ALONE = replace(EVERYTHING, epochs=1, itm_weight=0.0, mlm_weight=0.0)
+
+
+@pytest.mark.parametrize("plain", [["audio.plain"], ["text-left.plain", "text-right.plain"]])
+def test_memories_that_lmi_leaves_out_are_told(
+    parted: World, tmp_path: Path, plain: list[str]
+) -> None:
+    """`with_parts` keeps each memory without its parts beside it."""
+    hub, leaf = (
+        [
+            Memory(parted.folder / f"{memory.path.stem}.plain.h5")
+            if f"{memory.path.stem}.plain" in plain
+            else memory
+            for memory in memories
+        ]
+        for memories in (parted.hub, parted.leaf)
+    )
+    names = ", ".join(str(parted.folder / f"{name}.h5") for name in plain)
+    told = f"LMI leaves out what has no parts of items ({names}): make it again with `mcr extract"
+    with pytest.warns(LeftOutOfLmi, match=re.escape(told)):
+        train(hub, leaf, tmp_path / "out", LMI_ALONE, device="cpu")
+    assert metrics_of(tmp_path / "out")[0]["lmi"] > 0
+
+
+@pytest.mark.filterwarnings("error::bridge.tcl_requirements.LeftOutOfLmi")
+def test_nothing_is_told_where_lmi_leaves_nothing_out(
+    world: World, parted: World, tmp_path: Path
+) -> None:
+    train(parted.hub, parted.leaf, tmp_path / "all", LMI_ALONE, device="cpu")
+    without = replace(LMI_ALONE, lmi_weight=0.0)
+    train(world.hub, world.leaf, tmp_path / "none", without, device="cpu")
 
 
 def test_words_cannot_be_guessed_from_text(parted: World, tmp_path: Path) -> None:

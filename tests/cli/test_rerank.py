@@ -140,3 +140,19 @@ def test_training_without_parts_names_the_command(workshop: Workshop, tmp_path: 
     hub = ("--hub", workshop.memory("text-hears"), "--hub", workshop.memory("text-sees"))
     told = refused("train", *hub, "-o", tmp_path / "out", *TCL)
     assert "make it again with `mcr extract --local`" in told
+
+
+def test_training_tells_what_lmi_leaves_out(
+    workshop: Workshop, parted: Parted, tmp_path: Path
+) -> None:
+    hub = [workshop.memory("text-hears"), workshop.memory("text-sees")]
+    result = done(
+        "train", "--hub", hub[0], "--hub", hub[1], "--leaf", parted.memory("sounds"),
+        "-o", tmp_path / "out", "--objective", "tcl", "--lmi-weight", "1", "--local-batch", "8",
+        *TINY,
+    )  # fmt: skip
+    (note,) = [line for line in result.stderr.splitlines() if line.startswith("note: LMI ")]
+    assert note.startswith("note: LMI leaves out what has no parts of items (")
+    assert all(str(memory) in note for memory in hub)
+    assert "sounds.h5" not in note
+    assert "`mcr extract --local`" in note
