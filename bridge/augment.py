@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,21 +38,44 @@ def noisy_rows(
 ) -> Float[Tensor, "n d"]:
     """`add_noise` to some rows of a table.
 
+    The noise is that of `noisy_tables`.
+    """
+    (made,) = noisy_tables([(table, rows)], variance=variance, generator=generator)
+    return made
+
+
+def noisy_tables(
+    wanted: Sequence[tuple[Float[Tensor, "m d"], Int[Tensor, " n"]]],
+    *,
+    variance: float,
+    generator: torch.Generator,
+) -> list[Float[Tensor, "n d"]]:
+    """`add_noise` to some rows of each of several tables.
+
     On a CPU torch draws numbers one after the other, on one core. There `generator` draws a seed,
     and every number is made from the seed and its place in the batch (SplitMix64, Steele et al.
     2014, then Box and Muller 1958): the noise is the same for any number of cores.
     """
-    if variance == 0 or table.device.type != "cpu" or table.dtype != torch.float32:
-        return add_noise(table[rows], variance=variance, generator=generator)
-    seed = np.uint64(int(torch.randint(2**62, (), generator=generator)))
-    made = np.empty((len(rows), table.shape[1]), np.float32)
-    source, index, deviation = table.numpy(), rows.numpy(), np.float32(variance**0.5)
-    in_parts(
-        lambda start, stop: _fill(source, index, seed, deviation, made, start, stop),
-        len(made),
-        step=_ROWS,
-    )
-    return torch.from_numpy(made)
+    if variance == 0 or any(
+        table.device.type != "cpu" or table.dtype != torch.float32 for table, _ in wanted
+    ):
+        return [
+            add_noise(table[rows], variance=variance, generator=generator) for table, rows in wanted
+        ]
+    seeds = torch.randint(2**62, (len(wanted),), generator=generator).numpy().astype(np.uint64)
+    made = [np.empty((len(rows), table.shape[1]), np.float32) for table, rows in wanted]
+    deviation = np.float32(variance**0.5)
+
+    def fill(start: int, stop: int) -> None:
+        """Of the rows of all tables, laid end to end, those from start to stop."""
+        for (table, rows), seed, result in zip(wanted, seeds, made, strict=True):
+            part = max(start, 0), min(stop, len(rows))
+            if part[0] < part[1]:
+                _fill(table.numpy(), rows.numpy(), seed, deviation, result, *part)
+            start, stop = start - len(rows), stop - len(rows)
+
+    in_parts(fill, sum(len(rows) for _, rows in wanted), step=_ROWS)
+    return [torch.from_numpy(one) for one in made]
 
 
 @compiled

@@ -11,7 +11,7 @@ from bridge.projector import AnyProjector
 from bridge.training_set import FrozenRows
 
 HELD_OUT_SCORE = "held_out_mrr"
-MAX_HELD_OUT = 4096  # rows that are scored
+MAX_HELD_OUT = 2048  # rows that are scored
 
 
 @torch.inference_mode()

@@ -44,7 +44,6 @@ _CAUTION = 0.35  # of the allowed error, as a sample's estimate of it scatters
 _MOST_OUTSIDE = 0.2  # of the softmax, that the models of the tail are trusted with
 _ROUGH = 0.001  # by which sampled scores may be off
 _AT_ONCE = 256  # queries
-_MANY, _TRIED = 1024, 64  # queries of which some are tried first, and how many
 _SCORES = 1 << 23  # sampled scores held at once: larger tables go back to the system each time
 _TINY = 1e-30
 
@@ -91,16 +90,20 @@ def retrieve_sparse(
         none = tuple(queries.new_empty(0, value.shape[1]) for value in values)
         return Retrieved(none, queries.new_empty(0), 0)
     memory = _Memory(keys, values, temperature)
-    if len(queries) >= _MANY:
-        some = queries[spread(len(queries), len(queries) // _TRIED)]
-        _, beyond, failed = memory.retrieve(some, kept)
-        if 2 * len(failed) > len(some):  # such as where the temperature is high
-            exactly = retrieve(queries, keys, values, temperature=temperature, advance=advance)
-            outside = queries.new_full((len(queries),), float(beyond.median()))
-            return Retrieved(exactly, outside, len(queries))
-    found, share, wrong = memory.retrieve(queries, kept, advance)
+    first = _AT_ONCE * torch.get_num_threads()
+    found, share, wrong = memory.retrieve(queries[:first], kept, advance)
+    rest = queries[first:]
+    hopeless = 2 * len(wrong) > first  # such as where the temperature is high
+    if len(rest):
+        if hopeless:
+            made = tuple(rest.new_empty(len(rest), one.shape[1]) for one in values)
+            beyond, failed = share.median().expand(len(rest)), torch.arange(len(rest))
+        else:
+            made, beyond, failed = memory.retrieve(rest, kept, advance)
+        found = tuple(torch.cat(both) for both in zip(found, made, strict=True))
+        share, wrong = torch.cat([share, beyond]), torch.cat([wrong, first + failed])
     more = _MORE * kept
-    if len(wrong) and more < len(keys) // _MORE:
+    if len(wrong) and not hopeless and more < len(keys) // _MORE:
         better, beyond, still = memory.retrieve(queries[wrong], more, advance)
         share[wrong] = beyond
         for output, rows in zip(found, better, strict=True):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from bridge.augment import noisy_rows
+from bridge.augment import noisy_tables
 from bridge.config import TrainSettings
 from bridge.leaf_rows import loaded
 from bridge.objective import Contrast, cmcr_terms, cwcl_contrast, distil_terms, project_batch
@@ -198,15 +198,13 @@ def _noisy(
     settings: TrainSettings,
     noise: torch.Generator,
 ) -> dict[str, dict[str, Tensor]]:
-    return {
-        space: {
-            role: noisy_rows(
-                tables[space][role], rows, variance=settings.noise_variance, generator=noise
-            )
-            for role, rows in drawn[space].items()
-        }
-        for space in tables
-    }
+    places = [(space, role) for space in tables for role in drawn[space]]
+    wanted = [(tables[space][role], drawn[space][role]) for space, role in places]
+    made = noisy_tables(wanted, variance=settings.noise_variance, generator=noise)
+    batch: dict[str, dict[str, Tensor]] = {space: {} for space in tables}
+    for (space, role), rows in zip(places, made, strict=True):
+        batch[space][role] = rows
+    return batch
 
 
 def _cycled(items: int, batch: int, order: torch.Generator) -> Iterator[Tensor]:
