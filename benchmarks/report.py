@@ -16,7 +16,10 @@ from typing import Any
 
 from benchmarks.machine import machine
 
-_PACKAGES = ("mcr-bridge", "torch", "numpy", "faiss-cpu", "faiss-gpu", "h5py")
+_PACKAGES = (
+    "mcr-bridge", "torch", "numpy", "numba", "triton", "faiss-cpu", "faiss-gpu", "h5py",
+    "sentence-transformers",
+)  # fmt: skip
 
 
 def parser(description: str | None, *, repeats: int = 5) -> argparse.ArgumentParser:
