@@ -44,6 +44,7 @@ _CAUTION = 0.35  # of the allowed error, as a sample's estimate of it scatters
 _MOST_OUTSIDE = 0.2  # of the softmax, that the models of the tail are trusted with
 _ROUGH = 0.001  # by which sampled scores may be off
 _AT_ONCE = 256  # queries
+_FIRST = 512  # queries that show whether it is worth going on
 _SCORES = 1 << 23  # sampled scores held at once: larger tables go back to the system each time
 _TINY = 1e-30
 
@@ -90,10 +91,9 @@ def retrieve_sparse(
         none = tuple(queries.new_empty(0, value.shape[1]) for value in values)
         return Retrieved(none, queries.new_empty(0), 0)
     memory = _Memory(keys, values, temperature)
-    first = _AT_ONCE * torch.get_num_threads()
-    found, share, wrong = memory.retrieve(queries[:first], kept, advance)
-    rest = queries[first:]
-    hopeless = 2 * len(wrong) > first  # such as where the temperature is high
+    found, share, wrong = memory.retrieve(queries[:_FIRST], kept, advance)
+    rest = queries[_FIRST:]
+    hopeless = 2 * len(wrong) > _FIRST  # such as where the temperature is high
     if len(rest):
         if hopeless:
             made = tuple(rest.new_empty(len(rest), one.shape[1]) for one in values)
@@ -101,7 +101,7 @@ def retrieve_sparse(
         else:
             made, beyond, failed = memory.retrieve(rest, kept, advance)
         found = tuple(torch.cat(both) for both in zip(found, made, strict=True))
-        share, wrong = torch.cat([share, beyond]), torch.cat([wrong, first + failed])
+        share, wrong = torch.cat([share, beyond]), torch.cat([wrong, _FIRST + failed])
     more = _MORE * kept
     if len(wrong) and not hopeless and more < len(keys) // _MORE:
         better, beyond, still = memory.retrieve(queries[wrong], more, advance)
