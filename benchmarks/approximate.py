@@ -19,9 +19,9 @@ from torch.nn import functional as F
 from benchmarks.clusters import clustered_rows
 from benchmarks.machine import machine, medians
 from benchmarks.report import parser, report
-from bridge.approximate_retrieval import build_cells, retrieve_approximate
-from bridge.pseudo_pairs import retrieve
-from bridge.sparse_retrieval import retrieve_sparse
+from bridge.pseudo_pairs.approximate import build_cells, retrieve_approximate
+from bridge.pseudo_pairs.exact import retrieve
+from bridge.pseudo_pairs.sparse import retrieve_sparse
 
 TEMPERATURE = 0.01
 OURS = "approximate"

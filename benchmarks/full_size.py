@@ -32,12 +32,12 @@ from torch.nn import functional as F
 from benchmarks.machine import machine, medians
 from benchmarks.report import parser, report
 from bridge.config import TrainSettings
-from bridge.fused_retrieval import fits_fused, retrieve_fused
-from bridge.leaf_rows import LeafRows, loaded
-from bridge.pseudo_pairs import retrieve
-from bridge.run import METRICS_FILE, Run
-from bridge.sparse_retrieval import retrieve_sparse
-from bridge.training_set import FrozenRows, TrainingSet, build_training_set
+from bridge.pseudo_pairs.exact import retrieve
+from bridge.pseudo_pairs.fused import fits_fused, retrieve_fused
+from bridge.pseudo_pairs.sparse import retrieve_sparse
+from bridge.training.leaf_rows import LeafRows, loaded
+from bridge.training.run import METRICS_FILE, Run
+from bridge.training.training_set import FrozenRows, TrainingSet, build_training_set
 from features.device import resolve_device
 from features.progress import SILENT, Advance
 

@@ -17,8 +17,8 @@ from benchmarks.clusters import clustered_rows
 from benchmarks.machine import machine, medians
 from benchmarks.report import parser, report
 from bridge.config import TrainSettings
-from bridge.pseudo_pair_cache import kept_pairs
-from bridge.training_set import FrozenRows, build_training_set, check_memories, load_rows
+from bridge.pseudo_pairs.cache import kept_pairs
+from bridge.training.training_set import FrozenRows, build_training_set, check_memories, load_rows
 from features.memory import Memory
 from features.memory_write import save_memory
 from features.space import Modality

@@ -32,7 +32,7 @@ from benchmarks.machine import machine
 from benchmarks.parts import PartedTask, parted_tasks
 from bridge.artefact import Bridge
 from bridge.config import TrainSettings
-from bridge.training import train
+from bridge.training.train import train
 from features import keypad
 from features.encoders.mini.encoder import MiniEncoder, load_builtin_clap, load_builtin_clip
 from features.encoders.mini.inputs import audio_input

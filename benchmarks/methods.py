@@ -33,7 +33,7 @@ from benchmarks.machine import machine
 from benchmarks.vggsound309 import FOLDS, SETTINGS, recalls
 from bridge.config import CLOSED_FORMS, TrainSettings, load_settings
 from bridge.evaluation.retrieval import evaluate_retrieval
-from bridge.training import train
+from bridge.training.train import train
 from features.encoders import load_encoder
 from features.memory import Memory
 from features.memory_write import save_memory

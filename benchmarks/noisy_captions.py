@@ -26,7 +26,7 @@ from benchmarks.machine import machine
 from benchmarks.methods import PUBLISHED, Task, _keypad
 from bridge.config import TrainSettings
 from bridge.evaluation.retrieval import evaluate_retrieval
-from bridge.training import train
+from bridge.training.train import train
 from features.memory import Memory
 from features.memory_write import save_memory
 

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from benchmarks.machine import machine, medians
 from benchmarks.report import parser, report
-from bridge.pseudo_pairs import retrieve
-from bridge.sparse_retrieval import retrieve_sparse
+from bridge.pseudo_pairs.exact import retrieve
+from bridge.pseudo_pairs.sparse import retrieve_sparse
 from features.products import fast_dtype, product
 
 TEMPERATURE = 0.01

@@ -26,8 +26,8 @@ from benchmarks.machine import machine
 from benchmarks.parts import PartedTask, parted_tasks
 from bridge.config import TrainSettings
 from bridge.projection import in_shared_space
-from bridge.rerank import DEPTH, matcher_of, matches, sides_of, tokens_of
-from bridge.training import train
+from bridge.tcl.rerank import DEPTH, matcher_of, matches, sides_of, tokens_of
+from bridge.training.train import train
 
 ITM = TrainSettings(
     dimension=128, hidden=256, objective="tcl", cma_weight=0.0, imc_weight=0.0, itm_weight=1.0,

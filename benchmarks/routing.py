@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from benchmarks.clusters import clustered_rows
 from benchmarks.machine import machine, medians
 from benchmarks.report import parser, report
-from bridge.routing import KEPT, Posteriors, posteriors, smoothed
+from bridge.methods.routing import KEPT, Posteriors, posteriors, smoothed
 from features.products import product
 
 TEMPERATURE, NEAR, SHARE = 0.1, 0.02, 0.5

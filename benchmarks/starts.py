@@ -25,7 +25,7 @@ from benchmarks.machine import machine
 from benchmarks.methods import PUBLISHED, Task, _digits, _keypad
 from bridge.config import TrainSettings
 from bridge.evaluation.retrieval import evaluate_retrieval
-from bridge.training import train
+from bridge.training.train import train
 
 # Found on seeds 0 and 1 of the keypad numbers.
 QUICK: dict[str, Any] = {

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from benchmarks.clusters import BLOCK, clustered_rows
 from benchmarks.machine import machine
 from benchmarks.report import parser, report
-from bridge.pseudo_pairs import Rows, retrieve
+from bridge.pseudo_pairs.exact import Rows, retrieve
 from features.memory import Columns, Memory, MemoryHeader
 from features.memory_write import write_memory
 from features.streamed_rows import StreamedRows

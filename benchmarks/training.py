@@ -21,12 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import bridge.steps
+import bridge.training.steps
 from benchmarks.machine import machine, medians
 from benchmarks.report import parser, report
 from bridge.config import TrainSettings
-from bridge.run import Run
-from bridge.training_set import FrozenRows, TrainingSet
+from bridge.training.run import Run
+from bridge.training.training_set import FrozenRows, TrainingSet
 from features.progress import SILENT
 
 SPACES, ROLES = ("left", "right"), ("hub", "leaf")

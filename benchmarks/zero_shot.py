@@ -28,7 +28,7 @@ from bridge.config import TrainSettings
 from bridge.evaluation.prompts import FIRST, read_templates
 from bridge.evaluation.zero_shot import zero_shot_result
 from bridge.search import Embedder
-from bridge.training import train
+from bridge.training.train import train
 from features.memory import Memory
 
 PLAIN = TrainSettings(dimension=128, hidden=256, holdout=0.0)

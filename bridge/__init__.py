@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bridge.evaluation.retrieval import evaluate_retrieval
     from bridge.projection import project_memory
     from bridge.search import Embedder, Query, embed_for_bridge, search_index, search_memory
-    from bridge.training import train
+    from bridge.training.train import train
     from bridge.tuning import tune
 
 _HOMES = {
@@ -31,7 +31,7 @@ _HOMES = {
     "embed_for_bridge": "bridge.search",
     "search_index": "bridge.search",
     "search_memory": "bridge.search",
-    "train": "bridge.training",
+    "train": "bridge.training.train",
     "tune": "bridge.tuning",
 }
 

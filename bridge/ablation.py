@@ -21,8 +21,8 @@ from bridge.config import TrainSettings
 from bridge.evaluation.comparison import MeanRetrieval
 from bridge.evaluation.retrieval import CrossModalRetrieval, evaluate_retrieval, relevance_of
 from bridge.metrics.retrieval import CUTOFFS, Retrieval
-from bridge.training import train
-from bridge.training_set import CheckedMemories, check_memories
+from bridge.training.train import train
+from bridge.training.training_set import CheckedMemories, check_memories
 from bridge.variants import CHANGES, FULL, variants
 from features.errors import UserError
 from features.files import replacing

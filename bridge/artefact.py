@@ -19,11 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bridge.card import model_card
-from bridge.checkpoint import MIXTURE_FILE, PROGRESS_FILE
 from bridge.config import TrainSettings
-from bridge.fusion import Fusion
-from bridge.matcher import load_matcher, matcher_about, save_matcher
 from bridge.projector import AnyProjector, Projector, ProjectorSpec, Shape
+from bridge.tcl.fusion import Fusion
+from bridge.tcl.matcher import load_matcher, matcher_about, save_matcher
+from bridge.training.checkpoint import MIXTURE_FILE, PROGRESS_FILE
 from features.device import resolve_device
 from features.errors import UserError
 from features.files import replacing

@@ -14,7 +14,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from bridge.setting import setting as _setting
-from bridge.tcl_settings import TclSettings
+from bridge.tcl.settings import TclSettings
 from features.errors import UserError
 from features.files import require_file
 

@@ -21,7 +21,7 @@ from bridge.metrics.retrieval import Retrieval
 from bridge.pictures import Tile, contact_sheet, similarity_matrices
 from bridge.projection import in_shared_space, project_memory
 from bridge.search import Embedder, Query, embed_for_bridge, search_index
-from bridge.training import train
+from bridge.training.train import train
 from features.encoders import Encoder, load_encoder
 from features.errors import UserError
 from features.extract import extract

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bridge.anchors import Posterior, Similarities
-from bridge.layers import Linear, unit
+from bridge.methods.anchors import Posterior, Similarities
+from bridge.training.layers import Linear, unit
 from features.errors import UserError
 from features.space import Modality
 
@@ -81,7 +81,7 @@ class Projector(nn.Module):
     linear: one Linear without bias.
     exmcr: Linear, then mlp2 twice (Ex-MCR, arXiv 2310.08884).
     identity: nothing, for the space that the others are projected into (Ex-MCR's CLIP).
-    relative, routing: by the hub items that it resembles (see `bridge.anchors`).
+    relative, routing: by the hub items that it resembles (see `bridge.methods.anchors`).
 
     Two kinds of points are made the origin by `centred`: `offset` (d,), zero unless `centre_on`
     sets it, and `offset_MODALITY` for the modalities that have a mean of their own.

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bridge.artefact import Bridge
-from bridge.fusion import Tokens
 from bridge.projection import check_memory, in_shared_space, is_projected
+from bridge.tcl.fusion import Tokens
 from features.decode import SUFFIXES
 from features.encoders import Encoder, LocalEncoder, load_encoder
 from features.errors import ItemError, UserError

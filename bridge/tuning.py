@@ -1,8 +1,8 @@
 """Settings from hub items alone: noise, temperature and shape by cross-validation.
 
 Every trial is fitted without some of the hub items, and judged by how well the left-out ones are
-found in the other space (`bridge.mixture.questions`): the cross-entropy of the right item, in
-nats, after the one scale that suits the trial best. No paired data is used.
+found in the other space (`bridge.methods.mixture.questions`): the cross-entropy of the right item,
+in nats, after the one scale that suits the trial best. No paired data is used.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 import xxhash
 
 from bridge.config import TrainSettings
-from bridge.leaf_rows import check_resident
-from bridge.mixture import candidates, members, questions, shapes, stacked_weights
-from bridge.resemblance import check_resemblance
-from bridge.training_set import check_memories, load_rows
+from bridge.methods.mixture import candidates, members, questions, shapes, stacked_weights
+from bridge.training.leaf_rows import check_resident
+from bridge.training.resemblance import check_resemblance
+from bridge.training.training_set import check_memories, load_rows
 from features.device import resolve_device
 from features.errors import UserError
 from features.files import refuse_folder, replacing

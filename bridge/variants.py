@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bridge.config import TrainSettings
-from bridge.requirements import term_weights
+from bridge.training.requirements import term_weights
 
 FULL = "full"
 

@@ -56,7 +56,7 @@ def _memory(path: Path) -> dict[str, Any]:
 
 def _pairs(memory: Path) -> dict[str, Any] | None:
     """Pseudo pairs kept beside a leaf memory."""
-    from bridge.pseudo_pair_cache import kept_pairs, pairs_folder
+    from bridge.pseudo_pairs.cache import kept_pairs, pairs_folder
 
     kept = kept_pairs(memory)
     if not kept:

@@ -108,7 +108,7 @@ def _reranked(
     parts: Path | None,
 ) -> list[Hit]:
     from bridge.artefact import load
-    from bridge.rerank import rerank
+    from bridge.tcl.rerank import rerank
     from features.errors import UserError
     from features.memory import Memory
 

@@ -58,8 +58,8 @@ def train(
     undisturbed run.
     """
     from bridge.config import load_settings
-    from bridge.training import WEIGHT
-    from bridge.training import train as run_train
+    from bridge.training.train import WEIGHT
+    from bridge.training.train import train as run_train
     from cli.progress import BarProgress
     from features.errors import UserError
     from features.memory import Memory

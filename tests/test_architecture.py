@@ -23,11 +23,12 @@ MAY_IMPORT = {
     "bridge": {"bridge", "features"},
     "cli": {"cli", "bridge", "features"},
 }
+FORMULAS_ELSEWHERE = ("methods/closed_forms", "training/noise", "pseudo_pairs/exact")
 FORMULAS = sorted(
     [
         *(ROOT / "bridge" / "losses").glob("*.py"),
         *(ROOT / "bridge" / "metrics").glob("*.py"),
-        *(ROOT / "bridge" / f"{name}.py" for name in ("closed_forms", "noise", "pseudo_pairs")),
+        *(ROOT / "bridge" / f"{name}.py" for name in FORMULAS_ELSEWHERE),
     ]
 )
 FORMULAS_MAY_IMPORT = {

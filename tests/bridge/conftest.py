@@ -20,7 +20,7 @@ import torch
 
 from bridge.artefact import Bridge
 from bridge.config import TrainSettings
-from bridge.training import train
+from bridge.training.train import train
 from features.memory import Columns, Memory, MemoryHeader
 from features.memory_write import save_memory, write_memory
 

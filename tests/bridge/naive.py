@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from bridge.config import TrainSettings
-from bridge.training_set import FrozenRows
+from bridge.training.training_set import FrozenRows
 
 Rows = Sequence[Sequence[float]]
 Table = list[list[float]]

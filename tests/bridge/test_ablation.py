@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge import ablation, run
+from bridge import ablation
 from bridge.ablation import AblatedVariant, Ablation, Measured, ablate
 from bridge.artefact import load
 from bridge.config import TrainSettings
 from bridge.evaluation.retrieval import evaluate_retrieval
-from bridge.training import train
+from bridge.training import run
+from bridge.training.train import train
 from bridge.variants import CHANGES, variants
 from features.errors import UserError
 from features.memory import Memory

@@ -9,9 +9,9 @@ import torch
 
 from bridge.artefact import load
 from bridge.evaluation.retrieval import evaluate_retrieval
-from bridge.pseudo_pairs import retrieve
+from bridge.pseudo_pairs.exact import retrieve
 from bridge.search import search_memory
-from bridge.training import train
+from bridge.training.train import train
 from features.nearest import ExactSearch
 from features.streamed_rows import StreamedRows
 from tests.bridge.conftest import SETTINGS, unit_rows

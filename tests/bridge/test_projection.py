@@ -9,7 +9,7 @@ import torch
 
 from bridge import projection
 from bridge.projection import in_shared_space, is_projected, project_memory
-from bridge.training import train
+from bridge.training.train import train
 from features.errors import UserError
 from features.memory import Columns, Memory
 from features.memory_write import save_memory, write_memory

@@ -10,13 +10,13 @@ import torch
 
 from bridge import tuning
 from bridge.config import TrainSettings, load_settings
-from bridge.mixture import candidates, questions, stacked_weights
-from bridge.training_set import check_memories, load_rows
+from bridge.methods.mixture import candidates, questions, stacked_weights
+from bridge.training.training_set import check_memories, load_rows
 from bridge.tuning import Tuning, as_toml, tune
 from features.errors import UserError
 from features.progress import SILENT
 from tests.bridge.conftest import write_items
-from tests.bridge.test_mixture import cost_of, question
+from tests.bridge.methods.test_mixture import cost_of, question
 
 SETTINGS = TrainSettings(dimension=8, hidden=16, epochs=2, batch=40, holdout=0.2, seed=3)
 TRIALS = 2 * 2 * 2 + 1

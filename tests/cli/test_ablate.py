@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge import run
 from bridge.artefact import load
+from bridge.training import run
 from cli import progress
 from tests.bridge.conftest import InterruptAfter
 from tests.cli.conftest import NARROW, TINY, answer, done, mcr

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from bridge import pseudo_pair_cache, tuning
+from bridge import tuning
+from bridge.pseudo_pairs import cache as pseudo_pair_cache
 from tests.cli.conftest import SMALL, Workshop, answer, done
 
 

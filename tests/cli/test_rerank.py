@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bridge.artefact import load
-from bridge.fusion import Tokens
+from bridge.tcl.fusion import Tokens
 from features.encoders import load_encoder
 from features.memory import Memory
 from tests.cli.conftest import NUMBERS, TINY, Workshop, answer, done

@@ -75,7 +75,7 @@ def test_a_training_that_gets_ctrl_c_leaves_with_130_and_continues(workshop, tmp
     hub = ("--hub", workshop.memory("text-hears"), "--hub", workshop.memory("text-sees"))
     arguments = ("train", *hub, *SMALL, "--epochs", 5)
     with monkeypatch.context() as patched:
-        patched.setattr("bridge.run.CHECKPOINT_SECONDS", -1.0)
+        patched.setattr("bridge.training.run.CHECKPOINT_SECONDS", -1.0)
         patched.setattr(progress, "BarProgress", lambda: InterruptAfter(3))
         result = mcr(*arguments, "-o", tmp_path / "bridge")
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", STOPPED + "\n")

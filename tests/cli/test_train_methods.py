@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from bridge.artefact import load
-from bridge.checkpoint import MIXTURE_FILE, PARTS_FOLDER
 from bridge.config import CLOSED_FORMS
+from bridge.training.checkpoint import MIXTURE_FILE, PARTS_FOLDER
 from tests.cli.conftest import NARROW, NUMBERS, TINY, answer, done
 from tests.cli.refusals import file, refused
 

@@ -1,0 +1,1 @@
+"""Bridges beyond one pair of projectors: closed forms, hub routing, and mixtures of several."""

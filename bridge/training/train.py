@@ -1,0 +1,282 @@
+"""Training a bridge, from memories to the artefact; the loop itself is in `bridge.training.run`."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bridge.artefact import ABOUT_FILE, Bridge, BridgedSpace, MemoryRecord, load
+from bridge.config import TrainSettings, load_settings
+from bridge.methods.closed import solve
+from bridge.methods.mixture import members, weigh
+from bridge.projector import AnyProjector, Mixture
+from bridge.tcl.fusion import Fusion
+from bridge.tcl.requirements import check_items
+from bridge.training.checkpoint import (
+    MIXTURE_FILE,
+    PARTS_FOLDER,
+    PROGRESS_FILE,
+    load_checkpoint,
+    load_weights,
+    remove_checkpoint,
+    remove_parts,
+    save_weights,
+)
+from bridge.training.held_out import held_out_scores
+from bridge.training.leaf_rows import check_resident
+from bridge.training.requirements import check_requirements
+from bridge.training.resemblance import check_resemblance
+from bridge.training.run import METRICS_FILE, Run
+from bridge.training.training_set import (
+    CheckedMemories,
+    FrozenRows,
+    build_training_set,
+    check_memories,
+    load_rows,
+)
+from features.device import resolve_device
+from features.errors import UserError
+from features.files import explained
+from features.memory import Memory
+from features.products import fast_dtype
+from features.progress import SILENT, Progress
+from features.provenance import merged
+
+WEIGHT = "weight of "  # begins the names of a mixture's weights among the metrics
+
+
+def train(
+    hub: Sequence[Memory],
+    leaf: Sequence[Memory],
+    out: str | Path,
+    settings: TrainSettings | None = None,
+    *,
+    paired: bool = False,
+    align: bool = False,
+    trust_encoder: bool = False,
+    device: str = "auto",
+    overwrite: bool = False,
+    resume: bool = False,
+    cache: bool = True,
+    progress: Progress = SILENT,
+) -> Bridge:
+    """Train a bridge into the folder `out`.
+
+    hub: two memories of the same items, one of each space. leaf: memories of the modalities
+    that only one space knows; without any, the bridge is trained on the hub items alone.
+    settings: the preset `best` unless given.
+    paired: `hub` holds true pairs of different modalities. align: use the hub ids that match.
+    trust_encoder: accept memories of one space from different encoders.
+    resume: accept a finished bridge of the same training. An unfinished one is always
+    continued, to the same weights as an undisturbed run.
+    cache: keep large pseudo pairs beside the leaf memories, and use those that are kept.
+    Raises UserError if memories do not fit together or the output exists.
+    """
+    settings = settings or load_settings(preset="best")
+    out = Path(out)
+    where = resolve_device(device)
+    sources = check_memories(hub, leaf, paired=paired, align=align, trust_encoder=trust_encoder)
+    check_requirements(
+        settings, sources.spaces, [name for name, has in sources.leaf.items() if has]
+    )
+    check_items(settings, sources.hub, sources.leaf)
+    records = _records(sources, paired=paired)
+    if (out / ABOUT_FILE).exists() and not overwrite:
+        return _finished(out, records, settings, resume=resume, device=device)
+    plan = {
+        "device": f"{where.type} {fast_dtype(where)}",  # which decides the precision
+        "settings": asdict(settings),
+        "memories": [[record.role, record.fingerprint] for record in records],
+    }
+    if not _continues(out, plan, overwrite=overwrite):
+        _prepare(out)
+    frozen = load_rows(
+        sources,
+        holdout=settings.holdout,
+        seed=settings.seed,
+        device=where,
+        stream=settings.stream,
+        cache=cache,
+    )
+    check_resident(settings, frozen.leaf)
+    check_resemblance(frozen, sources)
+    if settings.has_parts:
+        projectors, metrics, matcher = _mixed(frozen, settings, out, plan, progress)
+    else:
+        projectors, metrics, matcher = _fitted(frozen, settings, out, plan, progress)
+    made = Bridge(
+        out.resolve().name,
+        [_bridged(memory, sources) for memory in sources.hub],
+        projectors,
+        settings,
+        memories=records,
+        metrics=metrics,
+        versions=_versions(),
+        matcher=matcher,
+    )
+    made.save(out)
+    remove_checkpoint(out)
+    remove_parts(out)
+    return made
+
+
+Fitted = tuple[Mapping[str, AnyProjector], Mapping[str, float], Fusion | None]
+
+
+def _fitted(
+    frozen: FrozenRows,
+    settings: TrainSettings,
+    out: Path,
+    plan: dict[str, Any],
+    progress: Progress,
+) -> Fitted:
+    """Projectors by one method, what was measured, and a fusion encoder where one was trained.
+
+    Continued from a checkpoint in `out`.
+    """
+    if settings.method != "projectors":
+        projectors = solve(frozen, settings)
+        return projectors, held_out_scores(projectors, frozen), None
+    device = next(iter(frozen.hub.values())).device
+    found = load_checkpoint(out)
+    data = build_training_set(frozen, settings, progress=progress)
+    run = Run(out, settings, data, plan, device, progress=progress)
+    if found is not None:
+        run.restore(*found)
+    run.fit(progress)
+    return run.projectors, run.last, run.matcher
+
+
+def _mixed(
+    frozen: FrozenRows,
+    settings: TrainSettings,
+    out: Path,
+    plan: dict[str, Any],
+    progress: Progress,
+) -> Fitted:
+    """All parts of a mixture or ensemble, each in a folder of its own until the bridge is saved."""
+    tried = members(settings, len(next(iter(frozen.hub.values()))))
+    state = load_weights(out)
+    if state is None:
+        weights = dict.fromkeys(tried, 1 / len(tried))
+        if settings.method == "mixture":
+            weights = weigh(frozen, settings, progress=progress)
+        state = {"plan": plan, "weights": weights}
+        save_weights(out, state)
+    weights = state["weights"]
+    parts = []
+    for name in weights:
+        folder = out / PARTS_FOLDER / name.replace(" ", "-")
+        folder.mkdir(parents=True, exist_ok=True)
+        parts.append(_fitted(frozen, tried[name], folder, plan, progress)[0])
+    mixed = {
+        space: Mixture([part[space] for part in parts], list(weights.values())).eval()
+        for space in frozen.hub
+    }
+    shares = {f"{WEIGHT}{name}": weight for name, weight in weights.items()}
+    return mixed, {**shares, **held_out_scores(mixed, frozen)}, None
+
+
+def _continues(out: Path, plan: dict[str, Any], *, overwrite: bool) -> bool:
+    """Whether `out` holds an unfinished training of the same plan."""
+    if out.is_file():
+        raise UserError(f"{out} is a file but a bridge is a folder: choose another output")
+    known = (ABOUT_FILE, METRICS_FILE, PROGRESS_FILE, MIXTURE_FILE)
+    empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if not (empty or overwrite or any((out / name).exists() for name in known)):
+        raise UserError(
+            f"{out} exists and is not a bridge's folder: choose another output, or pass "
+            "--overwrite to write the bridge into it"
+        )
+    try:
+        found = _unfinished(out)
+    except UserError:
+        if not overwrite:
+            raise
+        found = None
+    if found is not None and found != json.loads(json.dumps(plan)) and not overwrite:
+        raise UserError(
+            f"{out} holds an unfinished training with other memories or settings: use the same "
+            "to continue it, pass --overwrite, or choose another output"
+        )
+    return bool(found == json.loads(json.dumps(plan)))
+
+
+def _unfinished(out: Path) -> dict[str, Any] | None:
+    """The plan of what is under way in `out`. Raises UserError if it is damaged."""
+    found = load_checkpoint(out)
+    if found is not None:
+        plan: dict[str, Any] = found[1]["plan"]
+        return plan
+    state = load_weights(out)
+    for part in (out / PARTS_FOLDER).glob("*"):
+        load_checkpoint(part)
+    return None if state is None else state["plan"]
+
+
+def _prepare(out: Path) -> None:
+    """A folder without traces of another training; a bridge in it stays until the new is done."""
+    with explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+    remove_checkpoint(out)
+    remove_parts(out)
+    (out / METRICS_FILE).unlink(missing_ok=True)
+
+
+def _records(sources: CheckedMemories, *, paired: bool) -> list[MemoryRecord]:
+    leaves = [memory for memories in sources.leaf.values() for memory in memories]
+    roles = [("pairs" if paired else "hub", memory) for memory in sources.hub]
+    roles += [("leaf", memory) for memory in leaves]
+    return [
+        MemoryRecord(
+            str(memory.path), role, memory.space, memory.modality, len(memory), memory.fingerprint
+        )
+        for role, memory in roles
+    ]
+
+
+def _bridged(memory: Memory, sources: CheckedMemories) -> BridgedSpace:
+    held = [memory, *sources.leaf[memory.space]]
+    encoder = merged([one.header.encoder for one in held])
+    known = encoder.get("modalities") or [one.modality for one in held]
+    return BridgedSpace(memory.space, memory.dimension, tuple(dict.fromkeys(known)), encoder)
+
+
+def _finished(
+    out: Path,
+    records: Sequence[MemoryRecord],
+    settings: TrainSettings,
+    *,
+    resume: bool,
+    device: str,
+) -> Bridge:
+    if not resume:
+        raise UserError(
+            f"{out} holds a finished bridge: pass --overwrite to train it again, --resume to keep "
+            "it if it is the result of this command, or choose another output"
+        )
+    made = load(out, device=device)
+    same = [m.fingerprint for m in made.memories] == [r.fingerprint for r in records]
+    if not same or made.settings != settings:
+        raise UserError(
+            f"{out} was trained on other memories or with other settings than this command's: "
+            "pass --overwrite to replace it, or choose another output"
+        )
+    remove_checkpoint(out)  # of a run that was killed after its last step
+    remove_parts(out)
+    return made
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "mcr-bridge": version("mcr-bridge"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
