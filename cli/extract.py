@@ -62,6 +62,14 @@ def extract(
         bool,
         typer.Option("--local", help="Also embed the parts of each item: patches, windows."),
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Embed the I-th of N parts of the source, into NAME.I-of-N.h5; `mcr merge` joins "
+            "them.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
     json: Json = False,
@@ -77,6 +85,7 @@ def extract(
     from features.errors import UserError
     from features.extract import extract as run_extract
     from features.files import require_h5
+    from features.shards import Shard
     from features.sources import read_source
     from features.space import modality_named
 
@@ -104,11 +113,13 @@ def extract(
         workers=workers,
         max_failures=max_failures,
         local=local,
+        shard=None if shard is None else Shard.named(shard),
         overwrite=overwrite,
         resume=resume,
         progress=BarProgress(),
     )
     if done.resumed_from:
-        note(f"{done.resumed_from} of {len(items.items)} items were done before")
+        asked = len(done.memory) + len(done.failures)
+        note(f"{done.resumed_from} of {asked} items were done before")
     print_memory(done.memory, json=json, failures=len(done.failures))
     end_with_failures(done.failures, done.failures_path, "items failed")

@@ -24,6 +24,7 @@ from cli.import_ import import_memory
 from cli.import_cmcr import import_cmcr
 from cli.index import index
 from cli.info import info
+from cli.merge import merge
 from cli.project import project
 from cli.query import query
 from cli.train import train
@@ -50,6 +51,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "ablate": ablate,
     "tune": tune,
     "info": info,
+    "merge": merge,
     "import": import_memory,
     "export": export_memory,
     "import-cmcr": import_cmcr,

@@ -24,9 +24,18 @@ from features.errors import ItemError, UserError
 from features.files import refuse_folder
 from features.memory import Columns, Memory, MemoryHeader, StoredDtype
 from features.memory_write import bad_parts, bad_rows, write_memory
-from features.partial import Failure, Partial, continues, discard, has_plan, write_failures
+from features.partial import (
+    Failure,
+    Partial,
+    continues,
+    discard,
+    has_plan,
+    read_failures,
+    write_failures,
+)
 from features.progress import SILENT, Progress
 from features.provenance import for_modality
+from features.shards import Shard
 from features.sources import Item, Source
 
 if TYPE_CHECKING:
@@ -57,6 +66,7 @@ def extract(
     workers: int | None = None,
     max_failures: int | None = None,
     local: bool = False,
+    shard: Shard | None = None,
     overwrite: bool = False,
     resume: bool = False,
     progress: Progress = SILENT,
@@ -65,6 +75,8 @@ def extract(
 
     workers: decoding processes; 0 decodes in this one, None takes what the files are worth.
     local: also embed each item's parts (patches, windows), if the encoder can.
+    shard: embed only this part of the items, into `shard.path(out)`; `features.merge` joins all.
+    One that is finished is kept, as with `resume`.
     max_failures: stop, keeping what is done, once more items than this have failed.
     resume: accept a finished output of the same extraction instead of refusing it. One that
     is unfinished is always continued.
@@ -72,10 +84,11 @@ def extract(
     """
     encoder.space.require(modality)
     encoder.input(modality)  # before its description is read, which may be complete only then
-    job = _Job(source, encoder, modality, Path(out), batch_size, dtype, local)
+    path = Path(out) if shard is None else shard.path(Path(out))
+    job = _Job(source, encoder, modality, path, batch_size, dtype, local, shard)
     refuse_folder(job.out)
     if job.out.exists() and not overwrite:
-        return _finished(job, resume=resume)
+        return _finished(job, resume=resume or shard is not None)
     if (
         overwrite
         and job.partial_folder.exists()
@@ -83,9 +96,9 @@ def extract(
     ):
         discard(job.partial_folder)
     partial = Partial(job.partial_folder, job.started_plan, job.header.row_dtype().itemsize)
-    done = min(partial.batches * batch_size, len(source.items))
+    done = min(partial.batches * batch_size, len(job.items))
     try:
-        with progress.task(f"extract {job.out.name}", len(source.items), done=done) as advance:
+        with progress.task(f"extract {job.out.name}", len(job.items), done=done) as advance:
             _embed_rest(job, partial, workers, max_failures, advance)
         memory = _finish(job, partial)
     finally:
@@ -105,6 +118,13 @@ class _Job:
     batch_size: int
     dtype: StoredDtype
     local: bool
+    shard: Shard | None = None
+
+    @cached_property
+    def items(self) -> Sequence[Item]:
+        """The source's items, or those of the shard."""
+        items = self.source.items
+        return items if self.shard is None else items[self.shard.rows(len(items), self.batch_size)]
 
     @cached_property
     def header(self) -> MemoryHeader:
@@ -144,7 +164,14 @@ class _Job:
         digest = xxhash.xxh3_128()
         for size, changed in self.file_states:
             digest.update(f"{size} {changed}\n".encode())
-        return {**self.plan, "files": digest.hexdigest()}
+        own = {} if self.shard is None else {"shard": str(self.shard)}
+        return {**self.plan, **own, "files": digest.hexdigest()}
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """What the memory says of its extraction: the plan of all shards, and which it is."""
+        own = {} if self.shard is None else {"shard": [self.shard.number, self.shard.of]}
+        return {"plan": self.plan_digest, **own}
 
     @cached_property
     def file_states(self) -> list[tuple[int, int]]:
@@ -152,7 +179,7 @@ class _Job:
         if self.source.root is None:
             return []
         root = os.fspath(self.source.root)  # as text: Path would take as long as the disk
-        return [_file_state(os.path.join(root, item.value)) for item in self.source.items]  # noqa: PTH118
+        return [_file_state(os.path.join(root, item.value)) for item in self.items]  # noqa: PTH118
 
     @property
     def plan_digest(self) -> str:
@@ -174,7 +201,7 @@ def _embed_rest(
     max_failures: int | None,
     advance: Callable[[int], None],
 ) -> None:
-    items, size = job.source.items, job.batch_size
+    items, size = job.items, job.batch_size
     batches = [items[i : i + size] for i in range(partial.batches * size, len(items), size)]
     arguments = [[job.source.load_argument(item) for item in batch] for batch in batches]
     decoded_batches = decode_batches(job.encoder.input(job.modality), arguments, workers=workers)
@@ -262,16 +289,16 @@ def _local_length(encoder: Encoder, modality: Modality) -> int:
 
 def _finish(job: _Job, partial: Partial) -> Memory:
     failed = {failure.id for failure in partial.failures}
-    kept = [item for item in job.source.items if item.id not in failed]
+    kept = [item for item in job.items if item.id not in failed]
     write_failures(job.failures_path, partial.failures)
-    if not kept:
+    if not kept and job.shard is None:
         partial.remove()
         first = partial.failures[0]
         raise UserError(
             f"none of the {len(partial.failures)} items could be embedded; the first, "
             f"{first.item}: {first.reason}. Check the source and --modality"
         )
-    header = replace(job.header, extra={"plan": job.plan_digest})
+    header = replace(job.header, extra=job.made_by)
     renamed = any(item.id != item.value for item in kept)
     labels = [item.label for item in kept if item.label is not None]
     columns = Columns(
@@ -291,6 +318,7 @@ def _finish(job: _Job, partial: Partial) -> Memory:
         columns,
         (block["pooled"] for block in partial.stored(dtype)),
         local=parts if header.local_length else (),
+        may_be_empty=job.shard is not None,
         overwrite=True,
     )
 
@@ -307,7 +335,7 @@ def _finished(job: _Job, *, resume: bool) -> Extraction:
             "the result of this command, or choose another output"
         )
     memory = Memory(job.out)
-    if memory.header.extra.get("plan") != job.plan_digest:
+    if memory.header.extra != job.made_by:
         raise UserError(
             f"{job.out} was made from another source, encoder or setting than this command's: "
             "pass --overwrite to replace it, or choose another output"
@@ -321,8 +349,7 @@ def _finished(job: _Job, *, resume: bool) -> Extraction:
         )
     if leftover:
         discard(job.partial_folder)
-    lines = job.failures_path.read_text().splitlines() if job.failures_path.exists() else []
-    failures = [Failure(**json.loads(line)) for line in lines]
+    failures = read_failures(job.failures_path)
     return Extraction(memory, failures, job.failures_path, len(memory) + len(failures))
 
 

@@ -48,6 +48,7 @@ def write_memory(
     local: Iterable[LocalBatch] = (),
     checked: bool = False,
     synced: bool = True,
+    may_be_empty: bool = False,
     overwrite: bool = False,
 ) -> Memory:
     """Write a memory from batches of embeddings (b, d) that follow one another.
@@ -55,6 +56,7 @@ def write_memory(
     local: batches of parts (b, t, d) and masks (b, t), if the header says t; taken after all
     of `batches`.
     checked: the caller knows that the rows are unit vectors and the ids unique.
+    may_be_empty: as a shard may be, all of whose items failed.
     synced: wait until the disk has the file; what is quickly made again need not.
     The file appears when it is complete. The same content gives the same bytes. Raises
     UserError for rows that are not unit vectors of the right width, parts that are not unit
@@ -65,6 +67,8 @@ def write_memory(
 
     path = Path(path)
     refuse_existing(path, overwrite=overwrite)
+    if not (may_be_empty or len(columns.ids)):
+        raise UserError("a memory needs at least one item, none were given: check the source")
     _check_columns(columns, checked=checked)
     count = len(columns.ids)
     named = [(name, as_column(c)) for name, c in named_columns(columns) if c is not None]
@@ -243,8 +247,6 @@ def bad_parts(local: NDArray[np.floating[Any]], mask: NDArray[Any]) -> dict[int,
 
 
 def _check_columns(columns: Columns, *, checked: bool) -> None:
-    if not len(columns.ids):
-        raise UserError("a memory needs at least one item, none were given: check the source")
     repeated = None if checked else first_repetition(as_column(columns.ids))
     if repeated is not None:
         twice = columns.ids[repeated[0]]

@@ -56,6 +56,12 @@ def write_failures(path: Path, failures: Sequence[Failure]) -> None:
         temporary.write_text("".join(lines), encoding="utf-8")
 
 
+def read_failures(path: Path) -> list[Failure]:
+    """The failures in a list that `write_failures` wrote, none if there is no list."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [Failure(**json.loads(line)) for line in lines]
+
+
 class Partial:
     """An unfinished output, open for appending by this process alone."""
 

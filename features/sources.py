@@ -29,7 +29,7 @@ _LIKELY_COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One thing to embed; `value` is a sentence, or a path relative to the source's root.
 
