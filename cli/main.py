@@ -29,6 +29,7 @@ from cli.project import project
 from cli.query import query
 from cli.train import train
 from cli.tune import tune
+from cli.verify import verify
 
 app = typer.Typer(
     name="mcr",
@@ -51,6 +52,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "ablate": ablate,
     "tune": tune,
     "info": info,
+    "verify": verify,
     "merge": merge,
     "import": import_memory,
     "export": export_memory,

@@ -184,6 +184,15 @@ def sampled_checksum(path: Path) -> str:
     return str(digest.hexdigest())
 
 
+def full_checksum(path: Path) -> str:
+    """Hash of all of a file's content."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(SAMPLE_BYTES):
+            digest.update(block)
+    return str(digest.hexdigest())
+
+
 def _read_columns(
     path: Path,
 ) -> tuple[dict[str, StringColumn], dict[str, StringColumn], str]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from features.errors import UserError
 from features.files import refuse_existing, replacing
-from features.index import FORMAT, Index, open_index, sampled_checksum
+from features.index import FORMAT, Index, full_checksum, open_index, sampled_checksum
 from features.memory import Memory, as_column, named_columns
 from features.progress import SILENT, Progress
 from features.strings import write_named, write_strings
@@ -194,6 +194,10 @@ def _write(index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None
                 write_strings(file, name, as_column(column))
         metadata = {name: as_column(column) for name, column in memory.metadata.items()}
         write_named(file, "columns", metadata)
-    about = {**about, "faiss_checksum": sampled_checksum(out)}
+    about = {
+        **about,
+        "faiss_checksum": sampled_checksum(out),  # at every opening
+        "faiss_digest": full_checksum(out),  # by `mcr verify`
+    }
     with replacing(out.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

@@ -224,6 +224,17 @@ def _read(path: Path, key: str) -> Tensors | None:
     return tensors
 
 
+def pairs_are_whole(path: Path) -> bool:
+    """Whether a file of kept pairs is what was written."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            tensors = tuple(file.get_tensor(str(place)) for place in range(len(file.keys())))
+    except (OSError, ValueError, SafetensorError):
+        return False
+    return bool(about.get("checksum") == _checksum(tensors))
+
+
 def _keep(path: Path, key: str, made: Tensors) -> None:
     tensors = tuple(tensor.cpu().contiguous() for tensor in made)
     folder = path.parent

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from features.errors import UserError
 from features.files import replacing
+from features.tensors import tensors_hash
 
 PROGRESS_FILE = "checkpoint.json"
 MIXTURE_FILE, PARTS_FOLDER = "mixture.json", ".mixture-parts"  # of a mixture, until it is complete
@@ -30,7 +31,8 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[
     with replacing(file) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
     with replacing(folder / PROGRESS_FILE) as temporary:
-        temporary.write_text(json.dumps({**about, "tensors": file.name}), encoding="utf-8")
+        told = {**about, "tensors": file.name, "fingerprint": tensors_hash(tensors)}
+        temporary.write_text(json.dumps(told), encoding="utf-8")
     for old in folder.glob("checkpoint-*.safetensors"):
         if old != file:
             old.unlink()
@@ -43,7 +45,10 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
         return None
     try:
         about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return load_file(folder / about["tensors"]), about
+        tensors = load_file(folder / about["tensors"])
+        if tensors_hash(tensors) != about["fingerprint"]:
+            raise ValueError(f"{about['tensors']} is not what was written")
+        return tensors, about
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(
             f"the checkpoint in {folder} is damaged ({' '.join(str(error).split())}): pass "

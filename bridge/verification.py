@@ -1,0 +1,279 @@
+"""Checking memories, indices, bridges and trainings on disk: is all as it was written?
+
+Everything is read once. What is found is told with what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from features.errors import UserError
+from features.memory import Memory, as_column
+from features.memory_write import bad_parts, bad_rows
+from features.progress import SILENT, Progress
+from features.unique import first_repetition
+
+if TYPE_CHECKING:
+    from bridge.artefact import Bridge
+
+_ROWS = 65_536  # at a time
+_NAMED = 3  # items, of those that are wrong
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    state: `good`, `note` for what may be as meant, or `bad`. told: what was found, and for others
+    than good what to do.
+    """
+
+    path: str
+    state: Literal["good", "note", "bad"]
+    told: str
+
+
+def verify(path: Path, *, progress: Progress = SILENT) -> Iterator[Finding]:
+    """Check a memory, an index, a bridge or training, or all of these below a folder.
+
+    Raises UserError if there is nothing of the kind at `path`.
+    """
+    from bridge.artefact import ABOUT_FILE
+    from bridge.training.checkpoint import MIXTURE_FILE, PROGRESS_FILE
+
+    if not path.exists():
+        raise UserError(f"{path} does not exist: give a memory, an index, a bridge or a folder")
+    if not path.is_dir():
+        yield from _file(path, progress)
+    elif (path / ABOUT_FILE).exists():
+        yield from _bridge(path)
+    elif any((path / name).exists() for name in (PROGRESS_FILE, MIXTURE_FILE)):
+        yield from _training(path)
+    else:
+        yield from _folder(path, progress)
+
+
+def verify_partners(memories: Sequence[Memory]) -> Finding:
+    """Whether memories, such as two of the hub, hold the same items in the same order."""
+    first = memories[0]
+    for memory in memories[1:]:
+        pair = f"{first.path} and {memory.path}"
+        if len(memory) != len(first) or any(
+            one != other for one, other in zip(first.ids, memory.ids, strict=True)
+        ):
+            shared = len(set(first.ids) & set(memory.ids))
+            return Finding(
+                pair, "bad",
+                f"of {len(first)} and {len(memory)} items {shared} have ids of both, or their "
+                "order differs: extract both from one source, or pass --align to `mcr train`",
+            )  # fmt: skip
+    told = f"{len(memories)} memories of the same {len(first)} items in the same order"
+    return Finding(str(first.path), "good", told)
+
+
+def _file(path: Path, progress: Progress) -> Iterator[Finding]:
+    if path.suffix == ".faiss":
+        yield from _index(path)
+    else:
+        yield from _memory(path, progress)
+
+
+def _folder(path: Path, progress: Progress) -> Iterator[Finding]:
+    from bridge.artefact import ABOUT_FILE
+
+    bridges = sorted(file.parent for file in path.rglob(ABOUT_FILE))
+    files = [
+        file
+        for suffix in (".h5", ".faiss")
+        for file in sorted(path.rglob(f"*{suffix}"))
+        if not file.name.endswith(".ids.h5")  # part of an index
+        and not file.name.startswith(".")
+    ]
+    if not (bridges or files):
+        raise UserError(
+            f"{path} holds no memory, index or bridge: give the folder that `mcr extract` or "
+            "`mcr train` wrote"
+        )
+    for file in files:
+        yield from _file(file, progress)
+    for folder in bridges:
+        yield from _bridge(folder)
+
+
+def _tried(path: Path, opened: Callable[[], Any]) -> tuple[Any, list[Finding]]:
+    try:
+        return opened(), []
+    except UserError as error:
+        return None, [Finding(str(path), "bad", str(error))]
+
+
+def _memory(path: Path, progress: Progress) -> Iterator[Finding]:
+    memory, failed = _tried(path, lambda: Memory(path))
+    yield from failed
+    if memory is None:
+        return
+    _, failed = _tried(path, memory.verify)
+    problems = [*failed, *_problems(memory, progress)]
+    yield from problems
+    if not problems:
+        yield Finding(
+            str(path), "good",
+            f"memory of {len(memory)} {memory.modality} items of {memory.space}: content, norms "
+            "and ids are right",
+        )  # fmt: skip
+    yield from _beside(path)
+
+
+def _problems(memory: Memory, progress: Progress) -> Iterator[Finding]:
+    """Rows and ids that cannot be, whatever the fingerprint says."""
+    wrong: dict[int, str] = {}
+    with progress.task(f"verify {memory.path.name}", len(memory)) as advance:
+        for start in range(0, len(memory), _ROWS):
+            stop = min(len(memory), start + _ROWS)
+            found = bad_rows(np.asarray(memory.embeddings[start:stop], np.float32))
+            if memory.local is not None and memory.local_mask is not None:
+                found = bad_parts(memory.local[start:stop], memory.local_mask[start:stop]) | found
+            wrong |= {start + row: reason for row, reason in found.items()}
+            advance(stop - start)
+    if wrong:
+        some = "; ".join(f"'{memory.ids[row]}': {wrong[row]}" for row in sorted(wrong)[:_NAMED])
+        yield Finding(
+            str(memory.path), "bad", f"{len(wrong)} rows are wrong ({some}): make it again"
+        )
+    repeated = first_repetition(as_column(memory.ids))
+    if repeated is not None:
+        yield Finding(
+            str(memory.path), "bad",
+            f"the id '{memory.ids[repeated[0]]}' is that of rows {repeated[0]} and {repeated[1]}: "
+            "ids are unique, make it again",
+        )  # fmt: skip
+
+
+def _beside(path: Path) -> Iterator[Finding]:
+    from bridge.pseudo_pairs.cache import kept_pairs, pairs_are_whole
+
+    partial = path.with_name(f"{path.name}.partial")
+    if partial.exists():
+        yield Finding(
+            str(partial), "note",
+            "an extraction that was not finished: run its command again, or delete the folder",
+        )  # fmt: skip
+    for kept in kept_pairs(path):
+        whole = pairs_are_whole(kept)
+        if whole:
+            yield Finding(str(kept), "good", "kept pseudo pairs")
+        else:
+            yield Finding(str(kept), "bad", "damaged pseudo pairs: delete it, they are made again")
+
+
+def _index(path: Path) -> Iterator[Finding]:
+    from features.index import full_checksum, open_index
+
+    index, failed = _tried(path, lambda: open_index(path))
+    yield from failed
+    if index is None:
+        return
+    written = index.about.get("faiss_digest")
+    if written is None:
+        yield Finding(
+            str(path), "note",
+            "it was built before indices had a checksum of all of their content: build it again to "
+            "have one",
+        )  # fmt: skip
+    elif full_checksum(path) != written:
+        yield Finding(
+            str(path), "bad",
+            f"its content has checksum {full_checksum(path)}, it was written with {written}: "
+            "rebuild it with `mcr index --overwrite`",
+        )  # fmt: skip
+        return
+    repeated = first_repetition(as_column(index.table.ids))
+    if repeated is not None:
+        yield Finding(str(path), "bad", f"its id '{index.table.ids[repeated[0]]}' is there twice")
+        return
+    where = Path(index.about["memory"])
+    if not where.exists():
+        yield Finding(
+            str(path), "note",
+            f"the memory {where} that it was built from is not there; it answers without it",
+        )  # fmt: skip
+    yield Finding(str(path), "good", f"index of {len(index)} items: its files belong together")
+
+
+def _bridge(folder: Path) -> Iterator[Finding]:
+    from bridge.artefact import load
+
+    made, failed = _tried(folder, lambda: load(folder, device="cpu"))
+    yield from failed
+    if made is not None:
+        yield from _weights(folder, made)
+        yield from _trained_on(folder, made)
+    yield from _written_beside(folder)
+
+
+def _weights(folder: Path, made: Bridge) -> Iterator[Finding]:
+    broken = [
+        f"{space}/{name}"
+        for space, projector in made.projectors.items()
+        for name, tensor in projector.state_dict().items()
+        if not bool(tensor.isfinite().all())
+    ]
+    if broken:
+        told = f"weights that are NaN or infinite ({broken[0]}): train it again"
+        yield Finding(str(folder), "bad", told)
+    else:
+        told = f"bridge between {' and '.join(made.spaces)}: its files belong together"
+        yield Finding(str(folder), "good", told)
+
+
+def _trained_on(folder: Path, made: Bridge) -> Iterator[Finding]:
+    for record in made.memories:
+        path = Path(record.path)
+        if not path.exists():
+            told = f"its {record.role} memory {path} is not there; it is needed to train alone"
+            yield Finding(str(folder), "note", told)
+            continue
+        memory, failed = _tried(path, lambda path=path: Memory(path))  # type: ignore[misc]
+        yield from failed
+        if memory is not None and memory.fingerprint != record.fingerprint:
+            yield Finding(
+                str(folder), "note",
+                f"its {record.role} memory {path} is now {memory.fingerprint}, and was "
+                f"{record.fingerprint} when it was trained: train again if it should follow",
+            )  # fmt: skip
+
+
+def _written_beside(folder: Path) -> Iterator[Finding]:
+    """The curves of a training, and results of evaluations."""
+    import json
+
+    from bridge.evaluation.results import read_result
+
+    metrics = folder / "metrics.jsonl"
+    if metrics.exists():
+        try:
+            for line in metrics.read_text(encoding="utf-8").splitlines():
+                json.loads(line)
+        except ValueError as error:
+            told = f"a line of it is not JSON ({error}): nothing depends on it, mend or delete it"
+            yield Finding(str(metrics), "bad", told)
+    for file in sorted(folder.glob("*/*.json")):
+        result, failed = _tried(file, lambda file=file: read_result(file))  # type: ignore[misc]
+        yield from failed
+        if result is not None:
+            yield Finding(str(file), "good", f"result of an evaluation ({result.protocol})")
+
+
+def _training(folder: Path) -> Iterator[Finding]:
+    from bridge.training.checkpoint import load_checkpoint, load_weights
+
+    _, failed = _tried(folder, lambda: (load_checkpoint(folder), load_weights(folder)))
+    yield from failed
+    if not failed:
+        told = "a training that is not finished, its checkpoint is whole: run its command again"
+        yield Finding(str(folder), "note", told)
