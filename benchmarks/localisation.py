@@ -8,8 +8,8 @@ pairs on such pictures of training numbers, on sounds and on sentences; they are
 pictures of numbers that nothing was trained on. See `benchmarks.scenes`.
 
 The measures are those of `mcr eval localisation`, of maps cut at --threshold of their range, and
-at their median. Pointing: the highest pixel is in the number's box. Differences are paired by seed,
-with 95 % intervals of Student's t.
+at their median. Pointing: the highest pixel is in the number's box. Differences are paired by
+seed and picture, with 95 % intervals of a bootstrap that draws both again.
 
 Prints Markdown, and adds a line of JSON to --json.
 """
@@ -25,15 +25,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmarks.kept import place, working_folder
 from benchmarks.machine import machine
-from benchmarks.scenes import Scenes, test_scenes, training_scenes
+from benchmarks.scenes import TestScenes, test_scenes, training_scenes
 from bridge.artefact import Bridge
 from bridge.config import TrainSettings
 from bridge.evaluation.localisation import QueryRows, localisation_result
-from bridge.metrics.maps import truth_map
+from bridge.metrics.maps import SUCCESS, success_areas, truth_map
 from bridge.training.train import train
 from features.memory import Memory
 from features.progress import SILENT
@@ -58,6 +60,7 @@ CONFIGURATIONS = {
 }
 COLUMNS = ("pointing", "mean cIoU", "AUC", "success at 0.5", "mean cIoU at the median")
 BASE = "C-MCR"
+RESAMPLES = 2000
 SEED = 0  # of the pictures
 
 
@@ -67,7 +70,7 @@ class Task:
 
     hub: tuple[Memory, Memory]
     leaf: tuple[Memory, Memory]
-    scenes: Scenes
+    scenes: TestScenes
     sounds: Memory
 
 
@@ -87,10 +90,10 @@ def main() -> None:
     options = parser.parse_args()
     task = _task(options.keypad, options.pictures, options.picture_seed)
     print(f"{machine()}\n\n| | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
-    found: dict[str, list[tuple[float, ...]]] = {}
+    found: dict[str, NDArray[np.float64]] = {}
     with working_folder(options.work) as work:
         for name in options.only:
-            found[name] = [
+            measured = [
                 _measure(
                     task,
                     replace(CONFIGURATIONS[name], seed=seed),
@@ -99,7 +102,8 @@ def main() -> None:
                 )
                 for seed in options.seeds
             ]
-            print(_row(name, [_spread(column) for column in zip(*found[name], strict=True)]))
+            found[name] = np.stack(measured)
+            print(_row(name, [_spread(one) for one in found[name].mean(axis=1).T]), flush=True)
     for name in options.only:
         if name != BASE and BASE in found and len(options.seeds) > 1:
             print(_row(f"{name}, less {BASE}", differences(found[name], found[BASE])), flush=True)
@@ -118,65 +122,64 @@ def _task(keypad: Path, pictures: int, seed: int) -> Task:
             Memory(memories / "text-mini-clap-train.h5"),
             Memory(memories / "text-mini-clip-train.h5"),
         ),
-        (heard, seen.memory),
+        (heard, seen),
         test_scenes(scenes / f"test-{pictures}-{seed}", sounds, pictures, seed, SILENT),
         sounds,
     )
 
 
-def _measure(task: Task, settings: TrainSettings, out: Path, threshold: float) -> tuple[float, ...]:
-    """The columns' figures."""
+def _measure(
+    task: Task, settings: TrainSettings, out: Path, threshold: float
+) -> NDArray[np.float64]:
+    """The columns' figures of each picture, (n, columns); those of all are their means."""
     made = train(task.hub, task.leaf, out, settings, device="cpu", resume=True, trust_encoder=True)
-    at_threshold, at_median = (_figures(task, made, cut) for cut in (threshold, None))
-    return (
-        pointing(task.scenes, task.sounds, made),
-        at_threshold["mean cIoU"], at_threshold["AUC"], at_threshold["success at 0.5"],
-        at_median["mean cIoU"],
-    )  # fmt: skip
+    cut, median = (_ious(task, made, one) for one in (threshold, None))
+    columns = (pointing(task, made), cut, success_areas(cut), (cut >= SUCCESS).double(), median)
+    return torch.stack(columns, dim=1).numpy()
 
 
-def _figures(task: Task, made: Bridge, threshold: float | None) -> Mapping[str, float]:
-    assert task.scenes.boxes is not None
+def _ious(task: Task, made: Bridge, threshold: float | None) -> Tensor:
+    """cIoU of each picture, by the protocol."""
     result = localisation_result(
         task.scenes.maps(made), task.sounds, task.scenes.boxes,
         bridge=made, threshold=threshold, resamples=0, trust_encoder=True,
     )  # fmt: skip
-    figures: Mapping[str, float] = result.figures["all"]
-    return figures
+    return result.samples["all"].tensors()["ciou"]
 
 
-def pointing(scenes: Scenes, sounds: Memory, made: Bridge) -> float:
-    """Share of the pictures whose map is highest in the box."""
-    assert scenes.boxes is not None
-    maps = scenes.maps(made)
-    queries = QueryRows(maps, sounds, made, trust_encoder=True)
+def pointing(task: Task, made: Bridge) -> Tensor:
+    """Of each picture, whether its map is highest in the box."""
+    maps = task.scenes.maps(made)
+    queries = QueryRows(maps, task.sounds, made, trust_encoder=True)
     hits = []
-    for sample in scenes.boxes.samples:
+    for sample in task.scenes.boxes.samples:
         found = queries.find(sample.image, sample.audio, Counter())
         assert found is not None  # every picture and sound was drawn here
         highest = maps.map(*found).flatten().argmax()
         hits.append(bool(truth_map(sample.boxes, size=maps.size).flatten()[highest] > 0))
-    return float(np.mean(hits))
+    return torch.tensor(hits).double()
 
 
-def differences(found: Sequence[Sequence[float]], base: Sequence[Sequence[float]]) -> list[str]:
-    """Mean difference of every figure with its 95 % interval, paired by seed."""
-    cells = []
-    for column in (np.array(found) - np.array(base)).T:
-        error = float(stats.sem(column))
-        reach = float(stats.t.ppf(0.975, len(column) - 1)) * error
-        cells.append(
-            f"{column.mean():+.3f} [{column.mean() - reach:+.3f}, {column.mean() + reach:+.3f}]"
-        )
-    return cells
+def differences(found: NDArray[np.float64], base: NDArray[np.float64]) -> list[str]:
+    """Mean difference of every figure with its 95 % interval, from (seeds, pictures, columns)."""
+    apart, rng = found - base, np.random.default_rng(0)
+    seeds, pictures, _ = apart.shape
+    drawn = [
+        apart[rng.integers(seeds, size=seeds)][:, rng.integers(pictures, size=pictures)]
+        for _ in range(RESAMPLES)
+    ]
+    low, high = np.percentile([one.mean(axis=(0, 1)) for one in drawn], [2.5, 97.5], axis=0)
+    return [
+        f"{mean:+.3f} [{least:+.3f}, {most:+.3f}]"
+        for mean, least, most in zip(apart.mean(axis=(0, 1)), low, high, strict=True)
+    ]
 
 
-def _write(
-    path: Path, seeds: Sequence[int], found: Mapping[str, Sequence[Sequence[float]]]
-) -> None:
+def _write(path: Path, seeds: Sequence[int], found: Mapping[str, NDArray[np.float64]]) -> None:
     with path.open("a", encoding="utf-8") as file:
         for name, figures in found.items():
-            told = {"configuration": name, "seeds": seeds, "columns": COLUMNS, "figures": figures}
+            means = figures.mean(axis=1).tolist()
+            told = {"configuration": name, "seeds": seeds, "columns": COLUMNS, "figures": means}
             file.write(json.dumps(told) + "\n")
 
 
@@ -184,7 +187,7 @@ def _row(name: str, cells: Sequence[str]) -> str:
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def _spread(figures: Sequence[float]) -> str:
+def _spread(figures: NDArray[np.float64]) -> str:
     if len(figures) == 1:
         return f"{figures[0]:.3f}"
     return f"{np.mean(figures):.3f} ± {np.std(figures, ddof=1):.3f}"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional as F
 
+from bridge.artefact import Bridge
 from bridge.evaluation.picture_maps import LocalMaps
 from features import keypad
 from features.datasets import read_annotations
@@ -40,18 +41,18 @@ Edges = tuple[int, int, int, int]  # left, top, right, bottom; the latter two pa
 
 
 @dataclass(frozen=True)
-class Scenes:
-    """Pictures of a split with the embeddings of their parts, and the boxes if they are known."""
+class TestScenes:
+    """Pictures with the embeddings of their parts, and where in them the sounds' numbers are."""
 
     memory: Memory
-    boxes: Annotations | None = None
+    boxes: Annotations
 
-    def maps(self, bridge: Any) -> LocalMaps:
+    def maps(self, bridge: Bridge) -> LocalMaps:
         """Their maps by a bridge."""
         return LocalMaps(self.memory, bridge, grid=GRID, fit="squash", trust_encoder=True)
 
 
-def training_scenes(folder: Path, count: int, progress: Progress) -> Scenes:
+def training_scenes(folder: Path, count: int, progress: Progress) -> Memory:
     """Pictures of training numbers, each in turn with a random other one."""
     numbers, rng = keypad.numbers("train"), np.random.default_rng(0)
     if not (folder / "done").exists():
@@ -60,10 +61,12 @@ def training_scenes(folder: Path, count: int, progress: Progress) -> Scenes:
             picture, _ = draw(numbers[row % len(numbers)], str(rng.choice(numbers)), "train", rng)
             Image.fromarray(picture).save(folder / f"{row:05d}.png")
         (folder / "done").touch()
-    return Scenes(_embedded(folder, progress))
+    return _embedded(folder, progress)
 
 
-def test_scenes(folder: Path, sounds: Memory, count: int, seed: int, progress: Progress) -> Scenes:
+def test_scenes(
+    folder: Path, sounds: Memory, count: int, seed: int, progress: Progress
+) -> TestScenes:
     """Pictures of a number that a random one of the sounds dials, and of another number.
 
     sounds: labelled with their numbers.
@@ -82,7 +85,7 @@ def test_scenes(folder: Path, sounds: Memory, count: int, seed: int, progress: P
         with (folder / BOXES).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerows([["image", "audio", "left", "top", "right", "bottom"], *rows])
-    return Scenes(_embedded(folder, progress), read_annotations("boxes", folder / BOXES))
+    return TestScenes(_embedded(folder, progress), read_annotations("boxes", folder / BOXES))
 
 
 def draw(
