@@ -160,6 +160,42 @@ def local_information(
     return _in_blocks(costs, n, n * t).where(there, 0).sum() / there.sum().clamp(min=1)
 
 
+def part_information(
+    parts: Float[Tensor, "n t d"],
+    mask: Bool[Tensor, "n t"],
+    items: Float[Tensor, "n d"],
+    *,
+    temperature: Temperature,
+) -> Float[Tensor, ""]:
+    """LMI the other way, of which item a part is: each part against the items of the batch.
+
+    Part t of item i costs `-log softmax_i(s_itk)` over all items k. The mean over the parts of an
+    item, then over the items. It is not published: there an encoder learns from either side, but
+    a projector that trains on whole items alone has never seen a part.
+
+    items: momentum projections; no gradient flows into them. mask: which parts there are; items
+    without any are left out, but other items' parts are told from them.
+
+    With everything alike, each of two items is as good as the other:
+
+    >>> same = torch.tensor([[1.0, 0.0]]).expand(2, 2)
+    >>> there = torch.ones(2, 3, dtype=torch.bool)
+    >>> f"{part_information(same[:, None].expand(2, 3, 2), there, same, temperature=1.0):.4f}"
+    '0.6931'
+    """
+    n, t = mask.shape
+    known = items.detach()
+    flat = parts.flatten(0, 1)
+    own = torch.arange(n, device=parts.device).repeat_interleave(t)
+
+    def costs(part: slice) -> Tensor:
+        return F.cross_entropy(flat[part] @ known.T / temperature, own[part], reduction="none")
+
+    each = _in_blocks(costs, n * t, n).view(n, t).where(mask, 0)
+    per_item = each.sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+    return per_item.sum() / mask.any(dim=1).sum().clamp(min=1)
+
+
 def _equal(left: Int[Tensor, " n"], right: Int[Tensor, " q"]) -> tuple[Tensor, Tensor]:
     """Places i and j where `left[i] == right[j]`; a table of all i and j would be too large."""
     ordered, place = left.sort()

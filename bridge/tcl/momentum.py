@@ -158,11 +158,7 @@ class Momentum(nn.Module):
     @torch.no_grad()
     def settled(self, space: str, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         """Rows by the momentum projector as a finished bridge would project them."""
-        copy = self.copy_of(space)
-        copy.eval()
-        projected: Tensor = copy(rows)
-        copy.train()
-        return projected
+        return settled(self.copy_of(space), rows)
 
     def get_extra_state(self) -> Tensor:
         """For checkpoints: how many steps were taken."""
@@ -171,6 +167,14 @@ class Momentum(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         """As `get_extra_state` gave it."""
         self.steps = int(state)
+
+
+def settled(projector: nn.Module, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
+    """Rows as a finished bridge would project them: by the statistics that BatchNorm kept."""
+    projector.eval()
+    projected: Tensor = projector(rows)
+    projector.train()
+    return projected
 
 
 def _copy(module: nn.Module) -> nn.Module:

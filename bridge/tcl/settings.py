@@ -10,6 +10,7 @@ from bridge.setting import setting
 from features.errors import UserError
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.001, 0.5  # that a learnt one is kept within
+LMI_FROM = ("items", "parts", "both")
 _setting = partial(setting, of="tcl")
 
 
@@ -73,6 +74,12 @@ class TclSettings:
     local_batch: int = _setting(128, "Items a step, of each memory, of terms on parts.", low=2)
     lmi_grid: int = _setting(
         4, "Square pictures of more patches are pooled to so many a side for LMI; 0: none.", low=0
+    )
+    lmi_from: str = _setting(
+        "items",
+        "What LMI trains through: items, told from other items' parts (published), parts, told "
+        "which item they are of, or both, the mean of the two.",
+        choices=LMI_FROM,
     )
     fusion_width: int = _setting(64, "Width of the fusion encoder.", low=1)
     fusion_layers: int = _setting(2, "Layers of the fusion encoder.", low=1)

@@ -12,10 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bridge.losses.contrast import Keys, cross_modal, intra_modal, local_information
+from bridge.losses.contrast import (
+    Keys,
+    cross_modal,
+    intra_modal,
+    local_information,
+    part_information,
+)
 from bridge.projector import Projector
 from bridge.tcl.fusion_terms import FusionTerms
-from bridge.tcl.momentum import Momentum, Place
+from bridge.tcl.momentum import Momentum, Place, settled
 from bridge.training.leaf_rows import loaded
 from bridge.training.noise import add_noise
 from bridge.training.objective import cmcr_terms, project_batch
@@ -184,21 +190,32 @@ class TclSteps:
     ) -> dict[Place, Tensor]:
         """Which items LMI takes of every memory with parts; leaf items are added to the batch."""
         rows: dict[Place, Tensor] = {}
-        size, frozen = self.settings.local_batch, self.data.frozen
+        size = self.settings.local_batch
         for space, role in self.with_parts:
             if role == "hub":
                 rows[space, role] = drawn[space]["hub"][:size]
                 continue
-            leaf = loaded(frozen.leaf)[space]
+            leaf = loaded(self.data.frozen.leaf)[space]
             # Sorted, and none twice: an item would be its own negative.
             some = torch.randint(len(leaf), (size,), generator=noise, device=leaf.device)
             some = torch.unique(some)
-            wholes = projectors[space].centred(leaf[some], frozen.modalities[space]["leaf"])
             batch[space][_LMI] = add_noise(
-                wholes, variance=self.settings.noise_variance, generator=noise
+                self._wholes((space, role), some, projectors),
+                variance=self.settings.noise_variance,
+                generator=noise,
             )
             rows[space, role] = some
         return rows
+
+    def _wholes(self, place: Place, rows: Tensor, projectors: Mapping[str, Projector]) -> Tensor:
+        """Items that LMI takes, as the projectors take them, without noise."""
+        space, role = place
+        if role == "hub":
+            return self.data.rows[space]["hub"][rows]
+        frozen = self.data.frozen
+        return projectors[space].centred(
+            loaded(frozen.leaf)[space][rows], frozen.modalities[space][role]
+        )
 
     def _lmi(
         self,
@@ -208,14 +225,20 @@ class TclSteps:
     ) -> Tensor:
         state, frozen = self.momentum, self.data.frozen
         assert state is not None
+        temperature, way = state.temperature, self.settings.lmi_from
         costs = []
         for (space, role), rows in local.items():
             parts, mask = frozen.items[space][role].parts(rows, frozen.hub[space])
             parts, mask = pooled_grid(parts, mask, self.settings.lmi_grid)
             flat = projectors[space].centred(parts.flatten(0, 1), frozen.modalities[space][role])
-            known = state.settled(space, flat).view(*mask.shape, -1)
-            view = views[space]["hub" if role == "hub" else _LMI][: len(rows)]
-            costs.append(local_information(view, known, mask, temperature=state.temperature))
+            if way != "parts":
+                known = state.settled(space, flat).view(*mask.shape, -1)
+                view = views[space]["hub" if role == "hub" else _LMI][: len(rows)]
+                costs.append(local_information(view, known, mask, temperature=temperature))
+            if way != "items":
+                items = state.settled(space, self._wholes((space, role), rows, projectors))
+                live = settled(projectors[space], flat).view(*mask.shape, -1)
+                costs.append(part_information(live, mask, items, temperature=temperature))
         return torch.stack(costs).mean()
 
 

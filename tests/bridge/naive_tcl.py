@@ -56,6 +56,20 @@ def local_information(view: Rows, parts: Sequence[Rows], mask: Mask, temperature
     return math.fsum(costs) / len(costs)
 
 
+def part_information(parts: Sequence[Rows], mask: Mask, items: Rows, temperature: float) -> float:
+    """LMI of one modality, from the parts to the items."""
+    costs = []
+    for i, mine in enumerate(parts):
+        each = []
+        for part, there in zip(mine, mask[i], strict=True):
+            if there:
+                chances = softmax([inner(part, item) / temperature for item in items])
+                each.append(-math.log(chances[i]))
+        if each:
+            costs.append(math.fsum(each) / len(each))
+    return math.fsum(costs) / len(costs)
+
+
 def matching(positive: Sequence[float], negative: Sequence[float]) -> float:
     """ITM."""
     costs = [-math.log(1 / (1 + math.exp(-one))) for one in positive]

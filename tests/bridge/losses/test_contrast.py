@@ -15,6 +15,7 @@ from bridge.losses.contrast import (
     intra_modal,
     local_information,
     momentum_contrast,
+    part_information,
 )
 from tests.bridge import naive, naive_tcl
 from tests.bridge.conftest import unit_rows
@@ -176,6 +177,39 @@ def test_items_without_parts_cost_nothing_and_have_finite_gradients():
 
 
 @EVERY_SIZE
+def test_part_information_is_the_formula(monkeypatch, most):
+    monkeypatch.setattr(blocks, "MAX_LOGITS", most)
+    items, parts = unit_rows(N, WIDTH), unit_rows(N, PARTS, WIDTH, seed=1)
+    parts = parts * mask().unsqueeze(-1)
+    found = part_information(parts, mask(), items, temperature=0.3)
+    expected = naive_tcl.part_information(parts.tolist(), mask().tolist(), items.tolist(), 0.3)
+    assert found.item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_one_part_of_each_item_is_info_nce_of_one_direction():
+    items, parts = unit_rows(N, WIDTH), unit_rows(N, WIDTH, seed=1)
+    there = torch.ones(N, 1, dtype=torch.bool)
+    ways = [
+        part_information(left[:, None], there, right, temperature=0.2).item()
+        for left, right in ((parts, items), (items, parts))
+    ]
+    expected = naive.info_nce(parts.tolist(), items.tolist(), 0.2)
+    assert sum(ways) / 2 == pytest.approx(expected, abs=1e-9)
+
+
+def test_parts_that_are_not_there_have_no_say_in_part_information():
+    items, parts, there = unit_rows(N, WIDTH), unit_rows(N, PARTS, WIDTH, seed=1), mask()
+    parts.requires_grad_()
+    first = part_information(parts, there, items, temperature=0.3)
+    first.backward()
+    assert torch.equal(parts.grad.abs().sum(dim=-1) > 0, there)
+    padded = parts.detach().where(there.unsqueeze(-1), 7.0)
+    torch.testing.assert_close(part_information(padded, there, items, temperature=0.3), first)
+    nothing = part_information(parts, torch.zeros_like(there), items, temperature=0.3)
+    assert nothing.item() == 0
+
+
+@EVERY_SIZE
 def test_gradients(monkeypatch, most):
     monkeypatch.setattr(blocks, "MAX_LOGITS", most)
     view, teacher, known = unit_rows(N, WIDTH), unit_rows(N, WIDTH, seed=2), keys(3)
@@ -188,9 +222,13 @@ def test_gradients(monkeypatch, most):
     def local(rows, t):
         return local_information(rows, parts, mask(), temperature=t)
 
+    def of_parts(rows, t):
+        return part_information(rows, mask(), teacher, temperature=t)
+
     inputs = view.requires_grad_(), temperature.requires_grad_()
     assert torch.autograd.gradcheck(contrast, inputs)
     assert torch.autograd.gradcheck(local, inputs)
+    assert torch.autograd.gradcheck(of_parts, (parts.requires_grad_(), temperature))
 
 
 def test_no_gradient_flows_into_keys_teachers_and_parts():
@@ -202,3 +240,6 @@ def test_no_gradient_flows_into_keys_teachers_and_parts():
     (cost + local_information(view, parts, mask(), temperature=0.1)).backward()
     assert view.grad is not None
     assert [one.grad for one in (rows, queue, teacher, parts)] == [None] * 4
+    part_information(parts, mask(), rows, temperature=0.1).backward()
+    assert parts.grad is not None
+    assert rows.grad is None

@@ -142,8 +142,9 @@ def test_every_step_costs_what_momentum_and_queues_say(
     assert list(steps.terms) == ["inter_hub", "inter_leaf", "intra", "cma", "imc", "temperature"]
 
 
-def test_lmi_is_of_the_parts_of_every_memory(frozen: FrozenRows) -> None:
-    steps, maps = tcl_steps(frozen, SETTINGS), projectors()
+@pytest.mark.parametrize("way", ["items", "parts", "both"])
+def test_lmi_is_of_the_parts_of_every_memory(frozen: FrozenRows, way: str) -> None:
+    steps, maps = tcl_steps(frozen, replace(SETTINGS, lmi_from=way)), projectors()
     steps.begin(maps)
     with torch.no_grad():
         for one in maps.values():
@@ -162,14 +163,56 @@ def test_lmi_is_of_the_parts_of_every_memory(frozen: FrozenRows) -> None:
         for role, rows in (("hub", drawn[space]["hub"][:5]), ("leaf", some[space])):
             table = frozen.hub[space] if role == "hub" else frozen.leaf[space]
             parts, mask = frozen.items[space][role].parts(rows, table)
-            view = naive_tcl.projected(table[rows].tolist(), one.weight.tolist())
-            known = [
-                [naive_tcl.projected([part], copy)[0] if any(part) else part for part in item]
-                for item in parts.tolist()
-            ]
-            costs.append(naive_tcl.local_information(view, known, mask.tolist(), 0.2))
-    assert len(costs) == 4
-    assert found["lmi"].item() == pytest.approx(sum(costs) / 4, abs=1e-9)
+            wholes, there = table[rows].tolist(), mask.tolist()
+            if way != "parts":
+                view = naive_tcl.projected(wholes, one.weight.tolist())
+                known = projected_parts(parts, copy)
+                costs.append(naive_tcl.local_information(view, known, there, 0.2))
+            if way != "items":
+                items = naive_tcl.projected(wholes, copy)
+                views = projected_parts(parts, one.weight.tolist())
+                costs.append(naive_tcl.part_information(views, there, items, 0.2))
+    assert len(costs) == (8 if way == "both" else 4)
+    assert found["lmi"].item() == pytest.approx(sum(costs) / len(costs), abs=1e-9)
+
+
+def projected_parts(parts: Tensor, weight: list[list[float]]) -> list[list[list[float]]]:
+    return [
+        [naive_tcl.projected([part], weight)[0] if any(part) else part for part in item]
+        for item in parts.tolist()
+    ]
+
+
+def test_lmi_from_parts_leaves_batch_norm_as_the_items_made_it(frozen: FrozenRows) -> None:
+    def kept(way: str) -> list[Tensor]:
+        steps = tcl_steps(frozen, replace(SETTINGS, lmi_from=way))
+        found = {
+            space: Normalised(width, SHARED, seed)
+            for seed, (space, width) in enumerate(WIDTHS.items())
+        }
+        steps.begin(found)
+        (drawn,) = steps.draw(torch.Generator().manual_seed(0), 1)
+        terms = steps.losses(drawn, found, torch.Generator().manual_seed(3))  # type: ignore[arg-type]
+        terms["lmi"].backward()
+        for one in found.values():
+            assert one.training
+            assert one.weight.grad is not None
+            assert bool(one.weight.grad.abs().sum() > 0)
+        return [buffer for one in found.values() for buffer in one.buffers()]
+
+    for mine, published in zip(kept("parts"), kept("items"), strict=True):
+        assert torch.equal(mine, published)
+
+
+class Normalised(Map):
+    """With BatchNorm before the map."""
+
+    def __init__(self, inputs: int, outputs: int, seed: int) -> None:
+        super().__init__(inputs, outputs, seed)
+        self.norm = torch.nn.BatchNorm1d(inputs, dtype=torch.float64)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return super().forward(self.norm(rows))
 
 
 # Different items; one of them twice; one alone, which has no other to be told from.
