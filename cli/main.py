@@ -25,7 +25,10 @@ from cli.import_cmcr import import_cmcr
 from cli.index import index
 from cli.info import info
 from cli.project import project
+from cli.pull import pull
+from cli.push import push
 from cli.query import query
+from cli.runs import runs
 from cli.train import train
 from cli.tune import tune
 
@@ -49,9 +52,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "crops": crops,
     "ablate": ablate,
     "tune": tune,
+    "runs": runs,
     "info": info,
     "import": import_memory,
     "export": export_memory,
+    "push": push,
+    "pull": pull,
     "import-cmcr": import_cmcr,
     "encoders": encoders,
     "doctor": doctor,
