@@ -88,3 +88,7 @@ def export_memory(
         print_json({"file": str(out), "format": name, "items": len(read), "lost": lost})
         return
     typer.echo(f"{out}: {len(read)} {read.modality} embeddings of {read.space} as {name}")
+    if name == "atlas":
+        from features.exchange.atlas import atlas_command
+
+        typer.echo(f"look at it with: {atlas_command(out)}")
