@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bridge.runs.layout import ABOUT_FILE, RUNS_FOLDER
+from bridge.runs.layout import ABOUT_FILE, METRICS_FILE, RUNS_FOLDER
 from bridge.runs.record import goes_on, plan_hash, read_run
 from features.errors import UserError
 from features.files import explained
@@ -32,17 +33,17 @@ def chosen_folder(
     """A folder of its own in `runs`, or that of the unfinished run of the same plan.
 
     resume: or that of a finished one. The folder is made, so that no other run takes it, and
-    removed if the block fails and leaves it empty.
+    removed if the block refuses to train.
     """
     earlier = _earlier(plan, finished=resume)
     folder = earlier or _claimed(spaces, kind)
     try:
         yield folder
-    except BaseException:
-        if earlier is None:
-            with suppress(OSError):  # something is in it
-                folder.rmdir()
-            with suppress(OSError):
+    except UserError:
+        begun = any(folder.glob("checkpoint*")) or any(folder.rglob(METRICS_FILE))
+        if earlier is None and not begun:
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # other runs are in it
                 RUNS_FOLDER.rmdir()
         raise
 
