@@ -35,7 +35,7 @@ class MoreColumn:
 
 
 def write_parquet(stored: Stored, path: Path, *, more: Sequence[MoreColumn] = ()) -> None:
-    """The columns `id`, `item`, `label`, `embedding`, a list of d numbers, and `more`.
+    """The columns `id`, `item`, `label`, `more`, and `embedding`, a list of d numbers.
 
     The file's metadata say space, modality, encoder and fingerprint.
     """
@@ -45,7 +45,7 @@ def write_parquet(stored: Stored, path: Path, *, more: Sequence[MoreColumn] = ()
     value = pyarrow.from_numpy_dtype(stored.dtype)
     width = stored.shape[1]
     fields = [*((name, pyarrow.string()) for name in columns)]
-    fields += [("embedding", pyarrow.list_(value, width)), *((m.name, m.type) for m in more)]
+    fields += [*((m.name, m.type) for m in more), ("embedding", pyarrow.list_(value, width))]
     schema = pyarrow.schema(fields)
     with (
         replacing(path) as temporary,
@@ -63,7 +63,7 @@ def write_parquet(stored: Stored, path: Path, *, more: Sequence[MoreColumn] = ()
             texts = [one[start:stop].cast("string") for one in columns.values()]
             others = [pyarrow.array(one.between(start, stop), one.type) for one in more]
             writer.write_batch(
-                pyarrow.record_batch([*texts, vectors, *others], schema=writer.schema),
+                pyarrow.record_batch([*texts, *others, vectors], schema=writer.schema),
             )
             start = stop
 
