@@ -8,6 +8,7 @@ memories, pictures, and what trackers wrote, which tells of the machine.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from features.files import explained
 
 PATTERNS = ("*.safetensors", "*.json", "*.jsonl", "*.toml", CARD_FILE)
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".joblib")
+_PLAIN = re.compile(r"\w[\w.+ -]*")  # names that are no patterns, hidden or beyond the folder
 _CACHES = (".cache", ".git", ".gitattributes")  # that hubs and repositories add by themselves
 
 
@@ -137,7 +139,7 @@ def copy_files(source: Path, names: Sequence[str], out: Path) -> int:
 
 
 def _is_shared(parts: Sequence[str]) -> bool:
-    if any(part.startswith(".") or part == ".." for part in parts):
+    if not all(_PLAIN.fullmatch(part) for part in parts):
         return False
     if len(parts) == 1:
         return any(fnmatchcase(parts[0], pattern) for pattern in PATTERNS)

@@ -5,7 +5,6 @@ A push is a single commit, so that nobody ever pulls half of a bridge.
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +35,7 @@ def push_to_hub(
     with _explained(repo, "write"):
         _require_hub(repo)
         api = hub.HfApi()
-        made = api.create_repo(repo, private=private, exist_ok=True)
+        made = api.create_repo(repo, private=private or None, exist_ok=True)
         if revision is not None:
             api.create_branch(repo, branch=revision, exist_ok=True)
         there = shared(api.list_repo_files(repo, revision=revision)).names
@@ -77,13 +76,13 @@ def download(repo: str, *, revision: str | None) -> tuple[Path, Share, str]:
         return path, shared(names), path.name
     with _explained(repo, "read"):
         api = hub.HfApi()
-        commit = str(api.model_info(repo, revision=revision).sha)
-        share = shared(api.list_repo_files(repo, revision=commit))
-        patterns = [glob.escape(name) for name in share.names]
-        if not patterns:
+        share = shared(api.list_repo_files(repo, revision=revision))
+        if not share.names:
             raise UserError(f"{HUB}{repo} has no files of a bridge: check the name")
-        path = Path(hub.snapshot_download(repo, revision=commit, allow_patterns=patterns))
-    return path, share, commit
+        # By its name and not its commit, which the cache would not find without the Hub.
+        wanted = list(share.names)
+        path = Path(api.snapshot_download(repo, revision=revision, allow_patterns=wanted))
+    return path, share, path.name
 
 
 def _require_hub(repo: str) -> None:
@@ -115,7 +114,7 @@ def _explained(repo: str, access: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        if not comes_from_hub(error):
+        if not (comes_from_hub(error) or isinstance(error, ConnectionError | TimeoutError)):
             raise
         status = _status(error)
         login = f"`hf auth login`, or set HF_TOKEN, with {access} access to {repo.split('/')[0]}"
