@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bridge.runs.layout import RESULTS_FOLDER
+from bridge.runs.layout import ABOUT_FILE, RESULTS_FOLDER
 from bridge.sharing.files import Share, shared
 from bridge.sharing.place import HUB
 from features.encoders.hub import comes_from_hub, first_line, reachable
@@ -65,13 +65,13 @@ def download(repo: str, *, revision: str | None) -> tuple[Path, Share, str]:
     hub = require_package("huggingface_hub", f"pulling {HUB}{repo}")
     constants = hub.constants
     if constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT):
-        try:
-            path = Path(hub.snapshot_download(repo, revision=revision, local_files_only=True))
-        except OSError as error:
+        kept = hub.try_to_load_from_cache(repo, ABOUT_FILE, revision=revision)
+        if not isinstance(kept, str):
             raise UserError(
                 f"{HUB}{repo} is not in the local cache {constants.HF_HUB_CACHE} and cannot be "
                 f"downloaded ({_why_not()}): try again with a network, or pull from a plain folder"
-            ) from error
+            )
+        path = Path(kept).parent
         names = [one.relative_to(path).as_posix() for one in path.rglob("*") if one.is_file()]
         return path, shared(names), path.name
     with _explained(repo, "read"):
