@@ -88,7 +88,7 @@ def _sorted(found: Sequence[RunSummary], by: str) -> list[RunSummary]:
     def key(run: RunSummary) -> Any:
         best = [one.headline[1] for one in run.evaluations if one.protocol == by]
         return {
-            "when": run.when,
+            "when": run.started,
             "name": run.name,
             "method": run.kind,
             "epochs": run.epochs,

@@ -73,6 +73,11 @@ class RunSummary:
     starts: Sequence[Mapping[str, Any]] = ()
 
     @property
+    def started(self) -> datetime:
+        """`when`, comparable across time zones."""
+        return datetime.fromisoformat(self.when)
+
+    @property
     def data(self) -> str:
         """The memories in words: `3,560 text + 2,670 audio`; hub items are counted once."""
         told: dict[Any, str] = {}
@@ -108,7 +113,7 @@ def find_runs(folder: Path) -> tuple[list[RunSummary], list[str]]:
         raise UserError(
             f"{folder} has no runs: make one with `mcr train`, or name the folder of your bridges"
         )
-    return sorted(found, key=lambda run: run.when, reverse=True), problems
+    return sorted(found, key=lambda run: run.started, reverse=True), problems
 
 
 def run_named(name: Path) -> Path:
@@ -206,4 +211,4 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _written(folder: Path) -> str:
     seconds = (folder / ABOUT_FILE).stat().st_mtime
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="milliseconds")

@@ -137,4 +137,4 @@ def _write(record: RunRecord, folder: Path) -> None:
 
 
 def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
