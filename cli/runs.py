@@ -23,7 +23,7 @@ def runs(
     given: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[FOLDER | RUN RUN ...]",
+            metavar="FOLDER_OR_RUNS",
             help="A folder of runs to list [default: runs], or two runs or more to compare, as "
             "folders or by their names in runs/.",
         ),
@@ -42,9 +42,9 @@ def runs(
 ) -> None:
     """List runs of `mcr train`, or lay several side by side.
 
-    The list has the best score of held-out hub items that a bridge reached, and the first figure of
-    every evaluation in its results/. A comparison has the settings and circumstances that differ,
-    and all figures.
+    The list has how well held-out hub items find themselves, and the first figure of every
+    evaluation in results/. A comparison has the settings and circumstances that differ, and all
+    figures.
     """
     from bridge.runs.comparing import compare_runs
     from bridge.runs.layout import RUNS_FOLDER
