@@ -35,8 +35,9 @@ from bridge.config import TrainSettings
 from bridge.pseudo_pairs.exact import retrieve
 from bridge.pseudo_pairs.fused import fits_fused, retrieve_fused
 from bridge.pseudo_pairs.sparse import retrieve_sparse
+from bridge.runs.layout import METRICS_FILE
 from bridge.training.leaf_rows import LeafRows, loaded
-from bridge.training.run import METRICS_FILE, Run
+from bridge.training.run import Run
 from bridge.training.training_set import FrozenRows, TrainingSet, build_training_set
 from features.device import resolve_device
 from features.progress import SILENT, Advance

@@ -16,11 +16,12 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from bridge.artefact import ABOUT_FILE, Bridge, MemoryRecord
+from bridge.artefact import Bridge, MemoryRecord
 from bridge.config import TrainSettings
 from bridge.evaluation.comparison import MeanRetrieval
 from bridge.evaluation.retrieval import CrossModalRetrieval, evaluate_retrieval, relevance_of
 from bridge.metrics.retrieval import CUTOFFS, Retrieval
+from bridge.runs.layout import ABOUT_FILE
 from bridge.training.train import train
 from bridge.training.training_set import CheckedMemories, check_memories
 from bridge.variants import CHANGES, FULL, variants

@@ -21,6 +21,7 @@ from torch import Tensor
 from bridge.card import model_card
 from bridge.config import TrainSettings
 from bridge.projector import AnyProjector, Projector, ProjectorSpec, Shape
+from bridge.runs.layout import ABOUT_FILE, CARD_FILE, WEIGHTS_FILE
 from bridge.tcl.fusion import Fusion
 from bridge.tcl.matcher import load_matcher, matcher_about, save_matcher
 from bridge.training.checkpoint import MIXTURE_FILE, PROGRESS_FILE
@@ -33,7 +34,6 @@ from features.tensors import tensors_hash
 FORMAT = "mcr-bridge bridge"
 VERSION = 2
 _REQUIRED = {"format", "version", "name", "fingerprint", "spaces", "settings", "memories"}
-WEIGHTS_FILE, ABOUT_FILE, CARD_FILE = "bridge.safetensors", "bridge.json", "README.md"
 
 
 @dataclass(frozen=True)

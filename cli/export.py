@@ -25,8 +25,8 @@ def export_memory(
     format: Annotated[
         str | None,
         typer.Option(
-            help="npy, npz, parquet, safetensors, clip-retrieval, ann-benchmarks, fbin, f16bin or "
-            "ibin. Unset: by the suffix."
+            help="npy, npz, parquet, atlas, safetensors, clip-retrieval, ann-benchmarks, fbin, "
+            "f16bin or ibin. Unset: by the suffix."
         ),
     ] = None,
     dtype: Annotated[
@@ -37,15 +37,33 @@ def export_memory(
         typer.Option(help="Of ann-benchmarks and ibin: a memory of queries."),
     ] = None,
     neighbors: Annotated[
-        int, typer.Option(min=1, help="Exact nearest items written for every query.")
-    ] = 100,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Exact nearest items written for every query [default: 100], or with atlas for "
+            "every item [default: none].",
+        ),
+    ] = None,
     shard_rows: Annotated[
         int, typer.Option(min=1, help="Of clip-retrieval: items in a shard.")
     ] = 1_000_000,
+    projection: Annotated[
+        str | None,
+        typer.Option(help="Of atlas: the plane that items are shown in, pca [default] or umap."),
+    ] = None,
+    thumbnails: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Of atlas: longer side of its pictures, in pixels [default: 96]; 0: none."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Write a memory as a file of another tool.
+
+    --format atlas is Parquet for Apple's embedding-atlas: the vectors and columns, their plane, and
+    small pictures of images.
 
     .npy, .fbin and .f16bin have no place for ids, which go into NAME.ids.txt, one a line.
     """
@@ -57,7 +75,8 @@ def export_memory(
     read = Memory(memory)
     lost = run_export(
         read, out, format=format, dtype=dtype, queries=None if queries is None else Memory(queries),
-        neighbors=neighbors, shard_rows=shard_rows, overwrite=overwrite, progress=BarProgress(),
+        neighbors=neighbors, shard_rows=shard_rows, projection=projection,
+        thumbnails=thumbnails, overwrite=overwrite, progress=BarProgress(),
     )  # fmt: skip
     name = format_of(out, format)
     for what in lost:
@@ -69,3 +88,7 @@ def export_memory(
         print_json({"file": str(out), "format": name, "items": len(read), "lost": lost})
         return
     typer.echo(f"{out}: {len(read)} {read.modality} embeddings of {read.space} as {name}")
+    if name == "atlas":
+        from features.exchange.atlas import atlas_command
+
+        typer.echo(f"look at it with: {atlas_command(out)}")

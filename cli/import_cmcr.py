@@ -42,8 +42,8 @@ def import_cmcr(
     The authors' heads are called A and B and change places between their models; here each
     lands on its own space.
     """
-    from bridge.artefact import ABOUT_FILE
     from bridge.published import import_published
+    from bridge.runs.layout import ABOUT_FILE
     from features.errors import UserError
 
     if (out / ABOUT_FILE).exists() and not overwrite:

@@ -26,7 +26,10 @@ from cli.index import index
 from cli.info import info
 from cli.merge import merge
 from cli.project import project
+from cli.pull import pull
+from cli.push import push
 from cli.query import query
+from cli.runs import runs
 from cli.train import train
 from cli.tune import tune
 from cli.verify import verify
@@ -51,11 +54,14 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "crops": crops,
     "ablate": ablate,
     "tune": tune,
+    "runs": runs,
     "info": info,
     "verify": verify,
     "merge": merge,
     "import": import_memory,
     "export": export_memory,
+    "push": push,
+    "pull": pull,
     "import-cmcr": import_cmcr,
     "encoders": encoders,
     "doctor": doctor,

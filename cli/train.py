@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +24,13 @@ from cli.output import print_json
 
 @with_settings
 def train(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bridge.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder of the bridge. Unset: runs/TIME-SPACES-METHOD."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Instead of --out: what the folder in runs/ is called.")
+    ] = None,
     hub: Annotated[
         list[Path] | None,
         typer.Option(help="A memory of the shared modality; give one of each space."),
@@ -49,15 +56,27 @@ def train(
     overwrite: Overwrite = False,
     resume: Resume = False,
     cache: Cache = True,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Show every epoch's figures in tensorboard, trackio or wandb; can be repeated."
+        ),
+    ] = None,
     json: Json = False,
     **settings: Any,
 ) -> None:
     """Train a bridge without paired data.
 
+    The folder is a run: beside the bridge it has the settings, the command, the state of the
+    repository that you are in, and the figures of every epoch; see `mcr runs`.
+
     Can be stopped at any moment: the same command continues, to the same weights as an
     undisturbed run.
     """
     from bridge.config import load_settings
+    from bridge.runs.layout import RUNS_FOLDER
+    from bridge.runs.naming import named_folder
+    from bridge.tracking.tracker import tracker_named
     from bridge.training.train import WEIGHT
     from bridge.training.train import train as run_train
     from cli.progress import BarProgress
@@ -66,6 +85,10 @@ def train(
 
     if bool(hub) == bool(pairs):
         raise UserError("give either two --hub memories or two --pairs memories")
+    if name is not None:
+        if out is not None:
+            raise UserError(f"--name {name} and --out {out} both say where: give one of them")
+        out = named_folder(name)
     made = run_train(
         [Memory(path) for path in hub or pairs or ()],
         [Memory(path) for path in leaf or ()],
@@ -78,10 +101,13 @@ def train(
         overwrite=overwrite,
         resume=resume,
         cache=cache,
+        trackers=[tracker_named(one) for one in dict.fromkeys(track or ())],
+        command=[Path(sys.argv[0]).name, *sys.argv[1:]],
         progress=BarProgress(),
     )
+    out = out or RUNS_FOLDER / made.name
     if json:
-        print_json(made.about())
+        print_json({"bridge": str(out), **made.about()})
         return
     told = [f"{out}: {' + '.join(made.spaces)}, {made.dimension}-d"]
     weights = [

@@ -15,6 +15,11 @@ EXTRAS = {
     "transformers": "clap-hf",
     "trimesh": "mesh",
     "pyarrow": "parquet",
+    "umap": "umap",
+    "huggingface_hub": "hub",
+    "tensorboard": "tensorboard",
+    "trackio": "trackio",
+    "wandb": "wandb",
 }
 
 

@@ -148,7 +148,7 @@ def test_every_command_of_the_page_runs(page: dict[str, str]):
         if line.startswith("mcr eval"):
             assert "written to " in result.stdout, line
             assert "nan" not in result.stdout, line
-    results = [json.loads(path.read_text()) for path in Path("bridges").rglob("evaluations/*.json")]
+    results = [json.loads(path.read_text()) for path in Path("bridges").rglob("results/*.json")]
     sets = {Path(one["files"]["annotations"]["path"]).name for one in results if one["files"]}
     assert sets == {
         "testSet.txt", "esc50.csv", "modelnet40_test.txt", "vggss.json", "solotest.json",

@@ -16,12 +16,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bridge.runs.layout import PARTS_FOLDER
 from features.errors import UserError
 from features.files import replacing
 from features.tensors import tensors_hash
 
 PROGRESS_FILE = "checkpoint.json"
-MIXTURE_FILE, PARTS_FOLDER = "mixture.json", ".mixture-parts"  # of a mixture, until it is complete
+MIXTURE_FILE = "mixture.json"  # of a mixture, until it is complete
 
 
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:

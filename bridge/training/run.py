@@ -18,7 +18,9 @@ from torch import Tensor
 from bridge.artefact import make_projector
 from bridge.config import TrainSettings
 from bridge.projector import Projector
+from bridge.runs.layout import METRICS_FILE
 from bridge.tcl.fusion import Fusion
+from bridge.tracking.reporting import Report, untracked
 from bridge.training.checkpoint import optimizer_tensors, restore_optimizer, save_checkpoint
 from bridge.training.held_out import HELD_OUT_SCORE, held_out_scores
 from bridge.training.objective import weighted_sum
@@ -30,7 +32,6 @@ from features.files import explained
 from features.products import fast_dtype
 from features.progress import SILENT, Progress
 
-METRICS_FILE = "metrics.jsonl"
 CHECKPOINT_SECONDS = 1.0  # at most this and the epoch under way are lost
 
 
@@ -38,7 +39,7 @@ CHECKPOINT_SECONDS = 1.0  # at most this and the epoch under way are lost
 class Run:
     """The state of one training run.
 
-    out: folder of its log and checkpoints; None keeps neither.
+    out: folder of its log and checkpoints; None keeps neither. report: gets what is logged.
     """
 
     out: Path | None
@@ -54,6 +55,7 @@ class Run:
     best_beside: dict[str, Tensor] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
     progress: Progress = SILENT
+    report: Report = untracked
 
     def __post_init__(self) -> None:
         if len(self.data) < 2:
@@ -213,6 +215,7 @@ class Run:
         line = {**entry, "epoch": self.epoch, "seconds": round(seconds, 3)}
         with explained(self.out), (self.out / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        self.report(self.epoch, {name: entry[name] for name in entry if name != "epoch"})
 
     def _out_of_patience(self) -> bool:
         patience = self.settings.patience

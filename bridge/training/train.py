@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -12,28 +12,25 @@ from typing import Any
 
 import torch
 
-from bridge.artefact import ABOUT_FILE, Bridge, BridgedSpace, MemoryRecord, load
+from bridge.artefact import Bridge, BridgedSpace, MemoryRecord, load
 from bridge.config import TrainSettings, load_settings
 from bridge.methods.closed import solve
 from bridge.methods.mixture import members, weigh
 from bridge.projector import AnyProjector, Mixture
+from bridge.runs.layout import ABOUT_FILE
+from bridge.runs.naming import chosen_folder
+from bridge.runs.record import begin_run, finish_run, read_run
 from bridge.tcl.fusion import Fusion
 from bridge.tcl.requirements import check_items
-from bridge.training.checkpoint import (
-    MIXTURE_FILE,
-    PARTS_FOLDER,
-    PROGRESS_FILE,
-    load_checkpoint,
-    load_weights,
-    remove_checkpoint,
-    remove_parts,
-    save_weights,
-)
+from bridge.tracking.reporting import Reporter, tracked
+from bridge.tracking.tracker import Tracker
+from bridge.training.checkpoint import load_checkpoint, load_weights, save_weights
+from bridge.training.folder import gather_metrics, open_folder, part_folder, tidy_folder
 from bridge.training.held_out import held_out_scores
 from bridge.training.leaf_rows import check_resident
 from bridge.training.requirements import check_requirements
 from bridge.training.resemblance import check_resemblance
-from bridge.training.run import METRICS_FILE, Run
+from bridge.training.run import Run
 from bridge.training.training_set import (
     CheckedMemories,
     FrozenRows,
@@ -43,7 +40,6 @@ from bridge.training.training_set import (
 )
 from features.device import resolve_device
 from features.errors import UserError
-from features.files import explained
 from features.memory import Memory
 from features.products import fast_dtype
 from features.progress import SILENT, Progress
@@ -55,7 +51,7 @@ WEIGHT = "weight of "  # begins the names of a mixture's weights among the metri
 def train(
     hub: Sequence[Memory],
     leaf: Sequence[Memory],
-    out: str | Path,
+    out: str | Path | None = None,
     settings: TrainSettings | None = None,
     *,
     paired: bool = False,
@@ -65,9 +61,14 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     cache: bool = True,
+    trackers: Sequence[Tracker] = (),
+    command: Sequence[str] | None = None,
     progress: Progress = SILENT,
 ) -> Bridge:
-    """Train a bridge into the folder `out`.
+    """Train a bridge into the folder `out`, beside how it came to be: a run.
+
+    out: unset, a new folder `runs/TIME-SPACES-METHOD` of the working folder, or that of an
+    unfinished run of the same; the bridge has its name.
 
     hub: two memories of the same items, one of each space. leaf: memories of the modalities
     that only one space knows; without any, the bridge is trained on the hub items alone.
@@ -77,10 +78,11 @@ def train(
     resume: accept a finished bridge of the same training. An unfinished one is always
     continued, to the same weights as an undisturbed run.
     cache: keep large pseudo pairs beside the leaf memories, and use those that are kept.
+    trackers: get the figures of every epoch; see `bridge.tracking.tracker`.
+    command: that the user gave, for the record.
     Raises UserError if memories do not fit together or the output exists.
     """
     settings = settings or load_settings(preset="best")
-    out = Path(out)
     where = resolve_device(device)
     sources = check_memories(hub, leaf, paired=paired, align=align, trust_encoder=trust_encoder)
     check_requirements(
@@ -88,42 +90,49 @@ def train(
     )
     check_items(settings, sources.hub, sources.leaf)
     records = _records(sources, paired=paired)
-    if (out / ABOUT_FILE).exists() and not overwrite:
-        return _finished(out, records, settings, resume=resume, device=device)
-    plan = {
+    plan: dict[str, Any] = {
         "device": f"{where.type} {fast_dtype(where)}",  # which decides the precision
         "settings": asdict(settings),
         "memories": [[record.role, record.fingerprint] for record in records],
     }
-    if not _continues(out, plan, overwrite=overwrite):
-        _prepare(out)
-    frozen = load_rows(
-        sources,
-        holdout=settings.holdout,
-        seed=settings.seed,
-        device=where,
-        stream=settings.stream,
-        cache=cache,
+    placed = (
+        chosen_folder(plan, sources.spaces, settings.kind, resume=resume)
+        if out is None
+        else nullcontext(Path(out))
     )
-    check_resident(settings, frozen.leaf)
-    check_resemblance(frozen, sources)
-    if settings.has_parts:
-        projectors, metrics, matcher = _mixed(frozen, settings, out, plan, progress)
-    else:
-        projectors, metrics, matcher = _fitted(frozen, settings, out, plan, progress)
-    made = Bridge(
-        out.resolve().name,
-        [_bridged(memory, sources) for memory in sources.hub],
-        projectors,
-        settings,
-        memories=records,
-        metrics=metrics,
-        versions=_versions(),
-        matcher=matcher,
-    )
-    made.save(out)
-    remove_checkpoint(out)
-    remove_parts(out)
+    with placed as folder:
+        if (folder / ABOUT_FILE).exists() and not overwrite:
+            return _finished(folder, records, settings, resume=resume, device=device)
+        goes_on = open_folder(folder, plan, overwrite=overwrite)
+        frozen = load_rows(
+            sources,
+            holdout=settings.holdout,
+            seed=settings.seed,
+            device=where,
+            stream=settings.stream,
+            cache=cache,
+        )
+        check_resident(settings, frozen.leaf)
+        check_resemblance(frozen, sources)
+        run = begin_run(folder, settings, plan, command=command)
+        with tracked(trackers, folder, plan["settings"], continued=goes_on) as reporter:
+            fit = _mixed if settings.has_parts else _fitted
+            projectors, metrics, matcher = fit(frozen, settings, folder, plan, progress, reporter)
+            if settings.has_parts or settings.method != "projectors":  # no epochs of its own
+                reporter.log(1, metrics, part="bridge")
+        made = Bridge(
+            folder.resolve().name,
+            [_bridged(memory, sources) for memory in sources.hub],
+            projectors,
+            settings,
+            memories=records,
+            metrics=metrics,
+            versions=_versions(),
+            matcher=matcher,
+        )
+        made.save(folder)
+        finish_run(folder, run)
+        tidy_folder(folder)
     return made
 
 
@@ -136,6 +145,8 @@ def _fitted(
     out: Path,
     plan: dict[str, Any],
     progress: Progress,
+    reporter: Reporter,
+    part: str = "",
 ) -> Fitted:
     """Projectors by one method, what was measured, and a fusion encoder where one was trained.
 
@@ -147,7 +158,8 @@ def _fitted(
     device = next(iter(frozen.hub.values())).device
     found = load_checkpoint(out)
     data = build_training_set(frozen, settings, progress=progress)
-    run = Run(out, settings, data, plan, device, progress=progress)
+    report = reporter.of_part(part)
+    run = Run(out, settings, data, plan, device, progress=progress, report=report)
     if found is not None:
         run.restore(*found)
     run.fit(progress)
@@ -160,6 +172,7 @@ def _mixed(
     out: Path,
     plan: dict[str, Any],
     progress: Progress,
+    reporter: Reporter,
 ) -> Fitted:
     """All parts of a mixture or ensemble, each in a folder of its own until the bridge is saved."""
     tried = members(settings, len(next(iter(frozen.hub.values()))))
@@ -173,61 +186,16 @@ def _mixed(
     weights = state["weights"]
     parts = []
     for name in weights:
-        folder = out / PARTS_FOLDER / name.replace(" ", "-")
+        folder = part_folder(out, name)
         folder.mkdir(parents=True, exist_ok=True)
-        parts.append(_fitted(frozen, tried[name], folder, plan, progress)[0])
+        parts.append(_fitted(frozen, tried[name], folder, plan, progress, reporter, name)[0])
+    gather_metrics(out, weights)
     mixed = {
         space: Mixture([part[space] for part in parts], list(weights.values())).eval()
         for space in frozen.hub
     }
     shares = {f"{WEIGHT}{name}": weight for name, weight in weights.items()}
     return mixed, {**shares, **held_out_scores(mixed, frozen)}, None
-
-
-def _continues(out: Path, plan: dict[str, Any], *, overwrite: bool) -> bool:
-    """Whether `out` holds an unfinished training of the same plan."""
-    if out.is_file():
-        raise UserError(f"{out} is a file but a bridge is a folder: choose another output")
-    known = (ABOUT_FILE, METRICS_FILE, PROGRESS_FILE, MIXTURE_FILE)
-    empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
-    if not (empty or overwrite or any((out / name).exists() for name in known)):
-        raise UserError(
-            f"{out} exists and is not a bridge's folder: choose another output, or pass "
-            "--overwrite to write the bridge into it"
-        )
-    try:
-        found = _unfinished(out)
-    except UserError:
-        if not overwrite:
-            raise
-        found = None
-    if found is not None and found != json.loads(json.dumps(plan)) and not overwrite:
-        raise UserError(
-            f"{out} holds an unfinished training with other memories or settings: use the same "
-            "to continue it, pass --overwrite, or choose another output"
-        )
-    return bool(found == json.loads(json.dumps(plan)))
-
-
-def _unfinished(out: Path) -> dict[str, Any] | None:
-    """The plan of what is under way in `out`. Raises UserError if it is damaged."""
-    found = load_checkpoint(out)
-    if found is not None:
-        plan: dict[str, Any] = found[1]["plan"]
-        return plan
-    state = load_weights(out)
-    for part in (out / PARTS_FOLDER).glob("*"):
-        load_checkpoint(part)
-    return None if state is None else state["plan"]
-
-
-def _prepare(out: Path) -> None:
-    """A folder without traces of another training; a bridge in it stays until the new is done."""
-    with explained(out):
-        out.mkdir(parents=True, exist_ok=True)
-    remove_checkpoint(out)
-    remove_parts(out)
-    (out / METRICS_FILE).unlink(missing_ok=True)
 
 
 def _records(sources: CheckedMemories, *, paired: bool) -> list[MemoryRecord]:
@@ -269,8 +237,10 @@ def _finished(
             f"{out} was trained on other memories or with other settings than this command's: "
             "pass --overwrite to replace it, or choose another output"
         )
-    remove_checkpoint(out)  # of a run that was killed after its last step
-    remove_parts(out)
+    tidy_folder(out)  # of a run that was killed after its last step
+    run = read_run(out)
+    if run is not None and run.finished is None:
+        finish_run(out, run)
     return made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bridge.runs.layout import RESULTS_FOLDER
 from cli.output import note
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from features.datasets.annotations import Annotations
     from features.memory import Memory
     from features.space import Modality
-
-FOLDER = "evaluations"
 
 
 def load_bridge(folder: Path | None, device: str) -> Bridge | None:
@@ -75,7 +74,7 @@ def open_memory(
 
 def work_folder(bridge: Path | None, first: str | Path) -> Path:
     """Where results go, and memories that are made on the way."""
-    return (bridge if bridge is not None else Path(first).parent) / FOLDER
+    return (bridge if bridge is not None else Path(first).parent) / RESULTS_FOLDER
 
 
 def picture_maps(

@@ -19,7 +19,7 @@ Out = Annotated[
         "--out",
         "-o",
         metavar="FILE.json",
-        help="The result to write. Unset: in evaluations/ of the bridge's folder, or of the first "
+        help="The result to write. Unset: in results/ of the bridge's folder, or of the first "
         "memory's.",
     ),
 ]

@@ -29,11 +29,11 @@ def hub_access(what: str, remedy: str) -> Iterator[None]:
     from huggingface_hub import constants
 
     asked_offline = constants.HF_HUB_OFFLINE
-    reachable = not asked_offline and _reachable(constants.ENDPOINT)
-    constants.HF_HUB_OFFLINE = not reachable
+    is_there = not asked_offline and reachable(constants.ENDPOINT)
+    constants.HF_HUB_OFFLINE = not is_there
     try:
         yield
-    except (OSError, RuntimeError, _http_error()) as error:
+    except (OSError, RuntimeError, http_error()) as error:
         if not (isinstance(error, OSError) or comes_from_hub(error)):
             raise
         if isinstance(error, OSError) and error.errno in _LOCAL:
@@ -41,7 +41,7 @@ def hub_access(what: str, remedy: str) -> Iterator[None]:
                 f"{what} cannot be stored in {constants.HF_HUB_CACHE} ({error.strerror}): make "
                 "room there, or let HF_HOME name another folder"
             ) from error
-        if not reachable:
+        if not is_there:
             why = (
                 "HF_HUB_OFFLINE is set" if asked_offline else f"{constants.ENDPOINT} is unreachable"
             )
@@ -50,7 +50,7 @@ def hub_access(what: str, remedy: str) -> Iterator[None]:
                 f"downloaded ({why}): {remedy}"
             ) from error
         raise UserError(
-            f"{what} cannot be had from {constants.ENDPOINT} ({_first_line(error)}): check the "
+            f"{what} cannot be had from {constants.ENDPOINT} ({first_line(error)}): check the "
             f"name, or {remedy}"
         ) from error
     finally:
@@ -63,13 +63,13 @@ def comes_from_hub(error: BaseException) -> bool:
 
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, _http_error() | LocalEntryNotFoundError | OfflineModeIsEnabled):
+        if isinstance(seen, http_error() | LocalEntryNotFoundError | OfflineModeIsEnabled):
             return True
         seen = seen.__cause__ or seen.__context__
     return False
 
 
-def _http_error() -> type[Exception]:
+def http_error() -> type[Exception]:
     """The base class of errors of whichever HTTP library huggingface_hub uses."""
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -77,7 +77,7 @@ def _http_error() -> type[Exception]:
     return base
 
 
-def _reachable(endpoint: str) -> bool:
+def reachable(endpoint: str) -> bool:
     """Whether the hub answers in time, whatever it says; proxies are honoured."""
     from huggingface_hub import get_session
 
@@ -95,5 +95,6 @@ def _reachable(endpoint: str) -> bool:
     return answered.is_set()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says first."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

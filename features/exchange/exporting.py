@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from features.errors import UserError
+from features.exchange.atlas import THUMBNAIL, write_atlas
 from features.exchange.neighbors import Neighbors, exact_neighbors, write_ibin
 from features.exchange.stored import Stored, has_place
 from features.exchange.write_files import (
@@ -24,12 +25,14 @@ from features.exchange.write_files import (
 )
 from features.exchange.write_tables import SHARD_ROWS, write_clip_retrieval, write_parquet
 from features.files import refuse_existing, refuse_folder, replacing
+from features.plane import PROJECTIONS
 from features.progress import SILENT, Progress
 from features.strings import write_strings
 
 if TYPE_CHECKING:
     from features.memory import Memory
 
+NEIGHBORS = 100  # of every query
 LOCAL = "local embeddings"  # no format has a place for them
 
 
@@ -51,7 +54,7 @@ class Format:
 
 
 def write_ann_benchmarks(
-    stored: Stored, path: Path, *, queries: Memory | None = None, neighbors: int = 100
+    stored: Stored, path: Path, *, queries: Memory | None = None, neighbors: int | None = None
 ) -> None:
     """An HDF5 file with `train`; with queries also `test`, `neighbors` and `distances`.
 
@@ -59,7 +62,9 @@ def write_ann_benchmarks(
     """
     import h5py
 
-    found = None if queries is None else exact_neighbors(queries, stored.memory, neighbors)
+    found = (
+        None if queries is None else exact_neighbors(queries, stored.memory, neighbors or NEIGHBORS)
+    )
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update({"distance": "angular", "point_type": "float", **stored.about})
         train = file.create_dataset("train", stored.shape, stored.dtype, track_times=False)
@@ -80,12 +85,12 @@ def write_ann_benchmarks(
 
 
 def write_neighbors(
-    stored: Stored, path: Path, *, queries: Memory | None = None, neighbors: int = 100
+    stored: Stored, path: Path, *, queries: Memory | None = None, neighbors: int | None = None
 ) -> None:
     """A .ibin file: for every query the numbers of the nearest rows."""
     if queries is None:
         raise UserError(f"{path} holds neighbours of queries: name their memory with --queries")
-    found: Neighbors = exact_neighbors(queries, stored.memory, neighbors)
+    found: Neighbors = exact_neighbors(queries, stored.memory, neighbors or NEIGHBORS)
     with replacing(path) as temporary:
         write_ibin(found, temporary)
     stored.advance(stored.shape[0])
@@ -95,6 +100,7 @@ FORMATS = {
     "npy": Format(write_npy, (".npy",), ids_beside=True, keeps=False),
     "npz": Format(write_npz, (".npz",)),
     "parquet": Format(write_parquet, (".parquet",)),
+    "atlas": Format(write_atlas, (".parquet",), "float32"),  # parquet comes first by suffix
     "safetensors": Format(write_safetensors, (".safetensors",)),
     "clip-retrieval": Format(write_clip_retrieval, ("",)),
     "ann-benchmarks": Format(write_ann_benchmarks, (".hdf5", ".h5"), "float32", queries=True),
@@ -127,8 +133,10 @@ def export_memory(
     format: str | None = None,
     dtype: str | None = None,
     queries: Memory | None = None,
-    neighbors: int = 100,
+    neighbors: int | None = None,
     shard_rows: int = SHARD_ROWS,
+    projection: str | None = None,
+    thumbnails: int | None = None,
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> list[str]:
@@ -136,13 +144,16 @@ def export_memory(
 
     format: one of `FORMATS`, chosen by the suffix unless told. dtype: float16 or float32, the
     memory's unless told or the format has but one. queries: of ann-benchmarks and ibin, the
-    memory whose `neighbors` exact nearest rows are written. shard_rows: of clip-retrieval.
+    memory whose `neighbors` exact nearest rows are written (100 unless told). shard_rows: of
+    clip-retrieval. projection (pca unless told, or umap) and thumbnails (longer side in pixels, 0
+    for none): of atlas, which also takes `neighbors`, of every item (none unless told).
     Raises UserError if the output exists or cannot hold the memory.
     """
     out = Path(out)
     name = format_of(out, format)
     kind = FORMATS[name]
     options = _options(name, queries, neighbors, shard_rows)
+    options |= _atlas_options(name, neighbors, projection, thumbnails)
     stored_dtype = np.dtype(_dtype(memory, name, dtype))
     _refuse(out, name, (memory, queries), overwrite)
     with progress.task(f"export {out.name}", len(memory)) as advance:
@@ -169,7 +180,24 @@ def _refuse(out: Path, name: str, memories: Sequence[Memory | None], overwrite: 
         refuse_existing(path, overwrite=overwrite)
 
 
-def _options(name: str, queries: Memory | None, neighbors: int, shard_rows: int) -> dict[str, Any]:
+def _atlas_options(
+    name: str, neighbors: int | None, projection: str | None, thumbnails: int | None
+) -> dict[str, Any]:
+    if name == "atlas":
+        return {
+            "neighbors": neighbors,
+            "projection": projection or PROJECTIONS[0],
+            "thumbnails": THUMBNAIL if thumbnails is None else thumbnails,
+        }
+    for option, value in (("projection", projection), ("thumbnails", thumbnails)):
+        if value is not None:
+            raise UserError(f"{name} has no place for --{option}: use --format atlas")
+    return {}
+
+
+def _options(
+    name: str, queries: Memory | None, neighbors: int | None, shard_rows: int
+) -> dict[str, Any]:
     if FORMATS[name].queries:
         return {"queries": queries, "neighbors": neighbors}
     if queries is not None:

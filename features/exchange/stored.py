@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # What the formats call the embeddings and their own columns.
 _RESERVED = {
     "id", "ids", "item", "items", "label", "labels", "caption", "image_path", "embedding",
-    "embeddings", "train", "test", "neighbors", "distances",
+    "embeddings", "train", "test", "neighbors", "distances", "projection_x", "projection_y", "image",
 }  # fmt: skip
 
 

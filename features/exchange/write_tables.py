@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +25,17 @@ SHARD_ROWS = 1_000_000
 _SINGULAR = {"ids": "id", "items": "item", "labels": "label"}
 
 
-def write_parquet(stored: Stored, path: Path) -> None:
-    """The columns `id`, `item`, `label`, the metadata, and `embedding`, a list of d numbers.
+@dataclass(frozen=True)
+class MoreColumn:
+    """A column beside those of the memory: its Arrow type, and its values from row to row."""
+
+    name: str
+    type: Any
+    between: Callable[[int, int], Any]
+
+
+def write_parquet(stored: Stored, path: Path, *, more: Sequence[MoreColumn] = ()) -> None:
+    """The columns `id`, `item`, `label`, the metadata, `more`, and `embedding`, of d numbers.
 
     The file's metadata say space, modality, encoder and fingerprint.
     """
@@ -34,7 +45,8 @@ def write_parquet(stored: Stored, path: Path) -> None:
     value = pyarrow.from_numpy_dtype(stored.dtype)
     width = stored.shape[1]
     fields = [*((name, pyarrow.string()) for name in columns)]
-    schema = pyarrow.schema([*fields, ("embedding", pyarrow.list_(value, width))])
+    fields += [*((m.name, m.type) for m in more), ("embedding", pyarrow.list_(value, width))]
+    schema = pyarrow.schema(fields)
     with (
         replacing(path) as temporary,
         parquet.ParquetWriter(
@@ -47,11 +59,13 @@ def write_parquet(stored: Stored, path: Path) -> None:
         start = 0
         for block in stored.blocks():
             vectors = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(block.ravel()), width)
-            texts = [one[start : start + len(block)].cast("string") for one in columns.values()]
+            stop = start + len(block)
+            texts = [one[start:stop].cast("string") for one in columns.values()]
+            others = [pyarrow.array(one.between(start, stop), one.type) for one in more]
             writer.write_batch(
-                pyarrow.record_batch([*texts, vectors], schema=writer.schema),
+                pyarrow.record_batch([*texts, *others, vectors], schema=writer.schema),
             )
-            start += len(block)
+            start = stop
 
 
 def write_clip_retrieval(stored: Stored, path: Path, *, shard_rows: int = SHARD_ROWS) -> None:

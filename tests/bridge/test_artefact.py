@@ -67,7 +67,10 @@ def test_a_row_is_projected_the_same_alone_and_in_company_and_at_any_length(worl
 
 def test_nothing_is_pickled(world, made):  # noqa: ARG001
     names = sorted(path.name for path in (world.folder / "made").iterdir())
-    assert names == ["README.md", "bridge.json", "bridge.safetensors", "metrics.jsonl"]
+    assert names == [
+        "README.md", "bridge.json", "bridge.safetensors", "metrics.jsonl", "run.json",
+        "settings.toml",
+    ]  # fmt: skip
 
 
 def test_the_fingerprint_is_that_of_the_weights(made, copied):

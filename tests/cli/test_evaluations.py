@@ -61,7 +61,7 @@ def test_retrieval_writes_a_result_that_names_what_it_was_made_of(workshop, tmp_
 def test_without_a_place_results_lie_in_the_bridges_folder(workshop):
     told = answer(*retrieval(workshop, "retrieval", "--relevance", "labels"))
     path = Path(told["result"])
-    assert path.parent == workshop.sound_bridge / "evaluations"
+    assert path.parent == workshop.sound_bridge / "results"
     assert re.fullmatch(r"retrieval-[0-9a-f]{8}\.json", path.name)
 
 
@@ -102,7 +102,7 @@ def test_zero_shot_embeds_files_on_the_way(workshop, tmp_path):
     )  # fmt: skip
     told = answer(*arguments)
     made = Path(told["memories"]["items"]["path"])
-    assert made.parent == workshop.sound_bridge / "evaluations"
+    assert made.parent == workshop.sound_bridge / "results"
     assert told["counts"]["items"] == 5
     assert told["counts"]["items without a label"] == len(SHOP_NUMBERS) - 5
     before = made.stat().st_mtime_ns
@@ -167,7 +167,7 @@ def test_localisation_is_right_to_the_last_digit(placed):
     assert re.split(r"\s{2,}", row) == [
         "all", "0.000 [0.000, 0.000]", "0.025 [0.025, 0.025]", "0.000 [0.000, 0.000]"
     ]  # fmt: skip
-    assert written.startswith(f"written to {placed / 'evaluations' / 'localisation-'}")
+    assert written.startswith(f"written to {placed / 'results' / 'localisation-'}")
 
 
 def test_counterfactual_recognition_is_right_to_the_last_digit(placed):

@@ -8,7 +8,8 @@ import pytest
 
 from bridge.artefact import load
 from bridge.config import CLOSED_FORMS
-from bridge.training.checkpoint import MIXTURE_FILE, PARTS_FOLDER
+from bridge.runs.layout import PARTS_FOLDER
+from bridge.training.checkpoint import MIXTURE_FILE
 from tests.cli.conftest import NARROW, NUMBERS, TINY, answer, done
 from tests.cli.refusals import file, refused
 

@@ -75,7 +75,7 @@ def test_it_comes_back_the_same(world, tmp_path, method):
         assert projected.shape == (len(memory), made.dimension)
         close(projected.norm(dim=1), torch.ones(len(memory)))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "README.md", "bridge.json", "bridge.safetensors"
+        "README.md", "bridge.json", "bridge.safetensors", "run.json", "settings.toml"
     ]  # fmt: skip
 
 

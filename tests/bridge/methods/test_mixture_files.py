@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from bridge.artefact import load
 from bridge.projector import ProjectorSpec
-from bridge.training.checkpoint import MIXTURE_FILE, PARTS_FOLDER
+from bridge.runs.layout import PARTS_FOLDER
+from bridge.training.checkpoint import MIXTURE_FILE
 from bridge.training.train import train
 from features.errors import UserError
 from tests.bridge.conftest import MIXTURE
@@ -89,5 +90,7 @@ def test_resuming_a_finished_bridge_removes_leftovers(world, mixed, tmp_path):
     kept = train(world.hub, world.leaf, out, MIXTURE, device="cpu", resume=True)
     assert kept.fingerprint == mixed.fingerprint
     names = sorted(path.name for path in out.iterdir())
-    assert names == ["README.md", "bridge.json", "bridge.safetensors", "parts"]
+    assert names == [
+        "README.md", "bridge.json", "bridge.safetensors", "parts", "run.json", "settings.toml"
+    ]  # fmt: skip
     assert (out / "parts" / "mine").exists()

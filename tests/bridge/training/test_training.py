@@ -87,7 +87,8 @@ def test_an_interrupted_training_continues_to_the_same_bytes(
     assert metrics_of(out) == metrics_of(tmp_path / "whole")
     assert load(out).metrics == load(tmp_path / "whole").metrics
     assert sorted(path.name for path in out.iterdir()) == [
-        "README.md", "bridge.json", "bridge.safetensors", "metrics.jsonl"
+        "README.md", "bridge.json", "bridge.safetensors", "metrics.jsonl", "run.json",
+        "settings.toml",
     ]  # fmt: skip
 
 
