@@ -24,6 +24,7 @@ from cli.import_ import import_memory
 from cli.import_cmcr import import_cmcr
 from cli.index import index
 from cli.info import info
+from cli.plot import plots
 from cli.project import project
 from cli.query import query
 from cli.train import train
@@ -62,6 +63,7 @@ for name, command in COMMANDS.items():
         guarded(command, continues=name in ("extract", "train", "tune", "ablate", "demo"))
     )
 app.add_typer(evaluations)
+app.add_typer(plots)
 
 
 def _show_version(wanted: bool) -> None:

@@ -15,6 +15,8 @@ EXTRAS = {
     "transformers": "clap-hf",
     "trimesh": "mesh",
     "pyarrow": "parquet",
+    "matplotlib": "plot",
+    "umap": "umap",
 }
 
 

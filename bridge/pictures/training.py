@@ -1,0 +1,123 @@
+"""Training curves: what `metrics.jsonl` of a bridge's folder has of every epoch."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bridge.pictures.canvas import DASHES, EndLabel, Style, label_ends, new_figure, panels, styled
+from bridge.training.run import METRICS_FILE
+from features.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_LOSS, _HELD_OUT = "loss", "held_out_"
+_BESIDE = ("epoch", "seconds")
+_LOG = 20  # times: more between the least and the greatest is drawn on a logarithmic scale
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What was measured at the end of each epoch, by name. losses: the loss and its terms."""
+
+    name: str
+    epochs: Sequence[int]
+    losses: Mapping[str, Sequence[float]]
+    held_out: Mapping[str, Sequence[float]]
+
+
+def read_curves(folder: Path) -> Curves:
+    """The curves of a training.
+
+    Raises UserError if there are none: closed forms and mixtures write none, nor does a folder
+    that is no bridge have them; or if the file is damaged.
+    """
+    path = folder / METRICS_FILE
+    if not path.is_file():
+        raise UserError(
+            f"{folder} has no {METRICS_FILE}, which only projectors trained by themselves write, "
+            "not closed forms, mixtures or imported bridges: give the folder of a `mcr train` "
+            "with --preset published or --objective"
+        )
+    entries: list[dict[str, Any]] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            entries.append({name: float(value) for name, value in entry.items()})
+            entries[-1]["epoch"] = int(entry["epoch"])
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise UserError(
+                f"line {number} of {path} is damaged ({error}): copy the bridge again"
+            ) from error
+    if not entries:
+        raise UserError(f"{path} has no epochs: train the bridge first")
+    names = [name for name in entries[-1] if name not in _BESIDE]
+    columns = {name: [entry.get(name, math.nan) for entry in entries] for name in names}
+    return Curves(
+        folder.resolve().name,
+        [entry["epoch"] for entry in entries],
+        {name: column for name, column in columns.items() if not name.startswith(_HELD_OUT)},
+        {name: column for name, column in columns.items() if name.startswith(_HELD_OUT)},
+    )
+
+
+def training_figure(runs: Sequence[Curves], style: Style) -> Figure:
+    """Losses on the left, held-out scores on the right, if hub items were held out.
+
+    Of one run all terms; of several the loss and the held-out R@1, each line named by its run.
+    """
+    with styled(style):
+        parts = [[(run, run.losses) for run in runs], [(run, run.held_out) for run in runs]]
+        parts = [part for part in parts if any(values for _, values in part)]
+        figure = new_figure(style, 2.3)
+        titles = ("loss" if len(runs) > 1 else "loss and its terms", "held-out hub items")
+        for axis, title, part in zip(panels(figure, len(parts)), titles, parts, strict=False):
+            _draw(axis, part, style)
+            axis.set_title(title, loc="left")
+            axis.set_xlabel("epoch")
+    return figure
+
+
+def _draw(
+    axis: Axes, part: Sequence[tuple[Curves, Mapping[str, Sequence[float]]]], style: Style
+) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    held_out = any(name.startswith(_HELD_OUT) for _, values in part for name in values)
+    lines = [
+        (run.name if len(part) > 1 else name, name == _LOSS, run.epochs, column)
+        for run, values in part
+        for name, column in values.items()
+        if len(part) == 1 or name in (_LOSS, f"{_HELD_OUT}r1")
+    ]
+    lines.sort(key=lambda line: not line[1])  # the loss first
+    known = [y for *_, column in lines for y in column if math.isfinite(y)]
+    if not held_out and min(known) > 0 and max(known) > _LOG * min(known):
+        axis.set_yscale("log")
+        plain = FuncFormatter(lambda value, _: f"{value:g}")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(plain)
+        axis.yaxis.set_minor_formatter(NullFormatter())
+    labels = []
+    for i, (name, main, epochs, column) in enumerate(lines):
+        strong = main or len(part) > 1
+        colour = style.theme.ink if strong else style.theme.muted
+        mark = "o" if len(epochs) == 1 else None
+        width, dash = 1.8 if main else 1.2, DASHES[i % len(DASHES)]
+        axis.plot(epochs, column, color=colour, linewidth=width, linestyle=dash, marker=mark)
+        labels.append(EndLabel(column[-1], f"{_told(name)} {column[-1]:.3g}", colour))
+    if held_out:
+        axis.set_ylim(0, 1)
+    axis.margins(x=0)
+    label_ends(axis, labels, style)
+
+
+def _told(name: str) -> str:
+    name = name.removeprefix(_HELD_OUT)
+    return {"r1": "R@1", "mrr": "MRR"}.get(name, name.replace("_", " "))
