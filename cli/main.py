@@ -27,6 +27,7 @@ from cli.info import info
 from cli.plot import plots
 from cli.project import project
 from cli.query import query
+from cli.report import report
 from cli.train import train
 from cli.tune import tune
 
@@ -56,6 +57,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "import-cmcr": import_cmcr,
     "encoders": encoders,
     "doctor": doctor,
+    "report": report,
     "fit": fit,
 }
 for name, command in COMMANDS.items():

@@ -175,7 +175,8 @@ def training(
     style, out = _begin(out, "training", theme, width)
     from bridge.pictures.training import read_curves, training_figure
 
-    _end(training_figure([read_curves(folder) for folder in bridges], style), out, style)
+    curves = [one for folder in bridges for one in read_curves(folder)]
+    _end(training_figure(curves, style), out, style)
 
 
 def recall(

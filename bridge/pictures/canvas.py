@@ -39,11 +39,15 @@ _METADATA: dict[str, dict[str, None]] = {
 
 @dataclass(frozen=True)
 class Style:
-    """How a picture looks. width: in inches. font: of axes and words, in points."""
+    """How a picture looks. width: in inches. font: of axes and words, in points.
+
+    outlined: letters of .svg as shapes, the same everywhere, instead of words to be searched.
+    """
 
     theme: Theme = LIGHT
     width: float = PAGE
     font: float = 8.0
+    outlined: bool = False
 
     @property
     def small(self) -> float:
@@ -86,7 +90,7 @@ def styled(style: Style) -> Iterator[None]:
                 "savefig.facecolor": "auto",
                 "legend.frameon": False,
                 "text.parse_math": False,  # a dollar in a label is a dollar
-                "svg.fonttype": "none",
+                "svg.fonttype": "path" if style.outlined else "none",
                 "svg.hashsalt": _SALT,
                 "pdf.fonttype": 42,
             }

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bridge.pictures.canvas import DASHES, EndLabel, Style, label_ends, new_figure, panels, styled
 from bridge.training.run import METRICS_FILE
@@ -32,8 +32,8 @@ class Curves:
     held_out: Mapping[str, Sequence[float]]
 
 
-def read_curves(folder: Path) -> Curves:
-    """The curves of a training.
+def read_curves(folder: Path) -> list[Curves]:
+    """The curves of a training, or of each part of a mixture or ensemble whose lines name it.
 
     Raises UserError if there are none: closed forms and mixtures write none, nor does a folder
     that is no bridge have them; or if the file is damaged.
@@ -45,25 +45,31 @@ def read_curves(folder: Path) -> Curves:
             "not closed forms, mixtures or imported bridges: give the folder of a `mcr train` "
             "with --preset published or --objective"
         )
-    entries: list[dict[str, Any]] = []
+    parts: dict[str, list[dict[str, float]]] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             entry = json.loads(line)
-            entries.append({name: float(value) for name, value in entry.items()})
-            entries[-1]["epoch"] = int(entry["epoch"])
+            part = str(entry.pop("part", ""))
+            entry["epoch"] = int(entry["epoch"])
+            parts.setdefault(part, []).append({name: float(v) for name, v in entry.items()})
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise UserError(
                 f"line {number} of {path} is damaged ({error}): copy the bridge again"
             ) from error
-    if not entries:
+    if not parts:
         raise UserError(f"{path} has no epochs: train the bridge first")
-    names = [name for name in entries[-1] if name not in _BESIDE]
-    columns = {name: [entry.get(name, math.nan) for entry in entries] for name in names}
+    name = folder.resolve().name
+    return [_curves(f"{name}, {part}" if part else name, one) for part, one in parts.items()]
+
+
+def _curves(name: str, entries: Sequence[Mapping[str, float]]) -> Curves:
+    known = [one for one in entries[-1] if one not in _BESIDE]
+    columns = {one: [entry.get(one, math.nan) for entry in entries] for one in known}
     return Curves(
-        folder.resolve().name,
-        [entry["epoch"] for entry in entries],
-        {name: column for name, column in columns.items() if not name.startswith(_HELD_OUT)},
-        {name: column for name, column in columns.items() if name.startswith(_HELD_OUT)},
+        name,
+        [int(entry["epoch"]) for entry in entries],
+        {one: column for one, column in columns.items() if not one.startswith(_HELD_OUT)},
+        {one: column for one, column in columns.items() if one.startswith(_HELD_OUT)},
     )
 
 
