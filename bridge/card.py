@@ -50,13 +50,11 @@ def model_card(made: Bridge, *, licence: str | None = None) -> str:
         f"- **{one.name}**, {one.dimension}-d: {', '.join(one.modalities)}"
         for one in made.spaces.values()
     )
-    kind = made.settings.kind
-    how = made.origin or f"made with mcr-bridge by {_RECIPES.get(kind, kind)}"
     parts = [
         f"""{front_matter(made, licence=licence)}
 # {made.name}
 
-A bridge between frozen embedding spaces, {how}.
+A bridge between frozen embedding spaces, {origin_of(made)}.
 It projects into a shared space of {made.dimension} dimensions:
 
 {joined}
@@ -71,6 +69,12 @@ shared = b.project(embeddings, space="{space.name}", modality="{space.modalities
     if not made.origin:
         parts += [_memories(made), _settings(asdict(made.settings))]
     return "\n\n".join(parts) + "\n"
+
+
+def origin_of(made: Bridge) -> str:
+    """How the bridge came to be, in words."""
+    kind = made.settings.kind
+    return made.origin or f"made with mcr-bridge by {_RECIPES.get(kind, kind)}"
 
 
 def front_matter(made: Bridge, *, licence: str | None = None) -> str:

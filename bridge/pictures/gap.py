@@ -98,6 +98,8 @@ def gap_figure(data: Gaps, style: Style) -> Figure:
 def _legend(data: Gaps) -> str:
     if all(pair.after is None for pair in data.pairs):
         return "distance of centroids"
+    if all(pair.before is None for pair in data.pairs):
+        return "distance of centroids after the bridge"
     return "distance of centroids: hollow before the bridge, filled after it"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bridge.card import origin_of
 from bridge.pictures.palette import DARK, LIGHT, Theme
 from bridge.report.contents import Contents
 from bridge.report.markup import Markup, joined, tag, text
@@ -36,11 +37,7 @@ def page(contents: Contents) -> str:
     """The whole page."""
     made = contents.bridge
     spaces = " + ".join(made.spaces)
-    lead = (
-        f"{spaces} in a shared space of {made.dimension} dimensions, made by {made.settings.kind}"
-    )
-    if made.origin is not None:
-        lead = f"{spaces} in a shared space of {made.dimension} dimensions, {made.origin}"
+    lead = f"{spaces} in a shared space of {made.dimension} dimensions, {origin_of(made)}"
     body = tag(
         "main",
         tag("header", tag("h1", made.name), tag("p", lead), _headlines(contents)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from bridge.config import TrainSettings
@@ -41,30 +42,40 @@ def trained(contents: Contents) -> Markup:
         return section("What was trained on what", spaces, tag("p", f"Not trained here: {origin}."))
     memories = table(
         ["role", "space", "modality", "items", "memory"],
-        ([m.role, m.space, m.modality, f"{m.items:,}", code(m.path)] for m in made.memories),
+        (
+            [m.role, m.space, m.modality, f"{m.items:,}", code(Path(m.path).name)]
+            for m in made.memories
+        ),
     )
     return section("What was trained on what", spaces, memories)
 
 
 def settings(contents: Contents) -> Markup:
-    """Settings that this kind of bridge has; those that differ from the defaults come first."""
+    """Settings that this kind of bridge has: those that differ from the defaults, and the others."""
     given = contents.bridge.settings
     if contents.bridge.origin is not None:
         return Markup("")
-    rows: list[tuple[bool, list[object]]] = []
+    changed: list[list[object]] = []
+    others: list[list[object]] = []
     for one in fields(TrainSettings):
         if given.kind not in one.metadata.get("of", given.kind).split():
             continue
-        value = getattr(given, one.name)
-        changed = value != one.default
-        shown = tag("strong", told(value)) if changed else told(value)
-        name = tag("strong", one.name, " ●") if changed else one.name
-        rows.append((changed, [name, shown, told(one.default), one.metadata["help"]]))
-    rows.sort(key=lambda row: not row[0])
-    count = sum(changed for changed, _ in rows)
-    words = f"{count} of {len(rows)} settings differ from the defaults and are marked ●."
+        value, meaning = told(getattr(given, one.name)), one.metadata["help"]
+        if getattr(given, one.name) == one.default:
+            others.append([one.name, value, meaning])
+        else:
+            name = tag("strong", one.name, " ●")
+            changed.append([name, tag("strong", value), told(one.default), meaning])
+    count = len(changed) + len(others)
+    words = f"{len(changed)} of {count} settings differ from the defaults and are marked ●."
     head = ["setting", "value", "default", "meaning"]
-    return section("Settings", tag("p", words), table(head, (r for _, r in rows), class_="wide"))
+    summary = tag("summary", f"The {len(others)} others, as they are by default")
+    return section(
+        "Settings",
+        tag("p", words),
+        table(head, changed, class_="wide") if changed else "",
+        tag("details", summary, table(["setting", "value", "meaning"], others, class_="wide")),
+    )
 
 
 def curves(contents: Contents) -> Markup:
@@ -198,7 +209,7 @@ def _drawn(contents: Contents) -> Iterator[Markup]:
 def provenance(contents: Contents) -> Markup:
     """Fingerprints, versions, and how the training was started, as far as they are recorded."""
     made = contents.bridge
-    rows: list[list[object]] = [["bridge", code(made.fingerprint)]]
+    rows: list[list[object]] = [["fingerprint of the bridge", code(made.fingerprint)]]
     rows += [
         [f"{m.role} memory, {m.modality} of {m.space}", code(m.fingerprint)] for m in made.memories
     ]
