@@ -322,7 +322,7 @@ KINDS: dict[str, Callable[..., None]] = {
 }
 plots = typer.Typer(
     name="plot",
-    help="Draw pictures of bridges and memories, for papers and screens.",
+    help="Draw pictures of bridges and memories.",
     epilog="See docs/pictures.md, which has one of each kind.",
     no_args_is_help=True,
 )

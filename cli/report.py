@@ -47,7 +47,7 @@ def report(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Write a page about a bridge, and its results into the model card.
+    """Write a page about a bridge, and its model card.
 
     One HTML file that needs nothing else: what was trained on what, settings, curves, evaluations,
     pictures, the best and worst queries, and where everything came from.

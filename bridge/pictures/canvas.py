@@ -29,6 +29,7 @@ DPI = 200  # of .png, and of what has too many marks to be drawn as vectors
 MANY_MARKS = 500
 # Of lines that stand for no modality, whose colours they must not take.
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+LETTER = 0.58  # mean width of a letter, in its size
 _SALT = "mcr-bridge"
 _METADATA: dict[str, dict[str, None]] = {
     "svg": {"Date": None},
@@ -135,15 +136,30 @@ def check_picture(out: Path) -> None:
 def footnote(figure: Figure, sentences: Sequence[str], style: Style) -> None:
     """Small words below the picture: what was drawn at random, what cannot be seen."""
     if sentences:
-        words = wrapped("; ".join(sentences), style.width - 0.2, style.small)
+        words = _noted(sentences, style)
         figure.supxlabel(words, x=0.01, ha="left", fontsize=style.small, color=style.theme.muted)
+
+
+def footnote_height(sentences: Sequence[str], style: Style) -> float:
+    """How much room a footnote takes, in inches."""
+    lines = _noted(sentences, style).count("\n") + 1 if sentences else 0
+    return lines * 1.3 * style.small / 72 + 0.08
+
+
+def _noted(sentences: Sequence[str], style: Style) -> str:
+    return wrapped("; ".join(sentences), style.width - 0.2, style.small)
+
+
+def words_width(words: Sequence[str], size: float) -> float:
+    """How much room the longest of these takes at `size` points, in inches."""
+    return max((len(one) for one in words), default=0) * LETTER * size / 72
 
 
 def wrapped(text: str, width: float, size: float, lines: int | None = None) -> str:
     """Text in lines that fit into `width` inches at `size` points, shortened to `lines`."""
     import textwrap
 
-    characters = max(4, int(width * 72 / (0.58 * size)))
+    characters = max(4, int(width * 72 / (LETTER * size)))
     told = textwrap.wrap(" ".join(text.split()), characters, max_lines=lines, placeholder="…")
     return "\n".join(told)
 

@@ -15,7 +15,7 @@ import torch
 
 from bridge.artefact import Bridge
 from bridge.metrics.spaces import modality_gap
-from bridge.pictures.canvas import Style, footnote, new_figure, styled
+from bridge.pictures.canvas import Style, footnote, footnote_height, new_figure, styled
 from bridge.pictures.stages import AFTER, BEFORE, drawn_rows, names_of, stages, told_draws
 from features.errors import UserError
 from features.memory import Memory
@@ -23,8 +23,6 @@ from features.memory import Memory
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_APART = "no common space before"
 
 
 @dataclass(frozen=True)
@@ -77,35 +75,36 @@ def gaps(
 def gap_figure(data: Gaps, style: Style) -> Figure:
     """A row for every two memories, from their gap before to the one after."""
     with styled(style):
-        figure = new_figure(style, 0.75 + 0.27 * len(data.pairs))
+        notes = [*_legend(data), *data.notes]
+        figure = new_figure(style, 0.5 + 0.27 * len(data.pairs) + footnote_height(notes, style))
         axis = figure.subplots()
         for row, pair in enumerate(data.pairs):
             _draw(axis, row, pair, style)
         axis.set_yticks(
             range(len(data.pairs)), [f"{pair.left} and {pair.right}" for pair in data.pairs]
         )
-        axis.invert_yaxis()
         axis.set_ylim(len(data.pairs) - 0.5, -0.5)
         known = [v for pair in data.pairs for v in (pair.before, pair.after) if v is not None]
         axis.set_xlim(0, max([*known, 0.1]) * 1.05)
-        axis.set_xlabel(_legend(data))
+        axis.locator_params(axis="x", nbins=4)
+        axis.set_xlabel("distance of centroids")
         axis.spines["left"].set_visible(False)
         axis.tick_params(axis="y", length=0)
-        footnote(figure, data.notes, style)
+        footnote(figure, notes, style)
     return figure
 
 
-def _legend(data: Gaps) -> str:
+def _legend(data: Gaps) -> list[str]:
     if all(pair.after is None for pair in data.pairs):
-        return "distance of centroids"
-    if all(pair.before is None for pair in data.pairs):
-        return "distance of centroids after the bridge"
-    return "distance of centroids: hollow before the bridge, filled after it"
+        return []
+    told = ["hollow: before the bridge, filled: after it"]
+    if any(pair.before is None for pair in data.pairs):
+        told.append("without a hollow mark: no common space before")
+    return told
 
 
 def _draw(axis: Axes, row: int, pair: Gap, style: Style) -> None:
     ink, muted = style.theme.ink, style.theme.muted
-    words = [f"{value:.2f}" for value in (pair.before, pair.after) if value is not None]
     if pair.before is not None and pair.after is not None:
         axis.plot([pair.before, pair.after], [row, row], color=muted, linewidth=1, zorder=1)
     if pair.before is not None:
@@ -113,9 +112,8 @@ def _draw(axis: Axes, row: int, pair: Gap, style: Style) -> None:
         axis.scatter(pair.before, row, s=22, facecolors=face, edgecolors=ink, zorder=2)
     if pair.after is not None:
         axis.scatter(pair.after, row, s=22, color=ink, zorder=3)
-    told = " → ".join(words)
+    told = [f"{value:.2f}" for value in (pair.before, pair.after) if value is not None]
     axis.annotate(
-        told if pair.before is not None else f"{told}, {_APART}",
-        (1, row), xycoords=axis.get_yaxis_transform(), xytext=(6, 0), textcoords="offset points",
-        va="center", color=ink if pair.before is not None else muted, annotation_clip=False,
+        " → ".join(told), (1, row), xycoords=axis.get_yaxis_transform(), xytext=(6, 0),
+        textcoords="offset points", va="center", color=ink, annotation_clip=False,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from bridge.pictures.canvas import (
     MANY_MARKS,
     Style,
     footnote,
+    footnote_height,
     new_figure,
     panels,
     styled,
@@ -143,7 +144,9 @@ def scatter_figure(data: Scatter, style: Style) -> Figure:
     """Panels side by side, one name for each memory above them."""
     with styled(style):
         wide = len(data.panels)
-        figure = new_figure(style, style.width / max(wide, 1.6) + 0.85)
+        figure = new_figure(
+            style, style.width / max(wide, 1.6) + 0.6 + footnote_height(data.notes, style)
+        )
         axes = panels(figure, wide)
         for axis, panel in zip(axes, data.panels, strict=True):
             _draw(axis, panel, style)

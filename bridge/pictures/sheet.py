@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bridge.pictures.canvas import Style, footnote, new_figure, styled, wrapped
+from bridge.pictures.canvas import Style, footnote, footnote_height, new_figure, styled, wrapped
 from bridge.pictures.tiles import Tile, draw, lines_height, shown, words_lines
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ def sheet_figure(rows: Sequence[Row], style: Style, *, notes: Sequence[str] = ()
             *(["✓ right, ✗ wrong"] if known else []),
             *notes,
         ]
-        below = 0.12 + 1.4 * style.small / 72 * (
-            1 + wrapped("; ".join(told), style.width - 0.2, style.small).count("\n")
-        )
+        below = 0.1 + footnote_height(told, style)
         height = len(rows) * (tall + words + _GAP) + below + 0.05
         figure = new_figure(style, height)
         figure.set_layout_engine("none")

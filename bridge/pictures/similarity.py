@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from bridge.artefact import Bridge
 from bridge.evaluation.retrieval import Relevance, relevance_of
-from bridge.pictures.canvas import Style, footnote, ink_of, new_figure, panels, styled
+from bridge.pictures.canvas import (
+    Style,
+    footnote,
+    footnote_height,
+    ink_of,
+    new_figure,
+    panels,
+    styled,
+    words_width,
+)
 from bridge.pictures.stages import names_of, stages
 from features.memory import Memory
 
@@ -79,11 +88,13 @@ def similarity_figure(data: Matrices, style: Style) -> Figure:
     high = max(float(matrix.max()) for _, matrix in data.matrices)
     with styled(style):
         wide = len(data.matrices)
-        figure = new_figure(style, style.width / (wide + 0.25) + 0.75)
-        axes = panels(figure, wide)
         step = -(-len(data.names) // _TICKS)
         places = list(range(0, len(data.names), step))
         names = [_short(data.names[i]) for i in places]
+        tall = words_width(names, style.small)
+        side = (style.width - tall - 0.9) / wide  # less the names, and the scale at the right
+        figure = new_figure(style, side + tall + 0.6 + footnote_height(data.notes, style))
+        axes = panels(figure, wide)
         for axis, (title, matrix) in zip(axes, data.matrices, strict=True):
             drawn = axis.imshow(matrix, cmap=style.theme.colours, vmin=low, vmax=high)
             axis.set_title(title, loc="left")
@@ -164,7 +175,8 @@ def histograms(
 def histogram_figure(data: Histograms, style: Style) -> Figure:
     """One panel a stage; areas are shares of the matches, and of the other pairs."""
     with styled(style):
-        figure = new_figure(style, style.width / max(2.2, len(data.stages) * 1.25) + 0.3)
+        tall = style.width / max(2.2, len(data.stages) * 1.25)
+        figure = new_figure(style, max(tall, 1.6) + 0.2 + footnote_height(data.notes, style))
         axes = panels(figure, len(data.stages), sharex=True, sharey=True)
         for axis, counts in zip(axes, data.stages, strict=True):
             _draw_counts(axis, counts, style)

@@ -43,7 +43,7 @@ def _rows(found: Answers, kept: dict[Tile, Markup]) -> list[Markup]:
 
 def _row(answer: Answer, found: Answers, kept: dict[Tile, Markup]) -> Markup:
     query = tile_of(answer.query, found.query, None, score=False)
-    words = f"first right item: rank {answer.rank}"
+    words = f"right at rank {answer.rank}"
     tiles = [_figure(query, kept, "query", joined([query.caption, tag("small", words)]))]
     for hit, right in zip(answer.hits, answer.right, strict=True):
         tile = tile_of(hit, found.gallery, None, score=False)

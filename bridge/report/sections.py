@@ -51,7 +51,7 @@ def trained(contents: Contents) -> Markup:
 
 
 def settings(contents: Contents) -> Markup:
-    """Settings that this kind of bridge has: those that differ from the defaults, and the others."""
+    """Settings that this kind of bridge has: what differs from the defaults, and the others."""
     given = contents.bridge.settings
     if contents.bridge.origin is not None:
         return Markup("")
