@@ -163,7 +163,7 @@ def histograms(
         for stage, one in zip(staged.stages, scores, strict=True)
     ]
     names = names_of([query, gallery])
-    notes = [f"right by {found.kind}", *staged.notes]
+    notes = [f"{names[0]} and {names[1]}, right by {found.kind}", *staged.notes]
     if any(len(rows) < len(memory) for rows, memory in zip(taken, (query, gallery), strict=True)):
         notes.append(
             f"{len(taken[0]):,} of {len(query):,} queries and {len(taken[1]):,} of "
@@ -180,7 +180,7 @@ def histogram_figure(data: Histograms, style: Style) -> Figure:
         axes = panels(figure, len(data.stages), sharex=True, sharey=True)
         for axis, counts in zip(axes, data.stages, strict=True):
             _draw_counts(axis, counts, style)
-            axis.set_xlabel(f"cosine of {data.sides[0]} and {data.sides[1]}")
+            axis.set_xlabel("cosine")
         highest = max(
             float((values / max(1, values.sum())).max())
             for counts in data.stages
@@ -201,12 +201,18 @@ def _draw_counts(axis: Axes, counts: Counts, style: Style) -> None:
         shares = values / max(1, values.sum())
         axis.stairs(shares, counts.edges, fill=True, color=colour, alpha=alpha, linewidth=0)
         axis.stairs(shares, counts.edges, color=colour, linewidth=1.0)
-    axis.set_title(f"{counts.title}, AUC {counts.auc:.3f}", loc="left")
-    for y, words, colour in (
-        (0.97, f"{int(counts.matches.sum()):,} matches", theme.right),
-        (0.87, f"{int(counts.others.sum()):,} others", theme.muted),
-    ):
-        axis.text(0.02, y, words, transform=axis.transAxes, va="top", color=colour)
+    axis.set_title(counts.title, loc="left")
+    axis.locator_params(axis="x", nbins=4)
+    words = (
+        (f"{int(counts.matches.sum()):,} matches", theme.right),
+        (f"{int(counts.others.sum()):,} others", theme.muted),
+        (f"AUC {counts.auc:.3f}", theme.ink),
+    )
+    for line, (told, colour) in enumerate(words):
+        axis.annotate(
+            told, (0, 1), xycoords="axes fraction", xytext=(4, -3 - 1.3 * style.font * line),
+            textcoords="offset points", va="top", color=colour,
+        )  # fmt: skip
 
 
 def _counts(

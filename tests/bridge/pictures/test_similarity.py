@@ -72,7 +72,7 @@ def test_items_that_match_what_was_drawn_are_drawn_first(made, tmp_path):
                           ids=[f"i{i}" for i in range(40)], labels=False)  # fmt: skip
     data = histograms(query, gallery, bridge=made, items=6)
     assert [int(one.matches.sum()) for one in data.stages] == [6, 6]
-    assert "right by ids" in data.notes
+    assert "audio and image, right by ids" in data.notes
     assert "6 of 40 queries and 6 of 40 gallery items, drawn with seed 0" in data.notes
 
 
