@@ -30,6 +30,7 @@ MANY_MARKS = 500
 # Of lines that stand for no modality, whose colours they must not take.
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 LETTER = 0.58  # mean width of a letter, in its size
+_LEAST_PANEL, _LABEL_SHARE = 2.4, 0.45  # inches; of a panel that words beside it may take
 _SALT = "mcr-bridge"
 _METADATA: dict[str, dict[str, None]] = {
     "svg": {"Date": None},
@@ -174,10 +175,14 @@ class EndLabel:
 
 
 def label_ends(axis: Axes, labels: Sequence[EndLabel], style: Style) -> None:
-    """Write words to the right of the axis, each at its height or as near as they stay apart."""
+    """Write words to the right of the axis, each at its height or as near as they stay apart.
+
+    Words that would take most of the room are shortened.
+    """
+    room = _LABEL_SHARE * style.width / _in_a_row(axis)
     drawn = [
         axis.annotate(
-            one.text,
+            wrapped(one.text, room, style.font, 1),
             (1, one.y),
             xycoords=axis.get_yaxis_transform(),
             xytext=(4, 0),
@@ -234,3 +239,21 @@ def ink_of(name: str, style: Style) -> str:
 def panels(figure: Figure, columns: int, **more: Any) -> list[Axes]:
     """Axes side by side."""
     return list(figure.subplots(1, columns, squeeze=False, **more)[0])
+
+
+def stacked(style: Style, count: int) -> bool:
+    """Whether panels with words beside them have to lie one below the other."""
+    return style.width / count < _LEAST_PANEL
+
+
+def line_panels(style: Style, count: int, height: float) -> tuple[Figure, list[Axes]]:
+    """A picture with panels for lines, side by side if there is room; `height` inches each."""
+    rows = count if stacked(style, count) else 1
+    figure = new_figure(style, rows * height)
+    axes = figure.subplots(rows, count // rows, squeeze=False)
+    return figure, list(axes.flat)
+
+
+def _in_a_row(axis: Axes) -> int:
+    grid = axis.get_gridspec()
+    return 1 if grid is None else int(grid.ncols)

@@ -23,8 +23,7 @@ from bridge.pictures.canvas import (
     Style,
     ink_of,
     label_ends,
-    new_figure,
-    panels,
+    line_panels,
     styled,
 )
 from features.errors import UserError
@@ -119,9 +118,7 @@ def chance_recall(
 def recall_figure(data: Recall, style: Style) -> Figure:
     """A panel for each direction; lines have the colour of what is looked up."""
     with styled(style):
-        wide = len(data.directions)
-        figure = new_figure(style, 2.5)
-        axes = panels(figure, wide, sharey=True)
+        figure, axes = line_panels(style, len(data.directions), 2.5)
         for axis, (part, curves) in zip(axes, data.directions.items(), strict=True):
             labels = []
             for i, curve in enumerate(curves):
@@ -143,6 +140,6 @@ def recall_figure(data: Recall, style: Style) -> Figure:
             axis.set_ylim(0, 1.02)
             axis.set_title(part.replace("->", "→"), loc="left")
             axis.set_xlabel("k")
+            axis.set_ylabel("recall at k")
             label_ends(axis, labels, style)
-        axes[0].set_ylabel("recall at k")
     return figure

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bridge.pictures.canvas import DASHES, EndLabel, Style, label_ends, new_figure, panels, styled
+from bridge.pictures.canvas import DASHES, EndLabel, Style, label_ends, line_panels, styled
 from bridge.training.run import METRICS_FILE
 from features.errors import UserError
 
@@ -81,9 +81,9 @@ def training_figure(runs: Sequence[Curves], style: Style) -> Figure:
     with styled(style):
         parts = [[(run, run.losses) for run in runs], [(run, run.held_out) for run in runs]]
         parts = [part for part in parts if any(values for _, values in part)]
-        figure = new_figure(style, 2.3)
+        figure, axes = line_panels(style, len(parts), 2.3)
         titles = ("loss" if len(runs) > 1 else "loss and its terms", "held-out hub items")
-        for axis, title, part in zip(panels(figure, len(parts)), titles, parts, strict=False):
+        for axis, title, part in zip(axes, titles, parts, strict=False):
             _draw(axis, part, style)
             axis.set_title(title, loc="left")
             axis.set_xlabel("epoch")
