@@ -31,6 +31,7 @@ MANY_MARKS = 500
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 LETTER = 0.58  # mean width of a letter, in its size
 _LEAST_PANEL, _LABEL_SHARE = 2.4, 0.45  # inches; of a panel that words beside it may take
+_SAMPLE = 14  # points of a line that is shown before its name
 _SALT = "mcr-bridge"
 _METADATA: dict[str, dict[str, None]] = {
     "svg": {"Date": None},
@@ -167,11 +168,16 @@ def wrapped(text: str, width: float, size: float, lines: int | None = None) -> s
 
 @dataclass(frozen=True)
 class EndLabel:
-    """Words beside the end of a line: `y` in the axis' units."""
+    """Words beside the end of a line: `y` in the axis' units.
+
+    dash: of the line, shown as well. value: what follows the words, and is never shortened.
+    """
 
     y: float
     text: str
     colour: str
+    dash: Any = None
+    value: str = ""
 
 
 def label_ends(axis: Axes, labels: Sequence[EndLabel], style: Style) -> None:
@@ -182,10 +188,10 @@ def label_ends(axis: Axes, labels: Sequence[EndLabel], style: Style) -> None:
     room = _LABEL_SHARE * style.width / _in_a_row(axis)
     drawn = [
         axis.annotate(
-            wrapped(one.text, room, style.font, 1),
+            _named(one, room, style),
             (1, one.y),
             xycoords=axis.get_yaxis_transform(),
-            xytext=(4, 0),
+            xytext=(4 if one.dash is None else _SAMPLE + 8, 0),
             textcoords="offset points",
             va="center",
             color=one.colour,
@@ -194,12 +200,32 @@ def label_ends(axis: Axes, labels: Sequence[EndLabel], style: Style) -> None:
         )
         for one in labels
     ]
+    samples = {i: _sample(axis, one) for i, one in enumerate(labels) if one.dash is not None}
     axis.figure.draw_without_rendering()  # type: ignore[union-attr]  # the layout is then known
     inverse, step = axis.transData.inverted(), 1.25 * style.font * axis.figure.dpi / 72
     heights = [float(axis.transData.transform((0, one.y))[1]) for one in labels]
     lowest, highest = axis.bbox.y0, axis.bbox.y1
-    for one, y in zip(drawn, spread(heights, step, lowest, highest), strict=True):
-        one.xy = (1, float(inverse.transform((0, y))[1]))
+    for i, y in enumerate(spread(heights, step, lowest, highest)):
+        for one in (drawn[i], samples.get(i)):
+            if one is not None:
+                one.xy = (1, float(inverse.transform((0, y))[1]))
+
+
+def _named(label: EndLabel, room: float, style: Style) -> str:
+    value = f" {label.value}" if label.value else ""
+    return wrapped(label.text, room - words_width([value], style.font), style.font, 1) + value
+
+
+def _sample(axis: Axes, label: EndLabel) -> Any:
+    """A short line as the label's, before its words."""
+    return axis.annotate(
+        "", (1, label.y), xycoords=axis.get_yaxis_transform(), xytext=(_SAMPLE + 4, 0),
+        textcoords="offset points", annotation_clip=False,
+        arrowprops={
+            "arrowstyle": "-", "color": label.colour, "linestyle": label.dash, "linewidth": 1.2,
+            "shrinkA": 0, "shrinkB": 4,
+        },
+    )  # fmt: skip
 
 
 def spread(places: Sequence[float], step: float, low: float, high: float) -> list[float]:

@@ -124,8 +124,10 @@ def recall_figure(data: Recall, style: Style) -> Figure:
             for i, curve in enumerate(curves):
                 colour = ink_of(curve.source, style)
                 places = np.arange(1, len(curve.recall) + 1)
-                axis.plot(places, curve.recall, color=colour, linestyle=DASHES[i % len(DASHES)])
-                labels.append(EndLabel(float(curve.recall[-1]), curve.name, colour))
+                dash = DASHES[i % len(DASHES)]
+                axis.plot(places, curve.recall, color=colour, linestyle=dash)
+                shown = dash if len(curves) > 1 else None
+                labels.append(EndLabel(float(curve.recall[-1]), curve.name, colour, shown))
             if part in data.chance:
                 random = data.chance[part]
                 muted = style.theme.muted

@@ -117,7 +117,8 @@ def _draw(
         mark = "o" if len(epochs) == 1 else None
         width, dash = 1.8 if main else 1.2, DASHES[i % len(DASHES)]
         axis.plot(epochs, column, color=colour, linewidth=width, linestyle=dash, marker=mark)
-        labels.append(EndLabel(column[-1], f"{_told(name)} {column[-1]:.3g}", colour))
+        value = f"{column[-1]:.3g}"
+        labels.append(EndLabel(column[-1], _told(name), colour, dash, value))
     if held_out:
         axis.set_ylim(0, 1)
     axis.margins(x=0)
