@@ -54,6 +54,7 @@ def report(
     """
     from bridge.report.contents import gather
     from bridge.report.page import check_report, write_report
+    from cli.progress import BarProgress
     from features.errors import UserError
     from features.extras import require_package
     from features.memory import Memory
@@ -67,9 +68,9 @@ def report(
     contents = gather(
         run, results=result or (), query=None if query is None else Memory(query),
         gallery=None if gallery is None else Memory(gallery), rows=rows, k=k, items=items,
-        seed=seed, trust_encoder=trust_encoder, device=device,
+        seed=seed, trust_encoder=trust_encoder, device=device, progress=BarProgress(),
     )  # fmt: skip
-    written = [write_report(contents, page)]
+    written = [write_report(contents, page, progress=BarProgress())]
     if card:
         from bridge.report.card import update_card
 

@@ -16,6 +16,7 @@ from bridge.pictures.training import Curves, read_curves
 from bridge.training.run import METRICS_FILE
 from features.errors import UserError
 from features.memory import Memory
+from features.progress import SILENT, Progress
 
 RESULT_FOLDERS = (".", "results", "evaluations")  # of a bridge's folder
 RECORD_FILE = "run.json"  # how the training was started, where that was recorded
@@ -64,6 +65,7 @@ def gather(
     seed: int = 0,
     trust_encoder: bool = False,
     device: str = "auto",
+    progress: Progress = SILENT,
 ) -> Contents:
     """Read a bridge's folder, and search the gallery with the queries if they are given.
 
@@ -84,8 +86,9 @@ def gather(
     recall = _of_memories(found, query, gallery)
     if recall is None:
         computed = retrieval_result(
-            query, gallery, bridge=bridge, seed=seed, trust_encoder=trust_encoder
-        )
+            query, gallery, bridge=bridge, seed=seed, trust_encoder=trust_encoder,
+            progress=progress,
+        )  # fmt: skip
         recall = Named(COMPUTED, computed)
         found = [*found, recall]
     searches = Searches(

@@ -12,7 +12,9 @@ from bridge.report.queries import queries
 from bridge.report.sections import curves, evaluations, pictures, provenance, settings, trained
 from features.errors import UserError
 from features.files import refuse_folder, replacing
+from features.progress import SILENT, Progress
 
+_PARTS = (trained, settings, curves, evaluations, pictures, queries, provenance)
 _STYLES = Path(__file__).with_name("page.css")
 # Nothing is fetched and nothing runs, whatever a file's names and sentences hold.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -25,29 +27,28 @@ def check_report(out: Path) -> None:
     refuse_folder(out)
 
 
-def write_report(contents: Contents, out: Path) -> Path:
+def write_report(contents: Contents, out: Path, *, progress: Progress = SILENT) -> Path:
     """Write the page; an earlier one of this name is replaced."""
     check_report(out)
     with replacing(out) as temporary:
-        temporary.write_text(page(contents), encoding="utf-8")
+        temporary.write_text(page(contents, progress=progress), encoding="utf-8")
     return out
 
 
-def page(contents: Contents) -> str:
+def page(contents: Contents, *, progress: Progress = SILENT) -> str:
     """The whole page."""
     made = contents.bridge
     spaces = " + ".join(made.spaces)
     lead = f"{spaces} in a shared space of {made.dimension} dimensions, {origin_of(made)}"
+    parts = []
+    with progress.task("report", len(_PARTS), unit="parts") as advance:
+        for part in _PARTS:
+            parts.append(part(contents))
+            advance(1)
     body = tag(
         "main",
         tag("header", tag("h1", made.name), tag("p", lead), _headlines(contents)),
-        trained(contents),
-        settings(contents),
-        curves(contents),
-        evaluations(contents),
-        pictures(contents),
-        queries(contents),
-        provenance(contents),
+        *parts,
     )
     styles = "\n".join(
         [

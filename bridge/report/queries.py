@@ -71,7 +71,7 @@ def _media(tile: Tile) -> Markup:
         address = data_uri(_drawn(item), "image/png")
     else:
         address = data_uri(_thumbnail(item), "image/jpeg")
-    return Markup(f'<img src="{address}" alt="{alt}" loading="lazy">')
+    return Markup(f'<img src="{address}" alt="{alt}">')
 
 
 def _drawn(item: Sound | View) -> bytes:

@@ -137,7 +137,7 @@ def evaluations(contents: Contents) -> Markup:
 def _figures(result: Result) -> Markup:
     names = list(dict.fromkeys(n for figures in result.figures.values() for n in figures))
     rows = [[part, *(_figure(result, part, name) for name in names)] for part in result.figures]
-    head = ["", *names]
+    head = ["part", *names]
     words = f"In brackets: 95 % intervals of {result.resamples:,} resamples."
     return joined(
         [table(head, rows, class_="figures"), tag("p", words, class_="note")]
@@ -233,7 +233,7 @@ def provenance(contents: Contents) -> Markup:
     if not contents.record:
         rows.append(["run", "machine, command and state of git were not recorded"])
     notes = [tag("p", note, class_="note") for note in contents.notes]
-    return section("Provenance", table(["", ""], rows, class_="plain"), *notes)
+    return section("Provenance", table(["what", "value"], rows), *notes)
 
 
 def _flat_record(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -56,3 +56,9 @@ def test_the_commands_of_the_page_make_its_pictures(demo):
         assert (demo.parent / name).stat().st_size > 1000
         assert (ROOT / "docs" / "pictures" / name).stat().st_size < 150_000
     assert (demo / "bridges" / "audio-image" / "report.html").exists()
+
+
+def test_the_python_of_the_page_runs(demo):
+    (code,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    exec(code, {})
+    assert (demo.parent / "histogram-dark.pdf").read_bytes().startswith(b"%PDF")

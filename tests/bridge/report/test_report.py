@@ -178,6 +178,15 @@ def test_a_mixture_tells_its_weights_and_has_no_curves(world, mixed):
     assert f"{name} {weight:.3f}" in told
 
 
+def test_a_bridge_from_elsewhere_says_where_it_is_from(folder):
+    about = json.loads((folder / "bridge.json").read_text())
+    about |= {"origin": "somebody's published weights", "memories": []}
+    (folder / "bridge.json").write_text(json.dumps(about))
+    told = without_curves(folder)
+    assert "Not trained here: somebody's published weights." in told
+    assert "Settings" not in told
+
+
 def test_the_card_gets_the_results_of_the_report(world, made, folder):
     result = retrieval_result(*world.test, bridge=made, resamples=0)
     write_result(result, folder / "results" / "a.json")
