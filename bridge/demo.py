@@ -18,7 +18,10 @@ from bridge.artefact import Bridge, make_projector
 from bridge.config import TrainSettings
 from bridge.evaluation.retrieval import evaluate_retrieval
 from bridge.metrics.retrieval import Retrieval
-from bridge.pictures import Tile, contact_sheet, similarity_matrices
+from bridge.pictures.canvas import Style, save
+from bridge.pictures.sheet import sheet_figure
+from bridge.pictures.similarity import Matrices, similarity_figure
+from bridge.pictures.tiles import Tile
 from bridge.projection import in_shared_space, project_memory
 from bridge.search import Embedder, Query, embed_for_bridge, search_index
 from bridge.training.train import train
@@ -36,6 +39,8 @@ from features.space import Modality
 
 # Fewer epochs than published: the spaces are small and quickly bridged.
 SETTINGS = TrainSettings(dimension=128, hidden=256, epochs=24, seed=0)
+STYLE, WIDE = Style(), Style(width=8.0)
+NEVER_PAIRED = "numbers that nothing was trained on, of modalities that were never paired"
 TABLES: dict[Modality, str] = {
     "text": "texts",
     "image": "images",
@@ -206,7 +211,7 @@ class Demo:
             hits = [
                 Tile(
                     gallery,
-                    hit.path or hit.item,
+                    hit.item if hit.path is None else Path(hit.path),
                     f"{hit.label}  {hit.score:.2f}",
                     right=hit.label == answer.number,
                 )
@@ -214,8 +219,7 @@ class Demo:
             ]
             rows.append((query, hits))
         out = self.folder / "pictures" / "answers.png"
-        contact_sheet(rows, out, title="Never paired, found through the bridge: unseen numbers")
-        return out
+        return save(sheet_figure(rows, WIDE, notes=[NEVER_PAIRED]), out, WIDE)
 
     def _draw_similarities(self, task: Task, bridge: Bridge) -> Path:
         """Cosines of one query and one gallery item for each of 40 unseen numbers."""
@@ -232,8 +236,8 @@ class Demo:
             columns = in_shared_space(shown, gallery)[gallery_rows]
             matrices.append((title, (rows @ columns.T).cpu().numpy()))
         out = self.folder / "pictures" / f"similarity-{task.name}.png"
-        similarity_matrices(matrices, names, out, axes_named=(task.query[1], task.gallery[1]))
-        return out
+        data = Matrices(matrices, names, (task.query[1], task.gallery[1]))
+        return save(similarity_figure(data, STYLE), out, STYLE)
 
 
 def _untrained(bridge: Bridge) -> Bridge:

@@ -25,10 +25,12 @@ from cli.import_cmcr import import_cmcr
 from cli.index import index
 from cli.info import info
 from cli.merge import merge
+from cli.plot import plots
 from cli.project import project
 from cli.pull import pull
 from cli.push import push
 from cli.query import query
+from cli.report import report
 from cli.runs import runs
 from cli.train import train
 from cli.tune import tune
@@ -65,6 +67,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "import-cmcr": import_cmcr,
     "encoders": encoders,
     "doctor": doctor,
+    "report": report,
     "fit": fit,
 }
 for name, command in COMMANDS.items():
@@ -72,6 +75,7 @@ for name, command in COMMANDS.items():
         guarded(command, continues=name in ("extract", "train", "tune", "ablate", "demo"))
     )
 app.add_typer(evaluations)
+app.add_typer(plots)
 
 
 def _show_version(wanted: bool) -> None:

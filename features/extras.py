@@ -20,6 +20,7 @@ EXTRAS = {
     "tensorboard": "tensorboard",
     "trackio": "trackio",
     "wandb": "wandb",
+    "matplotlib": "plot",
 }
 
 

@@ -126,7 +126,11 @@ def test_importing_a_package_does_not_load_torch(package):
 
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-PROTOCOLS = {f"eval {name}": one for name, one in COMMANDS["eval"].commands.items()}
+PROTOCOLS = {
+    f"{group} {name}": one
+    for group in ("eval", "plot")
+    for name, one in COMMANDS[group].commands.items()
+}
 
 
 @pytest.mark.parametrize("name", {**COMMANDS, **PROTOCOLS})

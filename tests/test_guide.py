@@ -66,10 +66,10 @@ def options_of_commands() -> dict[str, set[str]]:
     """The flags of every command."""
     group: Any = typer.main.get_command(app)  # its class is click's or typer's own, by version
     known = {name: _flags(command) for name, command in group.commands.items()}
-    protocols = {name: _flags(one) for name, one in group.commands["eval"].commands.items()}
-    # Without a protocol it is retrieval.
-    known |= {f"eval {name}": flags for name, flags in protocols.items()}
-    return {**known, "eval": protocols["retrieval"]}
+    for one in ("eval", "plot"):
+        kinds = group.commands[one].commands
+        known |= {f"{one} {name}": _flags(command) for name, command in kinds.items()}
+    return {**known, "eval": known["eval retrieval"]}  # without a protocol it is retrieval
 
 
 def _flags(command: Any) -> set[str]:

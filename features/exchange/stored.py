@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 # What the formats call the embeddings and their own columns.
 _RESERVED = {
     "id", "ids", "item", "items", "label", "labels", "caption", "image_path", "embedding",
-    "embeddings", "train", "test", "neighbors", "distances", "projection_x", "projection_y", "image",
+    "embeddings", "train", "test", "neighbors", "distances", "image",
+    "projection_x", "projection_y",
 }  # fmt: skip
 
 

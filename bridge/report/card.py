@@ -1,0 +1,22 @@
+"""The model card beside a bridge, brought up to date with its results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bridge.artefact import CARD_FILE
+from bridge.card import card_with, model_card
+from bridge.report.contents import Contents
+from features.files import replacing
+
+
+def update_card(contents: Contents, *, licence: str | None = None) -> Path:
+    """Write the report's results into the card; what its owner wrote into it stays."""
+    path, made = contents.folder / CARD_FILE, contents.bridge
+    card = path.read_text(encoding="utf-8") if path.is_file() else model_card(made)
+    results = [one.result for one in contents.results]
+    with replacing(path) as temporary:
+        temporary.write_text(
+            card_with(card, made, results=results, licence=licence), encoding="utf-8"
+        )
+    return path
