@@ -24,8 +24,10 @@ from cli.import_ import import_memory
 from cli.import_cmcr import import_cmcr
 from cli.index import index
 from cli.info import info
+from cli.init import init
 from cli.project import project
 from cli.query import query
+from cli.run import run as run_recipe
 from cli.train import train
 from cli.tune import tune
 
@@ -40,6 +42,8 @@ app = typer.Typer(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
+    "init": init,
+    "run": run_recipe,
     "extract": extract,
     "train": train,
     "project": project,
@@ -59,7 +63,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 for name, command in COMMANDS.items():
     app.command(name)(
-        guarded(command, continues=name in ("extract", "train", "tune", "ablate", "demo"))
+        guarded(command, continues=name in ("extract", "train", "tune", "ablate", "demo", "run"))
     )
 app.add_typer(evaluations)
 

@@ -32,6 +32,12 @@ Cache = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Only say what would be done: sizes, disk, memory, time. Writes nothing."
+    ),
+]
 TrustEncoder = Annotated[
     bool,
     typer.Option("--trust-encoder", help="Accept embeddings of another encoder; see `mcr info`."),

@@ -66,11 +66,12 @@ def train(
 
     if bool(hub) == bool(pairs):
         raise UserError("give either two --hub memories or two --pairs memories")
+    chosen = load_settings(config, settings, preset=preset)
     made = run_train(
         [Memory(path) for path in hub or pairs or ()],
         [Memory(path) for path in leaf or ()],
         out,
-        load_settings(config, settings, preset=preset),
+        chosen,
         paired=bool(pairs),
         align=align,
         trust_encoder=trust_encoder,

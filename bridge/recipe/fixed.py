@@ -1,0 +1,28 @@
+"""What recipes decide themselves about the commands of their steps."""
+
+from __future__ import annotations
+
+from bridge.recipe.vocabulary import Key
+
+# Options that no table says: outputs have their places, and are kept or replaced as needed.
+FIXED = frozenset({"out", "overwrite", "resume", "json"})
+# Options that name memories or files; of several spellings in the commands.
+BY_NAME = frozenset(
+    {"hub", "leaf", "pairs", "memory", "query", "gallery", "items", "sounds", "pictures", "crops"}
+)
+ALWAYS_FILES = frozenset(
+    {"source", "config", "ids", "encoder_json", "annotations", "classes", "templates", "regions"}
+)
+READS = BY_NAME | ALWAYS_FILES | {"bridge", "encoder"}
+# Options that change how a result comes, not what it is.
+HOW = frozenset({"device", "workers", "overwrite", "resume", "json", "cache", "out"})
+# Steps behind training, with the outputs of those that a recipe names.
+STAGES = {
+    "train": "",
+    "project": "",
+    "index": "",
+    "eval": "evaluations/{name}.json",
+    "plot": "pictures/{name}.svg",
+    "report": "report.html",
+}
+MEMORIES = Key("memories", "", many=True)
