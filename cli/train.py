@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import choices
 from cli.options import (
     Align,
     Cache,
     Device,
+    DryRun,
     Json,
     Leaf,
     Overwrite,
@@ -40,7 +42,8 @@ def train(
         str | None,
         typer.Option(
             help="What settings begin with: best, a mixture of methods weighed on left-out hub "
-            "items, or published, C-MCR's recipe. Unset: best, or published where --config is."
+            "items, or published, C-MCR's recipe. Unset: best, or published where --config is.",
+            autocompletion=choices.preset,
         ),
     ] = None,
     align: Align = False,
@@ -48,6 +51,7 @@ def train(
     device: Device = "auto",
     overwrite: Overwrite = False,
     resume: Resume = False,
+    dry_run: DryRun = False,
     cache: Cache = True,
     json: Json = False,
     **settings: Any,
@@ -67,6 +71,11 @@ def train(
     if bool(hub) == bool(pairs):
         raise UserError("give either two --hub memories or two --pairs memories")
     chosen = load_settings(config, settings, preset=preset)
+    if dry_run:
+        from cli.dry_run import show_training
+
+        show_training(hub or pairs or (), leaf or (), out, chosen, device=device, json=json)
+        return
     made = run_train(
         [Memory(path) for path in hub or pairs or ()],
         [Memory(path) for path in leaf or ()],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -68,7 +68,7 @@ def steps_of(recipe: Path) -> list[str]:
     return list(dict.fromkeys(name for step in steps for name in (step.stage, step.name)))
 
 
-def told_command(name: str, options: dict[str, Any], keys: dict[str, Key]) -> list[str]:
+def told_command(name: str, options: Mapping[str, Any], keys: Mapping[str, Key]) -> list[str]:
     """The words of the command line that does the same; options at their defaults are left out."""
     words = ["mcr", *name.split(" ")]
     for key in keys.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bridge.recipe.vocabulary import Key
 
 # Options that no table says: outputs have their places, and are kept or replaced as needed.
-FIXED = frozenset({"out", "overwrite", "resume", "json"})
+FIXED = frozenset({"out", "overwrite", "resume", "json", "dry_run"})
 # Options that name memories or files; of several spellings in the commands.
 BY_NAME = frozenset(
     {"hub", "leaf", "pairs", "memory", "query", "gallery", "items", "sounds", "pictures", "crops"}
@@ -15,7 +15,7 @@ ALWAYS_FILES = frozenset(
 )
 READS = BY_NAME | ALWAYS_FILES | {"bridge", "encoder"}
 # Options that change how a result comes, not what it is.
-HOW = frozenset({"device", "workers", "overwrite", "resume", "json", "cache", "out"})
+HOW = frozenset({"device", "workers", "overwrite", "resume", "json", "cache", "out", "dry_run"})
 # Steps behind training, with the outputs of those that a recipe names.
 STAGES = {
     "train": "",
