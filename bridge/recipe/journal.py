@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -49,7 +50,7 @@ class Journal:
     def __init__(self, folder: Path, recipe: Path) -> None:
         """Read the journal of `folder`. Raises UserError if it is damaged or of another recipe."""
         self.path = folder / NAME
-        self.recipe = recipe.absolute()
+        self.recipe = Path(os.path.relpath(recipe, folder)).as_posix()  # both may be moved
         self.entries: dict[str, Entry] = {}
         if self.path.exists():
             self._read()
@@ -57,7 +58,7 @@ class Journal:
     def __setitem__(self, name: str, entry: Entry) -> None:
         self.entries[name] = entry
         steps = {name: asdict(one) for name, one in self.entries.items()}
-        content = {"format": FORMAT, "recipe": str(self.recipe), "steps": steps}
+        content = {"format": FORMAT, "recipe": self.recipe, "steps": steps}
         with replacing(self.path) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -70,17 +71,17 @@ class Journal:
             content = json.loads(self.path.read_text("utf-8"))
             if content["format"] != FORMAT:
                 raise ValueError(f"its format is {content['format']}")
-            other = Path(content["recipe"])
+            other = str(content["recipe"])
             self.entries = {name: Entry(**one) for name, one in content["steps"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{self.path} is damaged ({error}): remove it, and run the recipe with --force to "
                 "make everything again"
             ) from error
-        if other != self.recipe and other.exists():
+        if other != self.recipe and (self.path.parent / other).exists():
             raise UserError(
-                f"{self.path.parent} holds what the recipe {other} made, not {self.recipe}: give "
-                "another folder in one of them"
+                f"{self.path.parent} holds what {Path(other).name} made, and this recipe is "
+                f"{Path(self.recipe).name}: give another folder in one of them"
             )
 
 
@@ -92,7 +93,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".journal.lock").open("w")
+        lock = (folder / ".journal.lock").open("a")
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

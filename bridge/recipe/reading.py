@@ -13,6 +13,7 @@ Paths are relative to the folder that the file is in, which is the current one w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from features.suggest import did_you_mean
 
 _TOP = ("folder", "device", "numbers", "extract", "import", "memory", *STAGES)
 _WAYS = {"extract": "source", "import": "source"}  # key of [memory.NAME] -> option of the command
+_SETTING = re.compile(r"^the setting (\w+) is ")
 _SEED = {"seed": Key("seed", "", kind=int, low=0, default=0)}
 
 
@@ -150,7 +152,8 @@ class _Reader:
         try:
             load_settings(options.get("config"), settings, preset=options.get("preset"))
         except UserError as error:
-            named = next((name for name in settings if f" {name} " in f" {error} "), "")
+            told = _SETTING.search(str(error))
+            named = told[1] if told else "config"
             kind = UnknownNameError if isinstance(error, UnknownNameError) else UserError
             raise kind(f"{self.tables.places.of('train', named)}: {error}") from error
         options["out"] = self.folder / "bridges" / self.folder.resolve().name
@@ -243,7 +246,7 @@ class _Reader:
                     f"{self.tables.places.of(*where, 'encoder')}: {error}"
                 ) from error
         needs, files = {}, {}
-        for option in READS & options.keys():
+        for option in [name for name in options if name in READS]:
             resolved = self.references.resolve(option, options[option], where, said or option)
             options[option], needs[option], files[option] = resolved
         self._add(Step(name, command, _plain(options), options["out"], _kept(needs), _kept(files)))
