@@ -357,8 +357,8 @@ def _check(name: str, value: Any, limits: Mapping[str, Any]) -> None:
     if "choices" in limits and value not in limits["choices"]:
         meant = did_you_mean(value, limits["choices"]) if isinstance(value, str) else ""
         raise UnknownNameError(
-            f"the setting {name} is '{value}'{meant} but must be one of "
-            f"{', '.join(limits['choices'])}"
+            f"the setting {name} is '{value}' but must be one of "
+            f"{', '.join(limits['choices'])}{meant}"
         )
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"the setting {name} is {value} but must be a finite number")

@@ -12,6 +12,7 @@ import typer
 from cli.ablate import ablate
 from cli.boundary import guarded
 from cli.compare import compare
+from cli.completion import complete_in_bash, completes_in_bash
 from cli.crops import crops
 from cli.demo import demo
 from cli.doctor import doctor
@@ -89,7 +90,10 @@ def main(
 def run() -> None:
     """The console script."""
     try:
-        app()
+        if completes_in_bash():
+            complete_in_bash(app)
+        else:
+            app()
     finally:
         if "triton" not in sys.modules:  # which reports as leaked what is not collected
             gc.freeze()  # else Python spends half a second at its end on looking through torch

@@ -20,6 +20,6 @@ def nearest_name(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`, did you mean NAME` to put behind a wrong name, or nothing if no name is alike."""
+    """` (did you mean NAME?)` to put behind a wrong name, or nothing if no name is alike."""
     name = nearest_name(word, known)
-    return f", did you mean {name}" if name is not None else ""
+    return f" (did you mean {name}?)" if name is not None else ""

@@ -81,7 +81,9 @@ def test_nothing_is_overwritten_and_names_are_checked():
     )
     result = mcr("init", "clip-clop")
     assert result.exit_code == 2
-    assert "there is no recipe 'clip-clop', did you mean clip-clap: choose demo, " in result.stderr
+    assert (
+        "there is no recipe 'clip-clop' (did you mean clip-clap?): choose demo, " in result.stderr
+    )
     result = mcr("init", "own", "-o", "mine.txt")
     assert "error: a recipe is called NAME.toml, not mine.txt: write mine.txt.toml" in result.stderr
 

@@ -16,15 +16,15 @@ WRONG_USAGE, MISTAKE = 2, 1
 EDITS = {
     "unknown table": (
         "[project]", "[projekt]", WRONG_USAGE,
-        "[projekt]", "a recipe has no key 'projekt', did you mean project: its keys are",
+        "[projekt]", "a recipe has no key 'projekt' (did you mean project?): its keys are",
     ),
     "unknown key": (
         "epochs = 2", "epoch = 2", WRONG_USAGE,
-        "epoch = 2", "[train] has no key 'epoch', did you mean epochs: its keys are hub, ",
+        "epoch = 2", "[train] has no key 'epoch' (did you mean epochs?): its keys are hub, ",
     ),
     "unknown key of a memory": (
         'id_column = "key"\n\n[memory.sounds]', 'idcolumn = "key"\n\n[memory.sounds]', WRONG_USAGE,
-        "idcolumn", "[memory.images] has no key 'idcolumn', did you mean id_column: its",
+        "idcolumn", "[memory.images] has no key 'idcolumn' (did you mean id_column?): its",
     ),
     "a key that the recipe decides": (
         'kind = "flat"', "overwrite = true", WRONG_USAGE,
@@ -33,12 +33,12 @@ EDITS = {
     "unknown memory": (
         'query = "sounds"', 'query = "sonds"', WRONG_USAGE,
         "query", "query of [eval.sounds-to-images] names 'sonds', which is neither a "
-        "memory of this recipe, did you mean sounds nor a file: its memories are text-sees, ",
+        "memory of this recipe (did you mean sounds?) nor a file: its memories are text-sees, ",
     ),
     "unknown hub": (
         'hub = ["text-hears", "text-sees"]', 'hub = ["text-hear", "text-sees"]', WRONG_USAGE,
         "hub", "hub of [train] names 'text-hear', which is neither a memory of this "
-        "recipe, did you mean text-hears nor a file",
+        "recipe (did you mean text-hears?) nor a file",
     ),
     "one hub": (
         'hub = ["text-hears", "text-sees"]', 'hub = ["text-hears"]', MISTAKE,
@@ -69,27 +69,26 @@ EDITS = {
         "epochs", "the setting epochs is 0 but must be at least 1",
     ),
     "a setting of another method": (
-        "epochs = 2", 'epochs = 2\nmethod = "cca"\nanchors = 7', MISTAKE,
-        "anchors", "the setting anchors is 7 but belongs to relative and routing and mixture, and",
+        "epochs = 2", 'method = "cca"', MISTAKE,
+        "hidden", "the setting hidden is 16 but belongs to cmcr and cwcl and distil and tcl",
     ),
     "unknown choice": (
         'modality = "image"', 'modality = "images"', WRONG_USAGE,
         "modality", "modality of [memory.images] is 'images' but must be one of text, "
-        "image, audio, points, did you mean image",
+        "image, audio, points (did you mean image?)",
     ),
     "unknown preset": (
         'preset = "published"', 'preset = "besst"', WRONG_USAGE,
-        "preset", "preset of [train] is 'besst' but must be one of published, best, did "
-        "you mean best",
+        "preset", "preset of [train] is 'besst' but must be one of published, best (did you",
     ),
     "unknown method": (
         "epochs = 2", 'method = "proscrutes"', WRONG_USAGE,
-        "method", "the setting method is 'proscrutes', did you mean procrustes but must",
+        "method", "the setting method is 'proscrutes' but must be one of projectors, procrustes, ",
     ),
     "unknown protocol": (
         "resamples = 50", 'protocol = "retreival"', WRONG_USAGE,
         "protocol", "protocol of [eval.sounds-to-images] is 'retreival' but must be one of"
-        " retrieval, zero-shot, localisation, counterfactual, diagnostics, did you mean retrieval",
+        " retrieval, zero-shot, localisation, counterfactual, diagnostics (did you mean r",
     ),
     "memory without a source": (
         'file = "there.h5"', "", MISTAKE,
@@ -110,7 +109,7 @@ EDITS = {
     "unknown encoder": (
         'file = "there.h5"', 'extract = "small.toml"\nencoder = "mini-clop"\nmodality = "text"',
         WRONG_USAGE,
-        "encoder", "'mini-clop' is not an encoder, did you mean mini-clip, these are: cl",
+        "encoder", "'mini-clop' is not an encoder (did you mean mini-clip?), these are: cl",
     ),
     "encoder left out": (
         'file = "there.h5"', 'extract = "small.toml"\nmodality = "text"', MISTAKE,

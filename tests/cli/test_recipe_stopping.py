@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,17 @@ def slow_recipe(workshop, folder: Path, source: Path) -> Path:
          f'"{source}"\nbatch_size = 2\nencoder = "{workshop.specs["sees"]}"')  # fmt: skip
     edit(recipe, '[extract]\nlabel_column = "number"\n', "")
     return recipe
+
+
+class StopAfterABatch:
+    """A progress that presses Ctrl-C."""
+
+    @contextmanager
+    def task(self, description: str, total: int, *, unit: str = "items", done: int = 0):  # noqa: ARG002
+        def advance(count: int) -> None:  # noqa: ARG001
+            raise KeyboardInterrupt
+
+        yield advance
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
@@ -74,7 +86,7 @@ def test_changed_settings_after_a_stop_begin_the_step_again(workshop, tmp_path, 
     recipe = slow_recipe(workshop, tmp_path / "stopped", sentences(tmp_path, 40))
     memories = recipe.parent / "out" / "memories"
     with monkeypatch.context() as patched:
-        patched.setattr(progress, "BarProgress", lambda: InterruptAfter(3))
+        patched.setattr(progress, "BarProgress", StopAfterABatch)
         assert mcr("run", recipe, "--only", STEPS[0]).exit_code == 130
     assert (memories / "text-sees.h5.partial").exists()
     edit(recipe, "batch_size = 2", "batch_size = 64")

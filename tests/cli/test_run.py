@@ -135,7 +135,7 @@ def test_a_step_whose_input_is_not_there_says_which_step_makes_it(workshop, tmp_
     )
     result = mcr("run", recipe, "--only", "trian")
     assert result.exit_code == 2
-    assert "--only trian is no step of small.toml, did you mean train: " in result.stderr
+    assert "--only trian is no step of small.toml (did you mean train?): " in result.stderr
 
 
 def test_files_that_are_not_the_recipes_are_kept_if_they_are_its_result_or_else_refused(
