@@ -24,25 +24,33 @@ _COMMANDS = {  # as recipes call them -> where they are
     "train": "cli.train:train",
     "project": "cli.project:project",
     "index": "cli.index:index",
-    "plot": "cli.plot:plot",
     "report": "cli.report:report",
 }
+_GROUPS = {"eval": "cli.evaluations:PROTOCOLS", "plot": "cli.plot:KINDS"}
 
 
 @cache
 def recipe_commands() -> dict[str, Command]:
-    """The commands that a recipe's steps run, by name; `eval PROTOCOL` for the protocols."""
-    from cli.evaluations import PROTOCOLS
+    """The commands that a recipe's steps run, by name, such as `train` and `eval retrieval`."""
+    found = {name: _at(home) for name, home in _COMMANDS.items()}
+    groups = {name: _at(home) or {} for name, home in _GROUPS.items()}
+    members = {
+        f"{group} {name}": command
+        for group, commands in groups.items()
+        for name, command in commands.items()
+    }
+    return {**{name: command for name, command in found.items() if command}, **members}
 
-    found: dict[str, Command] = {}
-    for name, home in _COMMANDS.items():
-        module, _, attribute = home.partition(":")
-        try:
-            found[name] = getattr(import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            if error.name != module:
-                raise
-    return {**found, **{f"eval {name}": protocol for name, protocol in PROTOCOLS.items()}}
+
+def _at(home: str) -> Any:
+    """What stands at MODULE:ATTRIBUTE, None if there is no such module."""
+    module, _, attribute = home.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        return None
 
 
 @cache

@@ -28,6 +28,11 @@ def digest_of(states: Iterable[tuple[int, int]]) -> str:
     return str(digest.hexdigest())
 
 
+def content_state(path: str | Path) -> str:
+    """A hash of a small file's content, the same for its copies."""
+    return str(xxhash.xxh3_128_hexdigest(Path(path).read_bytes()))
+
+
 def path_state(path: str | Path) -> str:
     """A hash of a file's state, or of the names and states of all files of a folder."""
     if not Path(path).is_dir():

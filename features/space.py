@@ -20,7 +20,7 @@ def modality_named(name: str) -> Modality:
     for modality in MODALITIES:
         if modality == name:
             return modality
-    meant = did_you_mean(name, MODALITIES)
+    meant = did_you_mean(str(name), MODALITIES)
     raise UnknownNameError(f"'{name}' is not a modality{meant}: use one of {', '.join(MODALITIES)}")
 
 

@@ -8,12 +8,18 @@ from bridge.recipe.vocabulary import Key
 FIXED = frozenset({"out", "overwrite", "resume", "json", "dry_run"})
 # Options that name memories or files; of several spellings in the commands.
 BY_NAME = frozenset(
-    {"hub", "leaf", "pairs", "memory", "query", "gallery", "items", "sounds", "pictures", "crops"}
-)
+    {
+        "hub", "leaf", "pairs", "memory", "memories", "query", "gallery", "items", "sounds",
+        "pictures", "crops",
+    }
+)  # fmt: skip
+EVALUATIONS = frozenset({"result", "results"})  # that name evaluations; unset: all of the recipe's
+BRIDGES = frozenset({"bridge", "bridges", "run"})  # unset: the one that the recipe trains
 ALWAYS_FILES = frozenset(
     {"source", "config", "ids", "encoder_json", "annotations", "classes", "templates", "regions"}
 )
-READS = BY_NAME | ALWAYS_FILES | {"bridge", "encoder"}
+READS = BY_NAME | ALWAYS_FILES | EVALUATIONS | BRIDGES | {"encoder"}
+GROUPS = {"eval": "protocol", "plot": "kind"}  # key that says which command of a group
 # Options that change how a result comes, not what it is.
 HOW = frozenset({"device", "workers", "overwrite", "resume", "json", "cache", "out", "dry_run"})
 # Steps behind training, with the outputs of those that a recipe names.
@@ -25,4 +31,5 @@ STAGES = {
     "plot": "pictures/{name}.svg",
     "report": "report.html",
 }
+DEFAULTS = {"eval": "retrieval"}
 MEMORIES = Key("memories", "", many=True)

@@ -79,9 +79,11 @@ class Journal:
                 "make everything again"
             ) from error
         if other != self.recipe and (self.path.parent / other).exists():
+            folder = self.path.parent
+            theirs, mine = (os.path.normpath(folder / one) for one in (other, self.recipe))
             raise UserError(
-                f"{self.path.parent} holds what {Path(other).name} made, and this recipe is "
-                f"{Path(self.recipe).name}: give another folder in one of them"
+                f"{folder} holds what {theirs} made, and this recipe is {mine}: give another "
+                "folder in one of them"
             )
 
 

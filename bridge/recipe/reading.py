@@ -18,7 +18,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge.recipe.fixed import FIXED, MEMORIES, READS, STAGES
+from bridge.recipe.fixed import (
+    BRIDGES,
+    DEFAULTS,
+    EVALUATIONS,
+    FIXED,
+    GROUPS,
+    MEMORIES,
+    READS,
+    STAGES,
+)
 from bridge.recipe.references import References
 from bridge.recipe.step import DATA, Recipe, Step
 from bridge.recipe.tables import Tables
@@ -196,24 +205,34 @@ class _Reader:
         """A step that reads memories and the bridge: an evaluation, a picture, the report."""
         where = (stage,) if name is None else (stage, name)
         table = dict(self.tables.table(*where))
-        command = stage
-        if stage == "eval":
-            protocols = [one[5:] for one in self.vocabulary if one.startswith("eval ")]
-            protocol = table.pop("protocol", "retrieval")
-            if protocol not in protocols:
-                meant = did_you_mean(str(protocol), protocols)
-                raise self.tables.wrong(
-                    *where, "protocol", unknown=True,
-                    told=f"is {protocol!r} but must be one of {', '.join(protocols)}{meant}",
-                )  # fmt: skip
-            command = f"eval {protocol}"
+        command = stage if stage not in GROUPS else self._member(stage, table, where)
         keys = self._keys(command, *where)
-        known = [*keys, "protocol"] if stage == "eval" else [*keys]
-        self.tables.require_known(table, known, *where)
+        self.tables.require_known(table, [*keys, *filter(None, [GROUPS.get(stage)])], *where)
         options = {key: self.tables.value(keys[key], one, *where) for key, one in table.items()}
         if "out" in self.vocabulary[command]:
             options["out"] = self.folder / STAGES[stage].format(name=name)
+        measured = [step.name for step in self.steps if step.stage == "eval"]
+        for key in EVALUATIONS & keys.keys() - options.keys():
+            if measured and "query" not in options:
+                options[key] = [Path(name.partition("/")[2]) for name in measured]
         self._finish("/".join(where), command, options, where)
+
+    def _member(self, group: str, table: dict[str, Any], where: tuple[str, ...]) -> str:
+        """The command of a group, such as `eval retrieval`, taken from its table."""
+        known = [one.partition(" ")[2] for one in self.vocabulary if one.startswith(f"{group} ")]
+        key = GROUPS[group]
+        if not known:
+            self._keys(group, *where)  # this version does not have it
+        wanted = table.pop(key, DEFAULTS.get(group))
+        if wanted is None:
+            raise self.tables.wrong(*where, key, told=f"is missing: give one of {', '.join(known)}")
+        if wanted not in known:
+            meant = did_you_mean(str(wanted), known)
+            raise self.tables.wrong(
+                *where, key, unknown=True,
+                told=f"is {wanted!r} but must be one of {', '.join(known)}{meant}",
+            )  # fmt: skip
+        return f"{group} {wanted}"
 
     def _finish(
         self,
@@ -231,8 +250,10 @@ class _Reader:
         keys = self.vocabulary[command]
         if self.device is not None and "device" in keys:
             options.setdefault("device", self.device)
-        if "bridge" in keys and "bridge" not in options and self.references.bridge is not None:
-            options["bridge"] = self.references.bridge
+        for option in BRIDGES & keys.keys() - options.keys():
+            if self.references.bridge is not None:
+                trained = self.references.bridge
+                options[option] = [trained] if keys[option].many else trained
         for key in keys.values():
             if key.required and key.name not in options:
                 raise UserError(

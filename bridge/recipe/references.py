@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bridge.recipe.fixed import BY_NAME
+from bridge.recipe.fixed import BY_NAME, EVALUATIONS
 from bridge.recipe.step import Step
 from bridge.recipe.tables import Tables
 from features.errors import UnknownNameError, UserError
@@ -53,6 +53,9 @@ class References:
             return value, (), encoder_files(str(value))
         if option in BY_NAME:
             return self._memory(value, where, said)
+        evaluation = self.made.get(f"eval/{value}") if option in EVALUATIONS else None
+        if evaluation is not None:
+            return evaluation.out, (evaluation.name,), ()
         path = str(value)
         makers = self._makers(path)
         if makers:

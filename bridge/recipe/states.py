@@ -2,7 +2,8 @@
 
 Memories and bridges are known by their fingerprints, so that one that was made again with the same
 content counts as unchanged; sources by their items and the sizes and times of their files; all
-else by size and time.
+else by size and time. Results and descriptions of indices are small and known by their content, so
+that a copy of a folder is as good as the folder.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import xxhash
 from bridge.recipe.fixed import HOW, READS
 from bridge.recipe.step import DATA, Step
 from features.errors import UserError
-from features.file_states import digest_of, path_state
+from features.file_states import content_state, digest_of, path_state
 
 if TYPE_CHECKING:
     from features.sources import Source
 
 NUMBER_TABLES = ("images.csv", "sounds.csv", "points.csv", "texts.csv")
+_SMALL = 1 << 24  # bytes of a file that is read whole
 INDEX_FILES = (".faiss", ".ids.h5", ".json")
 Parts = Mapping[str, Mapping[str, Any]]
 
@@ -70,10 +72,13 @@ def output_state(step: Step) -> str | None:
     """What a step has made, None if nothing is there or it cannot be read."""
     if step.command == DATA:
         found = [step.out / name for name in NUMBER_TABLES]
-        return "".join(map(path_state, found)) if all(f.exists() for f in found) else None
+        return "".join(map(content_state, found)) if all(f.exists() for f in found) else None
     if step.command == "index":
         files = [step.out.with_suffix(suffix) for suffix in INDEX_FILES]
-        return "".join(map(path_state, files)) if all(f.exists() for f in files) else None
+        if not all(file.exists() for file in files):
+            return None
+        sizes = [file.stat().st_size for file in files]
+        return f"{content_state(files[-1])} {sizes}"  # which has the checksum of the index
     return _made_state(step.out) if step.out.exists() else None
 
 
@@ -87,7 +92,9 @@ def _made_state(path: Path) -> str | None:
             return None
     about = path / "bridge.json"
     if not about.exists():
-        return None if path.is_dir() else path_state(path)
+        if path.is_dir():
+            return None
+        return content_state(path) if path.stat().st_size < _SMALL else path_state(path)
     try:
         return str(json.loads(about.read_text("utf-8"))["fingerprint"])
     except (ValueError, KeyError, TypeError):

@@ -25,8 +25,8 @@ MISTYPED = {
     ),
     "value of a setting": (
         ("train", "--hub", "a.h5", "--hub", "b.h5", "-o", "x", "--method", "proscrutes"),
-        "error: the setting method is 'proscrutes' but must be one of projectors, procrustes, ridge, "
-        "cca, relative, routing, mixture (did you mean procrustes?)",
+        "error: the setting method is 'proscrutes' but must be one of projectors, procrustes, "
+        "ridge, cca, relative, routing, mixture (did you mean procrustes?)",
     ),
     "recipe": (("init", "dmeo"), "error: there is no recipe 'dmeo' (did you mean demo?): choose "),
 }
