@@ -5,10 +5,9 @@ Typer calls a completer with the word so far. Those of closed sets are also what
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-
-import typer
 
 Completer = Callable[[str], list[str]]
 
@@ -56,12 +55,14 @@ def recipe(incomplete: str) -> list[str]:
     return _starting(RECIPES, incomplete)
 
 
-def step(ctx: typer.Context, incomplete: str) -> list[str]:
+def step(incomplete: str) -> list[str]:
     """Stages and steps of the recipe that stands on the line."""
     from cli.vocabulary import steps_of
 
-    named = ctx.params.get("recipe")
-    return _starting(steps_of(Path(named)) if named else (), incomplete)
+    # What bash asks, and the other shells: a line that is not whole yet is not parsed.
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
+    named = [word for word in line.split() if word.endswith(".toml")]
+    return _starting(steps_of(Path(named[0])) if named else (), incomplete)
 
 
 def encoder(incomplete: str) -> list[str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,11 +62,11 @@ def run(
     from bridge.recipe.deciding import selected
     from bridge.recipe.reading import read_recipe
     from bridge.recipe.running import run_recipe
-    from cli.vocabulary import vocabulary
+    from cli.vocabulary import vocabulary, working_in
     from features.files import require_file
 
     require_file(recipe, "recipe")
-    with _inside(recipe.absolute().parent):
+    with working_in(recipe.absolute().parent):
         read = read_recipe(Path(recipe.name), vocabulary())
         steps = selected(read, start=start, only=only)
         if dry_run:
@@ -79,17 +78,6 @@ def run(
             read, steps, _perform, force=force, tell=lambda *told: _tell(*told, of=len(steps))
         )
         _summarise(recipe, read, outcomes, json=json)
-
-
-@contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    """Work in the folder of a recipe: its steps run as commands that are typed there."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def _perform(step: Step, *, overwrite: bool, resume: bool) -> int:

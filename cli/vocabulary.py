@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -70,10 +72,22 @@ def steps_of(recipe: Path) -> list[str]:
     from bridge.recipe.reading import read_recipe
 
     try:
-        steps = read_recipe(recipe, vocabulary()).steps
+        with working_in(recipe.absolute().parent):
+            steps = read_recipe(Path(recipe.name), vocabulary()).steps
     except (UserError, OSError):
         return []
     return list(dict.fromkeys(name for step in steps for name in (step.stage, step.name)))
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Work in the folder of a recipe: its steps run as commands that are typed there."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def told_command(name: str, options: Mapping[str, Any], keys: Mapping[str, Key]) -> list[str]:

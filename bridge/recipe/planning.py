@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bridge.recipe.deciding import Decision, decide
@@ -20,12 +21,14 @@ from features.estimates import (
     estimate_index,
     items_done,
 )
+from features.keypad_files import write_keypad_tables
 from features.memory import Memory, MemoryHeader
 from features.progress import SILENT, Progress
 from features.space import modality_named
 
 if TYPE_CHECKING:
     from bridge.training.estimates import Size
+    from features.sources import Source
 
 _ROW_BYTES = {"float16": 2, "float32": 4}
 
@@ -90,16 +93,18 @@ class _Planner:
             return Planned(decision, unknown=str(error))
 
     def _extraction(self, step: Step) -> Estimate:
-        if any(name in self.pending for names in step.needs.values() for name in names):
-            raise _NotYetError("its source is made first")
-        options, source = step.options, source_of(step)
+        options, source = step.options, self._source(step)
         kind = modality_named(options["modality"])
         encoder, why = self._encoder(step)
         dimension, space = 0, ""
         rate = self._recorded(step)
         if encoder is not None:
             dimension, space = encoder.space.dimension, encoder.space.name
-            rate = rate or self._measured(step, source, encoder, kind)
+            try:
+                rate = rate or self._measured(step, source, encoder, kind)
+            except UserError as error:
+                made_first = any(name in self.pending for name in step.needs.get("source", ()))
+                why = "its files are made first" if made_first else f"it was not tried: {error}"
         else:
             dimension, space = _listed(options["encoder"]), options["encoder"]
         self._note(step, space, kind, len(source.items), dimension)
@@ -108,6 +113,19 @@ class _Planner:
             done=items_done(step.out, options.get("batch_size", 256), len(source.items)),
             rate=rate, unknown=why,
         )  # fmt: skip
+
+    def _source(self, step: Step) -> Source:
+        """The items of an extraction; of made-up numbers also before they are made."""
+        makers = [name for name in step.needs.get("source", ()) if name in self.pending]
+        if not makers:
+            return source_of(step)
+        numbers = self.recipe.step(makers[0])
+        if numbers.command != DATA:
+            raise _NotYetError("its source is made first")
+        with TemporaryDirectory() as folder:
+            write_keypad_tables(Path(folder), seed=numbers.options["seed"])
+            within = Path(step.options["source"]).relative_to(numbers.out)
+            return source_of(step, str(Path(folder) / within))
 
     def _encoder(self, step: Step) -> tuple[Any, str]:
         """The encoder of an extraction, or None and why it cannot be loaded here."""

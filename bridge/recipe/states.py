@@ -31,14 +31,17 @@ INDEX_FILES = (".faiss", ".ids.h5", ".json")
 Parts = Mapping[str, Mapping[str, Any]]
 
 
-def source_of(step: Step) -> Source:
-    """The items of an extraction. Raises UserError if they cannot be read."""
+def source_of(step: Step, location: str | None = None) -> Source:
+    """The items of an extraction. Raises UserError if they cannot be read.
+
+    location: to read them from instead of the step's source.
+    """
     from features.sources import read_source
     from features.space import modality_named
 
     options = step.options
     return read_source(
-        options["source"],
+        location or options["source"],
         modality_named(options["modality"]),
         column=options.get("column"),
         id_column=options.get("id_column"),
