@@ -14,6 +14,7 @@ from cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
     from bridge.config import TrainSettings
+    from bridge.recipe.planning import Planned
     from bridge.recipe.step import Recipe, Step
     from features.estimates import Estimate
     from features.memory import Memory
@@ -156,17 +157,21 @@ def show_plan(recipe: Recipe, steps: Sequence[Step], *, force: bool, json: bool)
             for one in planned
         ],
     )
-    for how in dict.fromkeys(
-        f"{one.decision.step.stage}: {one.unknown or (one.estimate.how if one.estimate else '')}"
-        for one in planned
-        if one.unknown or one.estimate
-    ):
-        typer.echo(how)
+    for how, names in _reasons(planned).items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        typer.echo(f"{names[0]}{more}: {how}")
     _room(recipe.folder, known)
-    untold = [one.decision.step.name for one in planned if one.unknown]
-    if untold:
-        note(f"not estimated: {', '.join(untold)}")
     typer.echo("nothing was written")
+
+
+def _reasons(planned: Sequence[Planned]) -> dict[str, list[str]]:
+    """How estimates were made, or why there are none, with the steps' names."""
+    found: dict[str, list[str]] = {}
+    for one in planned:
+        how = one.unknown or (one.estimate.how if one.estimate is not None else "")
+        if how:
+            found.setdefault(how, []).append(one.decision.step.name)
+    return found
 
 
 def _cells(estimate: Estimate) -> list[str]:

@@ -63,8 +63,11 @@ def run(
     from bridge.recipe.reading import read_recipe
     from bridge.recipe.running import run_recipe
     from cli.vocabulary import vocabulary, working_in
+    from features.errors import UserError
     from features.files import require_file
 
+    if not recipe.exists() and recipe.with_name(f"{recipe.name}.toml").exists():
+        raise UserError(f"recipe {recipe} does not exist: did you mean {recipe}.toml?")
     require_file(recipe, "recipe")
     with working_in(recipe.absolute().parent):
         read = read_recipe(Path(recipe.name), vocabulary())

@@ -166,6 +166,9 @@ def test_a_recipe_that_is_not_there_or_says_nothing(tmp_path):
     assert (result.exit_code, sentence_of(result.stderr)) == (
         1, f"recipe {tmp_path / 'gone.toml'} does not exist: check the path"
     )  # fmt: skip
+    (tmp_path / "there.toml").write_text("")
+    result = mcr("run", tmp_path / "there")
+    assert sentence_of(result.stderr).endswith(f"did you mean {tmp_path / 'there.toml'}?")
     (tmp_path / "empty.toml").write_text("# nothing yet\n")
     result = mcr("run", tmp_path / "empty.toml")
     assert sentence_of(result.stderr) == "empty.toml has no step: write one with `mcr init`"

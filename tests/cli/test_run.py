@@ -254,3 +254,23 @@ def test_a_damaged_journal_is_told(recipe):
     result = mcr("run", recipe)
     assert result.exit_code == 1
     assert "error: out/journal.json is damaged (" in result.stderr
+
+
+def test_an_encoder_of_ones_own_is_known_by_its_file(workshop, tmp_path):
+    module = tmp_path / "my_encoder_of_recipes.py"
+    module.write_text(
+        "from features.encoders.mini.encoder import load_file\n\n\n"
+        "def load(argument, *, device, precision):\n"
+        f"    return load_file({str(workshop.specs['sees']).partition(':')[2]!r}, device=device)\n"
+    )
+    recipe = tmp_path / "own.toml"
+    recipe.write_text(
+        f'device = "cpu"\n[memory.texts]\nextract = "{workshop.files / "texts.csv"}"\n'
+        'encoder = "my_encoder_of_recipes:load"\nmodality = "text"\n'
+    )
+    assert made(run(recipe)) == ["extract/texts"]
+    assert made(run(recipe)) == []
+    module.write_text(module.read_text() + "# better\n")
+    told = run(recipe)
+    assert made(told) == ["extract/texts"]
+    assert told["steps"][0]["why"].endswith("my_encoder_of_recipes.py has changed")
