@@ -15,8 +15,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from bridge.setting import setting as _setting
 from bridge.tcl.settings import TclSettings
-from features.errors import UserError
+from features.errors import UnknownNameError, UserError
 from features.files import require_file
+from features.suggest import did_you_mean
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -308,7 +309,10 @@ def load_settings(
     wanted = preset
     preset = preset or ("best" if path is None else "published")
     if preset not in PRESETS:
-        raise UserError(f"there is no preset '{preset}': choose {' or '.join(PRESETS)}")
+        meant = did_you_mean(preset, PRESETS)
+        raise UnknownNameError(
+            f"there is no preset '{preset}'{meant}: choose {' or '.join(PRESETS)}"
+        )
     values: dict[str, Any] = {}
     if path is not None:
         try:
@@ -318,8 +322,9 @@ def load_settings(
     known = get_type_hints(TrainSettings)
     for name, value in values.items():
         if name not in known:
-            raise UserError(
-                f"{path} has the setting '{name}', which does not exist: the settings are "
+            raise UnknownNameError(
+                f"{path} has the setting '{name}', which does not exist"
+                f"{did_you_mean(name, known)}: the settings are "
                 f"{', '.join(setting.name for setting in setting_fields())}"
             )
         values[name] = _converted(name, value, known[name])
@@ -350,8 +355,10 @@ def _check(name: str, value: Any, limits: Mapping[str, Any]) -> None:
     if value is None:
         return
     if "choices" in limits and value not in limits["choices"]:
-        raise UserError(
-            f"the setting {name} is '{value}' but must be one of {', '.join(limits['choices'])}"
+        meant = did_you_mean(value, limits["choices"]) if isinstance(value, str) else ""
+        raise UnknownNameError(
+            f"the setting {name} is '{value}' but must be one of "
+            f"{', '.join(limits['choices'])}{meant}"
         )
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"the setting {name} is {value} but must be a finite number")

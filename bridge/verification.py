@@ -43,7 +43,7 @@ def verify(path: Path, *, progress: Progress = SILENT) -> Iterator[Finding]:
 
     Raises UserError if there is nothing of the kind at `path`.
     """
-    from bridge.artefact import ABOUT_FILE
+    from bridge.runs.layout import ABOUT_FILE
     from bridge.training.checkpoint import MIXTURE_FILE, PROGRESS_FILE
 
     if not path.exists():
@@ -84,7 +84,7 @@ def _file(path: Path, progress: Progress) -> Iterator[Finding]:
 
 
 def _folder(path: Path, progress: Progress) -> Iterator[Finding]:
-    from bridge.artefact import ABOUT_FILE
+    from bridge.runs.layout import ABOUT_FILE
 
     bridges = sorted(file.parent for file in path.rglob(ABOUT_FILE))
     files = [

@@ -1,7 +1,7 @@
 """Where errors become one sentence and an exit code.
 
-0 done; 1 something the user can put right; 2 wrong usage; 3 done, but some items failed;
-130 stopped with Ctrl-C.
+0 done; 1 something the user can put right; 2 wrong usage, such as a name that there is not; 3 done,
+but some items failed; 130 stopped with Ctrl-C.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, ParamSpec, TypeVar
 
 import typer
 
-from features.errors import UserError
+from features.errors import UnknownNameError, UserError
 
-USER_ERROR, SOME_FAILED, STOPPED = 1, 3, 130
+USER_ERROR, WRONG_USAGE, SOME_FAILED, STOPPED = 1, 2, 3, 130
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -39,7 +39,8 @@ def guarded(
             typer.echo(f"error: {error}", err=True)
             if error.details:
                 typer.echo(error.details, err=True)
-            raise typer.Exit(USER_ERROR) from error
+            code = WRONG_USAGE if isinstance(error, UnknownNameError) else USER_ERROR
+            raise typer.Exit(code) from error
         except BrokenPipeError:
             raise  # `mcr ... | head`: the app ends quietly
         except OSError as error:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import choices
 from cli.boundary import USER_ERROR
 from cli.options import Device, Json
 from cli.output import note, print_json
@@ -18,9 +19,18 @@ if TYPE_CHECKING:
 
 def doctor(
     encoder: Annotated[
-        str, typer.Argument(help="Such as clip:ViT-B-32,openai; see `mcr encoders`.")
+        str,
+        typer.Argument(
+            help="Such as clip:ViT-B-32,openai; see `mcr encoders`.",
+            autocompletion=choices.encoder,
+        ),
     ],
-    precision: Annotated[str, typer.Option(help="The encoder's: fp32, bf16 or fp16.")] = "fp32",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="The encoder's: fp32, bf16 or fp16.", autocompletion=choices.encoder_precision
+        ),
+    ] = "fp32",
     device: Device = "auto",
     json: Json = False,
 ) -> None:

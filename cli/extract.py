@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cli.options import Device, Json, Overwrite, Resume, pairs
+from cli import choices
+from cli.options import Device, DryRun, Json, Overwrite, Resume, pairs
 from cli.output import end_with_failures, note, print_memory
 
 
@@ -21,10 +22,21 @@ def extract(
     ],
     encoder: Annotated[
         str,
-        typer.Option("--encoder", "-e", help="Such as clip:ViT-B-32,openai; see `mcr encoders`."),
+        typer.Option(
+            "--encoder",
+            "-e",
+            help="Such as clip:ViT-B-32,openai; see `mcr encoders`.",
+            autocompletion=choices.encoder,
+        ),
     ],
     modality: Annotated[
-        str, typer.Option("--modality", "-m", help="text, image, audio or points.")
+        str,
+        typer.Option(
+            "--modality",
+            "-m",
+            help="text, image, audio or points.",
+            autocompletion=choices.modality,
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The memory to write, NAME.h5.")],
     column: Annotated[
@@ -49,11 +61,19 @@ def extract(
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Items embedded at a time.")] = 256,
-    dtype: Annotated[str, typer.Option(help="float16 or float32, as stored.")] = "float16",
+    dtype: Annotated[
+        str,
+        typer.Option(help="float16 or float32, as stored.", autocompletion=choices.stored_dtype),
+    ] = "float16",
     workers: Annotated[
         int | None, typer.Option(min=0, help="Decoding processes. Unset: if they are worth it.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="The encoder's: fp32, bf16 or fp16.")] = "fp32",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="The encoder's: fp32, bf16 or fp16.", autocompletion=choices.encoder_precision
+        ),
+    ] = "fp32",
     device: Device = "auto",
     max_failures: Annotated[
         int | None, typer.Option(min=0, help="Stop when more items than this have failed.")
@@ -72,6 +92,7 @@ def extract(
     ] = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
+    dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """Embed a source into a memory.
@@ -81,7 +102,8 @@ def extract(
     code is 3.
     """
     from cli.progress import BarProgress
-    from features.encoders import load_encoder
+    from features.encoders import ENCODERS, load_encoder
+    from features.encoders.own import require_known
     from features.errors import UserError
     from features.extract import extract as run_extract
     from features.files import require_h5
@@ -90,6 +112,7 @@ def extract(
     from features.space import modality_named
 
     kind = modality_named(modality)
+    require_known(encoder, ENCODERS)
     if dtype not in ("float16", "float32"):
         raise UserError(f"a memory stores float16 or float32, not '{dtype}'")
     items = read_source(
@@ -103,6 +126,15 @@ def extract(
     )
     for sentence in items.notes:
         note(sentence)
+    part = None if shard is None else Shard.named(shard)
+    if dry_run:
+        from cli.dry_run import show_extraction
+
+        show_extraction(
+            items, encoder, kind, require_h5(out), shard=part, batch_size=batch_size, dtype=dtype,
+            precision=precision, device=device, local=local, json=json,
+        )  # fmt: skip
+        return
     done = run_extract(
         items,
         load_encoder(encoder, device=device, precision=precision),
@@ -113,7 +145,7 @@ def extract(
         workers=workers,
         max_failures=max_failures,
         local=local,
-        shard=None if shard is None else Shard.named(shard),
+        shard=part,
         overwrite=overwrite,
         resume=resume,
         progress=BarProgress(),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import choices
 from cli.options import Device, Json, Overwrite
 from cli.output import end_with_failures, note, print_memory
 
@@ -25,7 +26,13 @@ def import_memory(
         ),
     ],
     modality: Annotated[
-        str, typer.Option("--modality", "-m", help="What was embedded: text, image, audio, points.")
+        str,
+        typer.Option(
+            "--modality",
+            "-m",
+            help="What was embedded: text, image, audio, points.",
+            autocompletion=choices.modality,
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The memory to write, NAME.h5.")],
     space: Annotated[
@@ -33,7 +40,12 @@ def import_memory(
     ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option("--encoder", "-e", help="The encoder that made them, to record its weights."),
+        typer.Option(
+            "--encoder",
+            "-e",
+            help="The encoder that made them, to record its weights.",
+            autocompletion=choices.encoder,
+        ),
     ] = None,
     encoder_json: Annotated[
         Path | None, typer.Option(help="A JSON file that describes the encoder, instead.")
@@ -63,7 +75,11 @@ def import_memory(
         typer.Option(help="Of a file with several arrays, tensors or columns: the embeddings."),
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="float16 or float32, as stored. Unset: the source's.")
+        str | None,
+        typer.Option(
+            help="float16 or float32, as stored. Unset: the source's.",
+            autocompletion=choices.stored_dtype,
+        ),
     ] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,

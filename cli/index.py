@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cli.options import Json, Overwrite
+from cli import choices
+from cli.options import DryRun, Json, Overwrite
 from cli.output import print_json
 
 
@@ -17,9 +18,14 @@ def index(
         Path | None, typer.Option("--out", "-o", help="NAME.faiss. Unset: beside the memory.")
     ] = None,
     kind: Annotated[
-        str, typer.Option(help="flat (exact), hnsw, ivf, or a FAISS factory string.")
+        str,
+        typer.Option(
+            help="flat (exact), hnsw, ivf, or a FAISS factory string.",
+            autocompletion=choices.index_kind,
+        ),
     ] = "flat",
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """Build a FAISS index of a memory.
@@ -30,6 +36,11 @@ def index(
     from features.index_build import build_index
     from features.memory import Memory
 
+    if dry_run:
+        from cli.dry_run import show_index
+
+        show_index(Memory(memory), out or memory.with_suffix(".faiss"), kind, json=json)
+        return
     made = build_index(
         Memory(memory),
         out or memory.with_suffix(".faiss"),

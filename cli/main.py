@@ -12,6 +12,7 @@ import typer
 from cli.ablate import ablate
 from cli.boundary import guarded
 from cli.compare import compare
+from cli.completion import complete_in_bash, completes_in_bash
 from cli.crops import crops
 from cli.demo import demo
 from cli.doctor import doctor
@@ -24,6 +25,7 @@ from cli.import_ import import_memory
 from cli.import_cmcr import import_cmcr
 from cli.index import index
 from cli.info import info
+from cli.init import init
 from cli.merge import merge
 from cli.plot import plots
 from cli.project import project
@@ -31,6 +33,7 @@ from cli.pull import pull
 from cli.push import push
 from cli.query import query
 from cli.report import report
+from cli.run import run as run_recipe
 from cli.runs import runs
 from cli.train import train
 from cli.tune import tune
@@ -47,6 +50,8 @@ app = typer.Typer(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
+    "init": init,
+    "run": run_recipe,
     "extract": extract,
     "train": train,
     "project": project,
@@ -72,7 +77,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 for name, command in COMMANDS.items():
     app.command(name)(
-        guarded(command, continues=name in ("extract", "train", "tune", "ablate", "demo"))
+        guarded(command, continues=name in ("extract", "train", "tune", "ablate", "demo", "run"))
     )
 app.add_typer(evaluations)
 app.add_typer(plots)
@@ -99,7 +104,10 @@ def main(
 def run() -> None:
     """The console script."""
     try:
-        app()
+        if completes_in_bash():
+            complete_in_bash(app)
+        else:
+            app()
     finally:
         if "triton" not in sys.modules:  # which reports as leaked what is not collected
             gc.freeze()  # else Python spends half a second at its end on looking through torch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import Field
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -11,10 +12,17 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 
 from bridge.config import TrainSettings, setting_fields
+from cli import choices
 from features.errors import UserError
 
 Device = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.", show_default=True)
+    str,
+    typer.Option(
+        "--device",
+        help="auto, cpu, cuda, cuda:1 or mps.",
+        show_default=True,
+        autocompletion=choices.device,
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 Resume = Annotated[
@@ -32,6 +40,12 @@ Cache = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Only say what would be done: sizes, disk, memory, time. Writes nothing."
+    ),
+]
 TrustEncoder = Annotated[
     bool,
     typer.Option("--trust-encoder", help="Accept embeddings of another encoder; see `mcr info`."),
@@ -103,11 +117,17 @@ def _setting_parameters() -> list[inspect.Parameter]:
                     _flag(setting.name, hints[setting.name]),
                     help=_help(setting.metadata["help"], setting.default),
                     show_default=False,
+                    autocompletion=_values(setting),
                 ),
             ],
         )
         for setting in setting_fields()
     ]
+
+
+def _values(setting: Field[Any]) -> choices.Completer | None:
+    known = setting.metadata.get("choices")
+    return choices.among(known) if known else None
 
 
 def _flag(name: str, hint: Any) -> str:

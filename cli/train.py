@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import choices
 from cli.options import (
     Align,
     Cache,
     Device,
+    DryRun,
     Json,
     Leaf,
     Overwrite,
@@ -47,7 +49,8 @@ def train(
         str | None,
         typer.Option(
             help="What settings begin with: best, a mixture of methods weighed on left-out hub "
-            "items, or published, C-MCR's recipe. Unset: best, or published where --config is."
+            "items, or published, C-MCR's recipe. Unset: best, or published where --config is.",
+            autocompletion=choices.preset,
         ),
     ] = None,
     align: Align = False,
@@ -55,6 +58,7 @@ def train(
     device: Device = "auto",
     overwrite: Overwrite = False,
     resume: Resume = False,
+    dry_run: DryRun = False,
     cache: Cache = True,
     track: Annotated[
         list[str] | None,
@@ -89,11 +93,19 @@ def train(
         if out is not None:
             raise UserError(f"--name {name} and --out {out} both say where: give one of them")
         out = named_folder(name)
+    chosen = load_settings(config, settings, preset=preset)
+    if dry_run:
+        from cli.dry_run import show_training
+
+        show_training(
+            hub or pairs or (), leaf or (), out or RUNS_FOLDER, chosen, device=device, json=json
+        )
+        return
     made = run_train(
         [Memory(path) for path in hub or pairs or ()],
         [Memory(path) for path in leaf or ()],
         out,
-        load_settings(config, settings, preset=preset),
+        chosen,
         paired=bool(pairs),
         align=align,
         trust_encoder=trust_encoder,

@@ -1,4 +1,4 @@
-"""The two errors of this project: one for the user, one for a single bad item."""
+"""The errors of this project: for the user, and for a single bad item."""
 
 
 class UserError(Exception):
@@ -12,6 +12,10 @@ class UserError(Exception):
     def __init__(self, message: str, *, details: str = "") -> None:
         super().__init__(message)
         self.details = details
+
+
+class UnknownNameError(UserError):
+    """A name that there is not, such as of an encoder or a setting: a mistake in the command."""
 
 
 class ItemError(Exception):

@@ -8,7 +8,6 @@ was not. See `features.partial` for what survives a kill.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ import xxhash
 
 from features.decode_batches import decode_batches
 from features.errors import ItemError, UserError
+from features.file_states import digest_of
 from features.files import refuse_folder
 from features.memory import Columns, Memory, MemoryHeader, StoredDtype
 from features.memory_write import bad_parts, bad_rows, write_memory
@@ -161,11 +161,8 @@ class _Job:
     @cached_property
     def started_plan(self) -> dict[str, Any]:
         """The plan of an unfinished output, which files that were changed cannot continue."""
-        digest = xxhash.xxh3_128()
-        for size, changed in self.file_states:
-            digest.update(f"{size} {changed}\n".encode())
         own = {} if self.shard is None else {"shard": str(self.shard)}
-        return {**self.plan, **own, "files": digest.hexdigest()}
+        return {**self.plan, **own, "files": digest_of(self.file_states)}
 
     @property
     def made_by(self) -> dict[str, Any]:
@@ -176,10 +173,7 @@ class _Job:
     @cached_property
     def file_states(self) -> list[tuple[int, int]]:
         """Size and time of the last change, in nanoseconds, of every file."""
-        if self.source.root is None:
-            return []
-        root = os.fspath(self.source.root)  # as text: Path would take as long as the disk
-        return [_file_state(os.path.join(root, item.value)) for item in self.items]  # noqa: PTH118
+        return replace(self.source, items=self.items).file_states()
 
     @property
     def plan_digest(self) -> str:
@@ -351,11 +345,3 @@ def _finished(job: _Job, *, resume: bool) -> Extraction:
         discard(job.partial_folder)
     failures = read_failures(job.failures_path)
     return Extraction(memory, failures, job.failures_path, len(memory) + len(failures))
-
-
-def _file_state(path: str) -> tuple[int, int]:
-    try:
-        state = os.stat(path)  # noqa: PTH116
-    except OSError:
-        return -1, -1
-    return state.st_size, state.st_mtime_ns

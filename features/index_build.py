@@ -42,19 +42,13 @@ def build_index(
     kind: flat (exact), hnsw, ivf, or any FAISS factory string such as `IVF1024,PQ64`.
     Raises UserError for a string that FAISS does not know or an output that exists.
     """
-    import faiss
+    import faiss  # for its version
 
     out = index_path(out)
     for suffix in (".faiss", ".ids.h5", ".json"):
         refuse_existing(out.with_suffix(suffix), overwrite=overwrite)
     factory = _factory(kind, memory)
-    try:
-        index = faiss.index_factory(memory.dimension, factory, faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError as error:
-        raise UserError(
-            f"FAISS cannot make the index '{kind}' for {memory.dimension}-d vectors: use flat, "
-            "hnsw, ivf or a FAISS factory string"
-        ) from error
+    index = _empty(kind, factory, memory.dimension)
     search_settings = _tune(index)
     _train(index, memory, factory)
     _add(index, memory, kind, progress)
@@ -90,6 +84,41 @@ def _add(index: Any, memory: Memory, kind: str, progress: Progress) -> None:
             advance(len(block))
 
 
+def trial_index(kind: str, rows: NDArray[np.float32], *, items: int) -> tuple[int, str]:
+    """Build an index of a sample and drop it: its bytes, and its FAISS factory string.
+
+    rows: unit. items: of the whole memory, which decides the cells of `ivf` as far as the sample
+    can train them. Raises UserError for a string that FAISS does not know.
+    """
+    import faiss
+
+    factory = _factory_of(kind, min(items, len(rows)), half=False)
+    index = _empty(kind, factory, rows.shape[1])
+    _tune(index)
+    if not index.is_trained:
+        try:
+            index.train(rows)
+        except RuntimeError as error:
+            raise UserError(
+                f"the {len(rows)} rows of a sample are too few to try the index {factory}: build "
+                "it without --dry-run"
+            ) from error
+    index.add(rows)
+    return int(faiss.serialize_index(index).nbytes), factory
+
+
+def _empty(kind: str, factory: str, dimension: int) -> Any:
+    import faiss
+
+    try:
+        return faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise UserError(
+            f"FAISS cannot make the index '{kind}' for {dimension}-d vectors: use flat, "
+            "hnsw, ivf or a FAISS factory string"
+        ) from error
+
+
 def index_path(out: str | Path) -> Path:
     """`out` if it ends in `.faiss`. Raises UserError otherwise."""
     path = Path(out)
@@ -99,11 +128,14 @@ def index_path(out: str | Path) -> Path:
 
 
 def _factory(kind: str, memory: Memory) -> str:
-    items = len(memory)
+    return _factory_of(kind, len(memory), half=memory.embeddings.dtype == np.float16)
+
+
+def _factory_of(kind: str, items: int, *, half: bool) -> str:
     cells = max(1, min(round(4 * items**0.5), items // 39))  # FAISS wants 39 points a cell
     # A graph's rows are read from all over the memory: with half of the bytes in two thirds of the
     # time, and it is built as much faster.
-    graph = "HNSW32_SQfp16" if memory.embeddings.dtype == np.float16 else "HNSW32"
+    graph = "HNSW32_SQfp16" if half else "HNSW32"
     return {"flat": "Flat", "hnsw": graph, "ivf": f"IVF{cells},Flat"}.get(kind, kind)
 
 

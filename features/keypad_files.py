@@ -8,7 +8,7 @@ pairs, for the upper bound that needs them.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TRAIN_SAMPLES, TEST_SAMPLES = 3, 4  # of every number, in every modality but text
 SENTENCES = 4  # of every number
+SUFFIXES = {"images": "png", "sounds": "wav", "points": "npz"}
 COLUMNS = ("key", "number", "digits", "split")
 
 
@@ -48,12 +49,13 @@ def write_keypad_numbers(folder: Path, *, seed: int = 0, progress: Progress = SI
     A table that exists is kept, so an interrupted run is continued.
     """
     rngs = np.random.default_rng(seed).spawn(4)
-    makers: list[tuple[str, str, Callable[[_Sample, Path, Generator], None]]] = [
-        ("images", "png", _write_image),
-        ("sounds", "wav", _write_sound),
-        ("points", "npz", _write_points),
-    ]
-    for (name, suffix, write), rng in zip(makers, rngs, strict=False):
+    makers: dict[str, Callable[[_Sample, Path, Generator], None]] = {
+        "images": _write_image,
+        "sounds": _write_sound,
+        "points": _write_points,
+    }
+    for (name, write), rng in zip(makers.items(), rngs, strict=False):
+        suffix = SUFFIXES[name]
         table = folder / f"{name}.csv"
         if table.exists():
             continue
@@ -63,10 +65,23 @@ def write_keypad_numbers(folder: Path, *, seed: int = 0, progress: Progress = SI
             for sample in samples:
                 write(sample, folder / name / f"{sample.key}.{suffix}", rng)
                 advance(1)
-        rows = [[f"{name}/{sample.key}.{suffix}", *sample.row] for sample in samples]
-        _write_table(table, "path", rows)
+        _write_table(table, "path", _rows(samples, name, suffix))
     if not (folder / "texts.csv").exists():
         _write_table(folder / "texts.csv", "text", _sentences(rngs[3]))
+
+
+def write_keypad_tables(folder: Path, *, seed: int = 0) -> None:
+    """Write the tables alone, without the files that they name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = list(_samples(TRAIN_SAMPLES, TEST_SAMPLES))
+    for name, suffix in SUFFIXES.items():
+        _write_table(folder / f"{name}.csv", "path", _rows(samples, name, suffix))
+    rng = np.random.default_rng(seed).spawn(4)[3]
+    _write_table(folder / "texts.csv", "text", _sentences(rng))
+
+
+def _rows(samples: Sequence[_Sample], name: str, suffix: str) -> list[list[str]]:
+    return [[f"{name}/{sample.key}.{suffix}", *sample.row] for sample in samples]
 
 
 def _samples(train: int, test: int) -> Iterator[_Sample]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from features.decode import SUFFIXES
 from features.errors import UserError
+from features.file_states import file_state
 from features.files import require_file
 from features.space import Modality
 from features.tables import TABLE_SUFFIXES, Table, read_table, read_utf8
@@ -59,6 +60,13 @@ class Source:
     def load_argument(self, item: Item) -> str | Path:
         """What an encoder's input function takes for `item`."""
         return item.value if self.root is None else self.root / item.value
+
+    def file_states(self) -> list[tuple[int, int]]:
+        """Size and time of the last change, in nanoseconds, of every file; sentences have none."""
+        if self.root is None:
+            return []
+        root = os.fspath(self.root)  # as text: Path would take as long as the disk
+        return [file_state(os.path.join(root, item.value)) for item in self.items]  # noqa: PTH118
 
 
 def read_source(

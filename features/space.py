@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from features.errors import UserError
+from features.errors import UnknownNameError, UserError
+from features.suggest import did_you_mean
 
 Modality = Literal["text", "image", "audio", "points"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -14,12 +15,13 @@ MODALITIES: tuple[Modality, ...] = get_args(Modality)
 def modality_named(name: str) -> Modality:
     """The modality called `name`.
 
-    Raises UserError with the known names if there is none.
+    Raises UnknownNameError with the known names if there is none.
     """
     for modality in MODALITIES:
         if modality == name:
             return modality
-    raise UserError(f"'{name}' is not a modality: use one of {', '.join(MODALITIES)}")
+    meant = did_you_mean(str(name), MODALITIES)
+    raise UnknownNameError(f"'{name}' is not a modality{meant}: use one of {', '.join(MODALITIES)}")
 
 
 @dataclass(frozen=True)

@@ -176,6 +176,9 @@ def test_the_same_option_means_the_same_everywhere():
         "bridge.metrics.recognition",
         "bridge.metrics.retrieval",
         "bridge.metrics.spaces",
+        "cli.completion",
+        "cli.dry_run",
+        "features.suggest",
     ],
 )
 def test_the_examples_in_the_documentation_are_true(module):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge.pictures.canvas import DASHES, EndLabel, Style, label_ends, line_panels, styled
-from bridge.training.run import METRICS_FILE
+from bridge.runs.layout import METRICS_FILE
 from features.errors import UserError
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bridge.artefact import CARD_FILE
 from bridge.card import card_with, model_card
 from bridge.report.contents import Contents
+from bridge.runs.layout import CARD_FILE
 from features.files import replacing
 
 

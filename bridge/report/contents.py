@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bridge.artefact import ABOUT_FILE, Bridge, load
+from bridge.artefact import Bridge, load
 from bridge.evaluation.results import FORMAT, Result, read_result
 from bridge.evaluation.retrieval_result import retrieval_result
 from bridge.pictures.answers import Answers, Searches
 from bridge.pictures.training import Curves, read_curves
-from bridge.training.run import METRICS_FILE
+from bridge.runs.layout import ABOUT_FILE, METRICS_FILE
 from features.errors import UserError
 from features.memory import Memory
 from features.progress import SILENT, Progress

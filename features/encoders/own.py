@@ -6,14 +6,15 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from features.errors import UserError
+from features.errors import UnknownNameError, UserError
+from features.suggest import did_you_mean
 
 GROUP = "mcr_bridge.encoders"
 _ATTRIBUTE = re.compile(r"(?P<module>[A-Za-z_]\w*(\.\w+)*):(?P<attribute>[A-Za-z_]\w*)")
@@ -29,7 +30,7 @@ def find_loader(
 ) -> tuple[Loader, str]:
     """The loader that `spec` names, and the argument to call it with.
 
-    Raises UserError if there is none.
+    Raises UnknownNameError if there is none, UserError if it cannot be loaded.
     """
     name, _, argument = spec.partition(":")
     if name in families:
@@ -38,8 +39,8 @@ def find_loader(
     points = installed_encoders()
     if name in points:
         return _from_entry_point(points[name]), argument
-    own = _ATTRIBUTE.match(spec)
-    if own and spec[own.end() :][:1] in ("", ":"):
+    own = _own(spec)
+    if own:
         if not own_code:
             raise UserError(
                 f"a file names the encoder {spec}, which would import the module {own['module']} "
@@ -47,12 +48,40 @@ def find_loader(
             )
         loader = _from_module(own["module"], own["attribute"], spec)
         return loader, spec[own.end() + 1 :]
-    known = ", ".join([*families, *points])
-    close = get_close_matches(name.lower(), [*families, *points], 1)
-    meant = f", did you mean {close[0]}" if close else ""
-    raise UserError(
-        f"'{spec}' is not an encoder{meant}, these are: {known}, or MODULE:ATTRIBUTE of your own; "
-        "see `mcr encoders`. Embeddings that are made already become a memory with `mcr import`"
+    raise _unknown(spec, [*families, *points])
+
+
+def require_known(spec: str, families: Iterable[str]) -> None:
+    """Raise UnknownNameError unless `spec` names an encoder, without importing anything of it."""
+    known = [*families, *installed_encoders()]
+    if spec.partition(":")[0] not in known and not _own(spec):
+        raise _unknown(spec, known)
+
+
+def own_file(spec: str) -> Path | None:
+    """The file, or the package's folder, of a spec MODULE:ATTRIBUTE, found without importing it."""
+    own = _own(spec)
+    if own is None:
+        return None
+    places = [*sys.path, str(Path.cwd())]
+    found = PathFinder.find_spec(own["module"].partition(".")[0], places)
+    if found is None or found.origin is None:
+        return None
+    file = Path(found.origin)
+    return file.parent if file.name == "__init__.py" else file
+
+
+def _own(spec: str) -> re.Match[str] | None:
+    own = _ATTRIBUTE.match(spec)
+    return own if own and spec[own.end() :][:1] in ("", ":") else None
+
+
+def _unknown(spec: str, known: Sequence[str]) -> UnknownNameError:
+    meant = did_you_mean(spec.partition(":")[0], known)
+    return UnknownNameError(
+        f"'{spec}' is not an encoder{meant}, these are: {', '.join(known)}, or MODULE:ATTRIBUTE "
+        "of your own; see `mcr encoders`. Embeddings that are made already become a memory with "
+        "`mcr import`"
     )
 
 

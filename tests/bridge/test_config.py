@@ -137,7 +137,7 @@ def test_methods_and_their_settings_can_be_written_as_toml(tmp_path):
     [
         (
             "epoch = 3",
-            "{path} has the setting 'epoch', which does not exist: the settings are method, ",
+            "{path} has the setting 'epoch', which does not exist (did you mean epochs?): the ",
         ),
         ("epochs = 3.5", "the setting epochs is 3.5 but must be of type int"),
         ('epochs = "3"', "the setting epochs is '3' but must be of type int"),
@@ -145,7 +145,7 @@ def test_methods_and_their_settings_can_be_written_as_toml(tmp_path):
         ("batch = true", "the setting batch is True but must be of type int"),
         ("intra_weight = true", "the setting intra_weight is True but must be of type float"),
         ('intra_weight = "1"', "the setting intra_weight is '1' but must be of type float"),
-        ("centred = true", "{path} has the setting 'centred', which does not exist: the settings"),
+        ("centred = true", "{path} has the setting 'centred', which does not exist (did you mean "),
         ("centring = true", "the setting centring is True but must be of type str"),
         (
             'centring = "all"',

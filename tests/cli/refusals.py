@@ -7,6 +7,10 @@ from pathlib import Path
 
 from tests.cli.conftest import SMALL, Workshop, mcr
 
+UNKNOWN_NAMES = (  # of which an error is wrong usage
+    "is not an encoder", "is not a modality", "there is no preset", "' but must be one of ",
+    "', which does not exist",
+)  # fmt: skip
 Arguments = tuple[object, ...]
 Cases = dict[str, tuple[Callable[[Workshop, Path], Arguments], str]]
 
@@ -22,9 +26,11 @@ def sentence_of(stderr: str) -> str:
 
 def refused(*arguments: object) -> str:
     result = mcr(*arguments)
-    assert result.exit_code == 1, (result.stdout, result.stderr, result.exception)
+    sentence = sentence_of(result.stderr)
+    code = 2 if any(told in sentence for told in UNKNOWN_NAMES) else 1
+    assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
     assert result.stdout == ""
-    return sentence_of(result.stderr)
+    return sentence
 
 
 def extract(w: Workshop, source: object, out: Path, *more: object) -> Arguments:

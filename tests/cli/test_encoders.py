@@ -86,7 +86,7 @@ def test_extract_names_all_encoders_when_one_is_mistyped(workshop, tmp_path):
     arguments = list(extract(workshop, workshop.files / "images.csv", tmp_path))
     arguments[arguments.index("-e") + 1] = "clpi"
     assert refused(*arguments).startswith(
-        f"'clpi' is not an encoder, did you mean clip, these are: {', '.join(ENCODERS)}, or "
+        f"'clpi' is not an encoder (did you mean clip?), these are: {', '.join(ENCODERS)}, or "
     )
 
 
