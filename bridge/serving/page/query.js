@@ -1,0 +1,82 @@
+// Queries that are no sentence: a file that was chosen, dropped, pasted or recorded, and an item
+// that the server knows. What goes to the server, and how the page shows it.
+
+import { item } from "./api.js";
+import { el, icon } from "./dom.js";
+import { mediaOf, nameOf } from "./gallery.js";
+import { toWav } from "./record.js";
+import { peaksOf, soundPlayer } from "./sound.js";
+
+const READ_BY_SERVER = /\.(wav|flac|ogg)$/i;
+const SOUND = /\.(mp3|m4a|aac|opus|weba|webm)$/i;
+const MODALITIES = { image: "image/*", audio: "audio/*", points: ".npy,.npz,.ply,.pcd,.off,.obj,.stl,.glb,.xyz,.txt" };
+const KEPT = 20; // files to show again after going back
+
+const files = new Map(); // saved key -> file
+
+/** What a file input should offer. */
+export const accepted = (queries) =>
+  queries.map((modality) => MODALITIES[modality]).filter(Boolean).join(",");
+
+/** A file as `POST /v1/search` takes it. Raises an Error in one sentence. */
+export async function fileRequest(file, limits) {
+  let sent = file;
+  if (!READ_BY_SERVER.test(file.name) && (file.type.startsWith("audio/") || SOUND.test(file.name))) {
+    sent = await toWav(file).catch(() => {
+      throw new Error(`${file.name} cannot be decoded by this browser: save it as WAV, FLAC or Ogg.`);
+    });
+  }
+  if (limits?.upload_bytes && sent.size > limits.upload_bytes) {
+    throw new Error(`${file.name} has ${megabytes(sent.size)}, the server takes up to ${megabytes(limits.upload_bytes)}.`);
+  }
+  return { content: await base64(sent), filename: sent.name };
+}
+
+const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
+
+function base64(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result.slice(reader.result.indexOf(",") + 1));
+    reader.onerror = () => reject(new Error(`${file.name} cannot be read: was it moved or removed?`));
+    reader.readAsDataURL(file);
+  });
+}
+
+/** Remember the file of a query, so that the page can show it beside its hits. */
+export function remember(key, file) {
+  files.set(key, file);
+  if (files.size > KEPT) files.delete(files.keys().next().value);
+}
+
+/** The picture, player or name of a query; asked: {modality, filename} from the server's answer. */
+export async function previewOf(query, asked) {
+  if (query.item != null) {
+    const hit = await item(query.item, query.of);
+    return strip(hit.modality, mediaOf(hit), "like", nameOf(hit));
+  }
+  const file = query.file ?? files.get(query.saved);
+  const modality = asked?.modality ?? guess(file);
+  const name = asked?.text ?? asked?.filename ?? file?.name ?? "a file asked about before";
+  return strip(modality, file && fileMedia(file, modality), asked?.text ? "sentence" : "file", name);
+}
+
+function strip(modality, media, word, name) {
+  return el("div", { class: `asked ${modality}` },
+    el("div", { class: "media" }, media ?? el("p", { class: "broken" }, icon(modality))),
+    el("p", {}, el("span", { class: "word" }, `${modality} · ${word}`), el("strong", {}, name)));
+}
+
+const guess = (file) => {
+  const kind = file?.type.split("/")[0];
+  return kind === "image" || kind === "audio" ? kind : "points";
+};
+
+function fileMedia(file, modality) {
+  if (modality !== "image" && modality !== "audio") return null;
+  const src = URL.createObjectURL(file);
+  if (modality === "audio") return soundPlayer({ src, load: () => peaksOf(file), label: file.name });
+  const image = el("img", { src, alt: `the query, ${file.name}` });
+  image.addEventListener("error", () => image.replaceWith(icon(modality)));
+  return image;
+}
