@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bridge.artefact import Bridge
 from features.errors import UserError
-from features.memory import Columns, Memory, MemoryHeader
+from features.memory import Memory, MemoryHeader
 from features.memory_write import write_memory
 from features.progress import SILENT, Progress
 from features.provenance import check_encoders
@@ -57,8 +57,6 @@ def project_memory(
         },
         local_length=memory.header.local_length,
     )
-    items = None if memory.items is memory.ids else memory.items
-    columns = Columns(memory.ids, items, memory.labels)
 
     with progress.task(f"project {Path(out).name}", len(memory)) as advance:
 
@@ -71,7 +69,12 @@ def project_memory(
                 advance(len(rows))
 
         return write_memory(
-            out, header, columns, batches(), local=_local(bridge, memory), overwrite=overwrite
+            out,
+            header,
+            memory.columns,
+            batches(),
+            local=_local(bridge, memory),
+            overwrite=overwrite,
         )
 
 

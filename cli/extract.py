@@ -40,6 +40,14 @@ def extract(
         list[str] | None,
         typer.Option(metavar="COLUMN=VALUE", help="Of a table: keep only the rows with VALUE."),
     ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Of a table: a further column to keep, to filter by; repeatable, or `none`. "
+            "Unset: all.",
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Items embedded at a time.")] = 256,
     dtype: Annotated[str, typer.Option(help="float16 or float32, as stored.")] = "float16",
     workers: Annotated[
@@ -82,6 +90,7 @@ def extract(
         id_column=id_column,
         label_column=label_column,
         where=pairs("--where", where, form="COLUMN=VALUE"),
+        keep=[] if keep == ["none"] else keep,
     )
     for sentence in items.notes:
         note(sentence)

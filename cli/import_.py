@@ -51,6 +51,13 @@ def import_memory(
     item_column: Annotated[
         str | None, typer.Option(help="The column with what was embedded, such as captions.")
     ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="A further column to keep, to filter by; repeatable, or `none`. Unset: all.",
+        ),
+    ] = None,
     key: Annotated[
         str | None,
         typer.Option(help="Of a file with several arrays, tensors or columns: the embeddings."),
@@ -78,7 +85,9 @@ def import_memory(
     kind = modality_named(modality)
     refuse_existing(require_h5(out), overwrite=overwrite)
     file = open_embeddings(source, kind, key=key)
-    wanted = ColumnNames(ids, id_column, label_column, item_column)
+    wanted = ColumnNames(
+        ids, id_column, label_column, item_column, [] if keep == ["none"] else keep
+    )
     columns, notes = choose_columns(file, kind, wanted)
     made_by = _encoder(encoder, encoder_json, space, kind, device)
     for sentence in (*file.notes, *notes):

@@ -47,6 +47,7 @@ def _memory(path: Path) -> dict[str, Any]:
         "items": len(memory),
         **asdict(memory.header),
         "labels": None if memory.labels is None else len(set(memory.labels)),
+        "columns": list(memory.metadata),
         "first_ids": memory.ids[:3],
         "megabytes": round(path.stat().st_size / 1e6, 3),
         "fingerprint": memory.fingerprint,

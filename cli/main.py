@@ -26,6 +26,7 @@ from cli.index import index
 from cli.info import info
 from cli.project import project
 from cli.query import query
+from cli.serve import serve
 from cli.train import train
 from cli.tune import tune
 
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "project": project,
     "index": index,
     "query": query,
+    "serve": serve,
     "compare": compare,
     "crops": crops,
     "ablate": ablate,

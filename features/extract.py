@@ -124,7 +124,8 @@ class _Job:
     def plan(self) -> dict[str, Any]:
         digest = xxhash.xxh3_128()
         for item in self.source.items:
-            digest.update(json.dumps((item.id, item.value, item.label)).encode())
+            told = (item.id, item.value, item.label, *item.metadata)
+            digest.update(json.dumps(told).encode())
         return {
             "encoder": self.encoder.description.as_dict(),
             "modality": self.modality,
@@ -134,6 +135,7 @@ class _Job:
             "root": None if self.source.root is None else str(self.source.root),
             "items": len(self.source.items),
             "source": digest.hexdigest(),
+            "columns": list(self.source.columns),
         }
 
     @cached_property
@@ -276,6 +278,10 @@ def _finish(job: _Job, partial: Partial) -> Memory:
         ids=[item.id for item in kept],
         items=[item.value for item in kept] if renamed else None,
         labels=labels if len(labels) == len(kept) else None,
+        metadata={
+            name: [item.metadata[place] for item in kept]
+            for place, name in enumerate(job.source.columns)
+        },
     )
     dtype = header.row_dtype()
     parts = ((block["local"], block["mask"]) for block in partial.stored(dtype))

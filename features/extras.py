@@ -15,6 +15,10 @@ EXTRAS = {
     "transformers": "clap-hf",
     "trimesh": "mesh",
     "pyarrow": "parquet",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "prometheus_client": "serve",
+    "httpx": "serve",
 }
 
 

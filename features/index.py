@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from features.errors import UserError
 from features.files import require_file
 from features.gpu_index import MOST_FOUND, gpu_index
 from features.memory import Memory, MemoryHeader
-from features.strings import StringColumn, read_strings
+from features.strings import StringColumn, read_named, read_strings
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -37,7 +37,8 @@ _REQUIRED = {"header", "memory", "fingerprint", "items", "faiss_checksum"}
 class Hit:
     """One found item: its id, the cosine, and what the memory knows of it.
 
-    path: the file that was embedded, if it was a file. label: its class, if known.
+    path: the file that was embedded, if it was a file. label: its class, if known. columns: its
+    metadata.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Hit:
     item: str
     label: str | None = None
     path: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 class HitTable:
@@ -56,8 +58,10 @@ class HitTable:
         items: Sequence[str],
         labels: Sequence[str] | None,
         root: str | None,
+        metadata: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.ids, self.items, self.labels, self.root = ids, items, labels, root
+        self.metadata = metadata or {}
 
     def hits(self, rows: Sequence[int], scores: Sequence[float]) -> list[Hit]:
         """The hits at `rows`; rows below zero, FAISS's filler, are left out."""
@@ -71,12 +75,13 @@ class HitTable:
             item=item,
             label=None if self.labels is None else self.labels[row],
             path=None if self.root is None else str(Path(self.root) / item),
+            columns={name: column[row] for name, column in self.metadata.items()},
         )
 
 
 def hit_table(memory: Memory) -> HitTable:
     """The hits of a memory's rows."""
-    return HitTable(memory.ids, memory.items, memory.labels, memory.header.root)
+    return HitTable(memory.ids, memory.items, memory.labels, memory.header.root, memory.metadata)
 
 
 class Index:
@@ -144,7 +149,7 @@ def open_index(path: str | Path, *, device: str = "cpu") -> Index:
     if path.suffix == ".h5":
         raise UserError(f"{path} is a memory, not an index: search it with --memory, or index it")
     about = _about(path)
-    columns, ids_fingerprint = _read_columns(path.with_suffix(".ids.h5"))
+    columns, metadata, ids_fingerprint = _read_columns(path.with_suffix(".ids.h5"))
     try:
         # The former maps inverted lists only; the latter, of FAISS 1.11, maps vectors and graphs.
         index = faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP))
@@ -162,7 +167,9 @@ def open_index(path: str | Path, *, device: str = "cpu") -> Index:
             f"{about['fingerprint']}) do not belong together: rebuild them with `mcr index`"
         )
     _check_memory(path, about)
-    table = HitTable(ids, columns.get("items", ids), columns.get("labels"), about["header"]["root"])
+    table = HitTable(
+        ids, columns.get("items", ids), columns.get("labels"), about["header"]["root"], metadata
+    )
     return Index(path, index, about, table, on_gpu=gpu_index(index, device, path))
 
 
@@ -177,13 +184,18 @@ def sampled_checksum(path: Path) -> str:
     return str(digest.hexdigest())
 
 
-def _read_columns(path: Path) -> tuple[dict[str, StringColumn], str]:
+def _read_columns(
+    path: Path,
+) -> tuple[dict[str, StringColumn], dict[str, StringColumn], str]:
+    """Ids, items and labels; the metadata; and the fingerprint of the memory they are of."""
     import h5py
 
     try:
         with h5py.File(require_file(path, "the index's table of ids"), "r") as file:
-            columns = {name: read_strings(file, name, path) for name in ("ids", *sorted(file))}
-            return columns, str(file.attrs["fingerprint"])
+            names = ("ids", *({"items", "labels"} & {*file}))
+            columns = {name: read_strings(file, name, path) for name in names}
+            metadata = read_named(file, "columns", path)
+            return columns, metadata, str(file.attrs["fingerprint"])
     except (OSError, KeyError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}): rebuild it with `mcr index`") from error
 

@@ -15,9 +15,9 @@ import numpy as np
 from features.errors import UserError
 from features.files import refuse_existing, replacing
 from features.index import FORMAT, Index, open_index, sampled_checksum
-from features.memory import Memory
+from features.memory import Memory, as_column, named_columns
 from features.progress import SILENT, Progress
-from features.strings import StringColumn, write_strings
+from features.strings import write_named, write_strings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -189,11 +189,11 @@ def _write(index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None
         faiss.write_index(index, str(temporary))
     with replacing(out.with_suffix(".ids.h5")) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["fingerprint"] = memory.fingerprint
-        write_strings(file, "ids", StringColumn.of(memory.ids))
-        if memory.items is not memory.ids:
-            write_strings(file, "items", StringColumn.of(memory.items))
-        if memory.labels is not None:
-            write_strings(file, "labels", StringColumn.of(memory.labels))
+        for name, column in named_columns(memory.columns):
+            if column is not None:
+                write_strings(file, name, as_column(column))
+        metadata = {name: as_column(column) for name, column in memory.metadata.items()}
+        write_named(file, "columns", metadata)
     about = {**about, "faiss_checksum": sampled_checksum(out)}
     with replacing(out.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

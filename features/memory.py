@@ -3,7 +3,8 @@
 `/embeddings` (n, d) float16 or float32, contiguous and uncompressed, so that it is read
 through a memory map: random rows cost microseconds each. `/ids` are the items' stable
 names; `/items`, where it differs, what was embedded (a sentence, or a path relative to the
-attribute `root`); `/labels`, optionally, the class of each item. `/local` (n, t, d) and
+attribute `root`); `/labels`, optionally, the class of each item; `/columns`, optionally, what
+else the source says of each item, under the names of its columns. `/local` (n, t, d) and
 `/local_mask` (n, t), optionally, are the embeddings of each item's parts: patches of an image,
 windows of a sound. Attributes say which encoder made the embeddings, and a fingerprint of the
 content identifies the memory.
@@ -27,7 +28,7 @@ import xxhash
 from features.errors import UserError
 from features.files import require_file
 from features.space import Modality, modality_named
-from features.strings import StringColumn, map_dataset, read_strings
+from features.strings import StringColumn, map_dataset, read_named, read_strings
 
 if TYPE_CHECKING:
     import torch
@@ -72,11 +73,15 @@ class MemoryHeader:
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of a memory besides the embeddings; `items` and `labels` may be absent."""
+    """Columns of a memory besides the embeddings; `items` and `labels` may be absent.
+
+    metadata: further columns of the source, by name; an empty string where it has nothing.
+    """
 
     ids: Sequence[str]
     items: Sequence[str] | None = None
     labels: Sequence[str] | None = None
+    metadata: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class Memory:
@@ -99,6 +104,7 @@ class Memory:
                 self.ids = read_strings(file, "ids", self.path)
                 self.items = read_strings(file, "items", self.path) if "items" in file else self.ids
                 self.labels = read_strings(file, "labels", self.path) if "labels" in file else None
+                self.metadata = read_named(file, "columns", self.path)
                 self.local, self.local_mask = _read_local(file, self.path)
         except (OSError, KeyError, ValueError, IndexError, RuntimeError) as error:
             raise UserError(
@@ -141,6 +147,12 @@ class Memory:
     def dimension(self) -> int:
         """Length of the embeddings."""
         return self.header.dimension
+
+    @property
+    def columns(self) -> Columns:
+        """All columns besides the embeddings, as they are written."""
+        items = None if self.items is self.ids else self.items
+        return Columns(self.ids, items, self.labels, self.metadata)
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -185,12 +197,11 @@ class Memory:
 
     def verify(self) -> None:
         """Raise UserError if the content does not match the fingerprint."""
-        columns = Columns(self.ids, None if self.items is self.ids else self.items, self.labels)
         digest = xxhash.xxh3_128(np.ascontiguousarray(self.embeddings).data)
         if self.local is not None and self.local_mask is not None:
             digest.update(np.ascontiguousarray(self.local).data)
             digest.update(np.ascontiguousarray(self.local_mask).data)
-        found = seal(digest, self.header, columns)
+        found = seal(digest, self.header, self.columns)
         if found != self.fingerprint:
             raise UserError(
                 f"{self.path} is damaged: its content has fingerprint {found}, it was written "
@@ -230,7 +241,8 @@ def _read_local(file: Any, path: Path) -> tuple[NDArray[Any] | None, NDArray[Any
 
 def seal(digest: Any, header: MemoryHeader, columns: Columns) -> str:
     """Finish a digest of the embeddings' bytes with the other columns and the space."""
-    for name, column in named_columns(columns):
+    further = [(f"columns/{name}", column) for name, column in columns.metadata.items()]
+    for name, column in (*named_columns(columns), *further):
         if column is not None:
             digest.update(name.encode())
             strings = as_column(column)
@@ -242,7 +254,7 @@ def seal(digest: Any, header: MemoryHeader, columns: Columns) -> str:
 
 
 def named_columns(columns: Columns) -> list[tuple[str, Sequence[str] | None]]:
-    """The columns under their names in the file."""
+    """The columns but the metadata, under their names in the file."""
     return [("ids", columns.ids), ("items", columns.items), ("labels", columns.labels)]
 
 

@@ -29,7 +29,7 @@ from features.memory import (
 )
 from features.norms import row_norms
 from features.space import Modality, modality_named
-from features.strings import write_strings
+from features.strings import write_named, write_strings
 from features.unique import first_repetition
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ def write_memory(
     _check_columns(columns, checked=checked)
     count = len(columns.ids)
     named = [(name, as_column(c)) for name, c in named_columns(columns) if c is not None]
-    strings = [column.utf8.nbytes + column.offsets.nbytes for _, column in named]
+    metadata = {name: as_column(column) for name, column in columns.metadata.items()}
+    texts = [*(column for _, column in named), *metadata.values()]
+    strings = [column.utf8.nbytes + column.offsets.nbytes for column in texts]
     # HDF5 crashes the process when the disk fills up while it closes a file.
     require_space(path, count * header.row_dtype().itemsize + sum(strings))
     with (
@@ -101,6 +103,7 @@ def write_memory(
             )
         for name, column in named:
             write_strings(file, name, column)
+        write_named(file, "columns", metadata)
         _write_attributes(file.attrs, header, seal(digest, header, columns))
     return Memory(path)
 
@@ -147,12 +150,13 @@ def save_memory(
     space: str,
     modality: Modality,
     labels: Sequence[object] | None = None,
+    metadata: Mapping[str, Sequence[object]] | None = None,
     encoder: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Memory:
     """Write a memory from an array or tensor (n, d) of unit rows; float16 is kept.
 
-    ids, labels: one for each row; numbers become text.
+    ids, labels, columns of metadata: one for each row; numbers become text.
     Raises UserError as `write_memory` does.
     """
     rows = np.asarray(embeddings)
@@ -164,7 +168,8 @@ def save_memory(
     dtype: StoredDtype = "float16" if rows.dtype == np.float16 else "float32"
     header = MemoryHeader(space, modality_named(modality), rows.shape[1], dtype, encoder or {})
     names = None if labels is None else [str(label) for label in labels]
-    columns = Columns([str(one) for one in ids], labels=names)
+    further = {name: [str(one) for one in column] for name, column in (metadata or {}).items()}
+    columns = Columns([str(one) for one in ids], labels=names, metadata=further)
     return write_memory(path, header, columns, [rows], overwrite=overwrite)
 
 
@@ -244,7 +249,8 @@ def _check_columns(columns: Columns, *, checked: bool) -> None:
     if repeated is not None:
         twice = columns.ids[repeated[0]]
         raise UserError(f"the id '{twice}' appears twice: ids name rows and must be unique")
-    for name, column in (("items", columns.items), ("labels", columns.labels)):
+    further = [(f"values of '{name}'", column) for name, column in columns.metadata.items()]
+    for name, column in (("items", columns.items), ("labels", columns.labels), *further):
         if column is not None and len(column) != len(columns.ids):
             raise UserError(
                 f"{len(column)} {name} were given for {len(columns.ids)} ids: give one for each"

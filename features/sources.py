@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 
 from features.decode import SUFFIXES
@@ -30,11 +31,15 @@ _LIKELY_COLUMNS = {
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to embed; `value` is a sentence, or a path relative to the source's root."""
+    """One thing to embed; `value` is a sentence, or a path relative to the source's root.
+
+    metadata: what the source's further `columns` say of it.
+    """
 
     id: str
     value: str
     label: str | None = None
+    metadata: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,13 @@ class Source:
 
     root: folder of the items' paths, None where the items are sentences.
     notes: what was left out or merged, one sentence each, to be shown to the user.
+    columns: names of the items' metadata.
     """
 
     items: Sequence[Item]
     root: Path | None
     notes: Sequence[str] = field(default=())
+    columns: Sequence[str] = field(default=())
 
     def load_argument(self, item: Item) -> str | Path:
         """What an encoder's input function takes for `item`."""
@@ -62,19 +69,23 @@ def read_source(
     id_column: str | None = None,
     label_column: str | None = None,
     where: Mapping[str, str] | None = None,
+    keep: Sequence[str] | None = None,
 ) -> Source:
     """Read a source of `modality` items.
 
     where: keep the table's rows whose columns have these values.
+    keep: of a table, the columns that are kept as metadata of the items. None keeps all but
+    those of the items, ids and labels, and but those that hold lists.
     Raises UserError if it is missing or empty, a column is not there, or an id repeats with
     another value.
     """
     path = Path(location)
     table_options = {
-        "column": column, "id-column": id_column, "label-column": label_column, "where": where
+        "column": column, "id-column": id_column, "label-column": label_column, "where": where,
+        "keep": keep,
     }  # fmt: skip
     if path.suffix.lower() in TABLE_SUFFIXES and not path.is_dir():
-        return _read_table(path, modality, column, id_column, label_column, where or {})
+        return _read_table(path, modality, column, id_column, label_column, where or {}, keep)
     for option, value in table_options.items():
         if value:
             raise UserError(
@@ -156,17 +167,25 @@ def _read_table(
     id_column: str | None,
     label_column: str | None,
     where: Mapping[str, str],
+    keep: Sequence[str] | None,
 ) -> Source:
     table = read_table(path, where)
     column = column or _likely_column(table, modality)
     values = table.column(column)
     ids = values if id_column is None else table.column(id_column)
     labels = None if label_column is None else table.column(label_column)
+    if keep is None:
+        used = {column, id_column, label_column}
+        keep = [name for name in table.columns if name not in used and table.is_flat(name)]
+    metadata = zip(*(table.column(name, empty=True) for name in keep), strict=True)
     items = [
-        Item(name, value, None if labels is None else labels[i])
-        for i, (name, value) in enumerate(zip(ids, values, strict=True))
+        Item(name, value, None if labels is None else labels[i], further)
+        for i, (name, value, further) in enumerate(
+            zip(ids, values, metadata if keep else repeat(()), strict=bool(keep))
+        )
     ]
-    return _unique(items, None if modality == "text" else path.parent.resolve(), path)
+    root = None if modality == "text" else path.parent.resolve()
+    return replace(_unique(items, root, path), columns=keep)
 
 
 def _likely_column(table: Table, modality: Modality) -> str:

@@ -6,7 +6,8 @@ one of ten million ids costs a page of memory, and no string is padded or trunca
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, overload
 
@@ -72,6 +73,26 @@ def read_strings(file: Any, name: str, path: Path) -> StringColumn:
     return StringColumn(
         map_dataset(file[name]["utf8"], path), map_dataset(file[name]["offsets"], path)
     )
+
+
+def write_named(file: Any, name: str, columns: Mapping[str, StringColumn]) -> None:
+    """Store columns of any names as the group `name` of an open h5py file; none, if there are none.
+
+    Names may have slashes, which HDF5 would take for groups, so they stand in an attribute.
+    """
+    if columns:
+        group = file.create_group(name)
+        group.attrs["names"] = json.dumps(list(columns))
+        for place, column in enumerate(columns.values()):
+            write_strings(group, str(place), column)
+
+
+def read_named(file: Any, name: str, path: Path) -> dict[str, StringColumn]:
+    """The columns in the group `name` of an open h5py file at `path`, memory-mapped."""
+    if name not in file:
+        return {}
+    names = json.loads(file[name].attrs["names"])
+    return {one: read_strings(file[name], str(place), path) for place, one in enumerate(names)}
 
 
 def map_dataset(dataset: Any, path: Path) -> NDArray[Any]:

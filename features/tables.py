@@ -33,10 +33,19 @@ class Table:
         """Names of the first row's columns."""
         return list(self.rows[0])
 
-    def column(self, name: str) -> list[str]:
-        """One column as text. Raises UserError if it is not there or has empty cells."""
+    def column(self, name: str, *, empty: bool = False) -> list[str]:
+        """One column as text. Raises UserError if it is not there, or has empty cells.
+
+        empty: cells may be empty.
+        """
         self.require(name)
+        if empty:
+            return ["" if row.get(name) is None else str(row[name]).strip() for row in self.rows]
         return [self._cell(row, name, i) for row, i in zip(self.rows, self.numbers, strict=True)]
+
+    def is_flat(self, name: str) -> bool:
+        """Whether no cell of a column holds bytes, a list or an object."""
+        return not any(isinstance(row.get(name), bytes | list | dict) for row in self.rows)
 
     def require(self, name: str) -> None:
         """Raise UserError, naming the columns there are, unless `name` is one of them."""

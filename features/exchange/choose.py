@@ -28,12 +28,17 @@ CAPTIONS = ("caption", "text")  # of texts: the sentences themselves
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """Columns that the user named; ids: a file with them, instead of the embeddings' own."""
+    """Columns that the user named; ids: a file with them, instead of the embeddings' own.
+
+    keep: columns that become metadata of the items; None keeps all that are nothing else and can
+    be read as text.
+    """
 
     ids: Path | None = None
     id_column: str | None = None
     label_column: str | None = None
     item_column: str | None = None
+    keep: Sequence[str] | None = None
 
 
 def choose_columns(
@@ -46,8 +51,8 @@ def choose_columns(
     """
     table = file.columns if wanted.ids is None else open_columns(wanted.ids)
     chosen = _named(table, wanted.id_column, ID_COLUMNS)
+    names = () if table is None else table.names
     if table is None or chosen is None:
-        names = () if table is None else table.names
         having = f" (--id-column names one of {', '.join(names)})" if names else ""
         notes = [f"{file.path} has no ids{having}: the rows' numbers, from 0, are the ids"]
         ids = numbers(file.rows)
@@ -61,7 +66,32 @@ def choose_columns(
     if labels is not None and (np.diff(labels.offsets) == 0).any():
         notes.append("labels are left out: some rows have none")
         labels = None
-    return Columns(ids, items, labels), notes
+    used = {
+        chosen,
+        _named(table, wanted.item_column, _item_names(modality)),
+        _named(table, wanted.label_column, LABEL_COLUMNS),
+    }
+    further = [name for name in names if name not in used and name != LINES]
+    metadata = {} if table is None else _metadata(table, further, file, wanted.keep, notes)
+    return Columns(ids, items, labels, metadata), notes
+
+
+def _metadata(
+    table: TextColumns,
+    further: Sequence[str],
+    file: EmbeddingFile,
+    wanted: Sequence[str] | None,
+    notes: list[str],
+) -> dict[str, StringColumn]:
+    if wanted is not None:
+        return {str(_named(table, name, ())): _read(table, name, file) for name in wanted}
+    kept = {}
+    for name in further:
+        try:
+            kept[name] = _read(table, name, file)
+        except UserError as error:  # bytes, say; nobody asked for it
+            notes.append(f"the column '{name}' is left out: {error}")
+    return kept
 
 
 def _item_names(modality: Modality) -> Sequence[str]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from features.errors import UserError
 from features.exchange.neighbors import Neighbors, exact_neighbors, write_ibin
-from features.exchange.stored import Stored
+from features.exchange.stored import Stored, has_place
 from features.exchange.write_files import (
     ids_path,
     write_big_ann,
@@ -150,6 +150,7 @@ def export_memory(
     lost = {
         "labels": not kind.keeps and memory.labels is not None,
         "items": not kind.keeps and memory.items is not memory.ids,
+        "columns": not all(kind.keeps and has_place(one) for one in memory.metadata),
         LOCAL: memory.header.local_length > 0,
     }
     return [what for what, is_lost in lost.items() if is_lost]

@@ -191,4 +191,5 @@ def _keep(columns: Columns, good: NDArray[np.bool_]) -> Columns:
     def kept(column: Any) -> list[str] | None:
         return None if column is None else [column[row] for row in rows]
 
-    return Columns(kept(columns.ids) or [], kept(columns.items), kept(columns.labels))
+    metadata = {name: kept(column) or [] for name, column in columns.metadata.items()}
+    return Columns(kept(columns.ids) or [], kept(columns.items), kept(columns.labels), metadata)

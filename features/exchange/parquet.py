@@ -120,7 +120,12 @@ def _strings(path: Path, name: str) -> Iterator[StringColumn]:
     with opened(path) as file:
         _require_one(path, name, file.schema_arrow.names)
         for chunk in file.read(columns=[name]).column(name).chunks:
-            text = chunk.cast(pyarrow.large_string())
+            try:
+                text = chunk.cast(pyarrow.large_string())
+            except pyarrow.ArrowException as error:
+                raise UserError(
+                    f"the column '{name}' of {path} is not text ({error}): choose another"
+                ) from error
             if text.null_count:
                 # Imported here: it takes longer than reading a million strings.
                 text = require_arrow(f"reading {path}", "pyarrow.compute").fill_null(text, "")

@@ -13,12 +13,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from features.exchange.embedding_file import block_rows
-from features.memory import Columns, Memory, as_column, named_columns
+from features.memory import Memory, as_column, named_columns
 from features.progress import Advance
 from features.strings import StringColumn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+# What the formats call the embeddings and their own columns.
+_RESERVED = {
+    "id", "ids", "item", "items", "label", "labels", "caption", "image_path", "embedding",
+    "embeddings", "train", "test", "neighbors", "distances",
+}  # fmt: skip
+
+
+def has_place(column: str) -> bool:
+    """Whether other tools' files can hold a further column of this name."""
+    return column not in _RESERVED and "/" not in column  # HDF5 would make it a group
 
 
 @dataclass(frozen=True)
@@ -39,11 +51,22 @@ class Stored:
 
     @property
     def columns(self) -> dict[str, StringColumn]:
-        """ids, and items and labels where the memory has them."""
-        memory = self.memory
-        items = None if memory.items is memory.ids else memory.items
-        named = named_columns(Columns(memory.ids, items, memory.labels))
-        return {name: as_column(column) for name, column in named if column is not None}
+        """ids, items and labels where the memory has them, and the further columns.
+
+        Further columns without a place (`has_place`) are left out.
+        """
+        named = named_columns(self.memory.columns)
+        own = {name: as_column(column) for name, column in named if column is not None}
+        return {**own, **self.metadata}
+
+    @property
+    def metadata(self) -> dict[str, StringColumn]:
+        """The further columns for which there is a place."""
+        return {
+            name: as_column(column)
+            for name, column in self.memory.metadata.items()
+            if has_place(name)
+        }
 
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[NDArray[Any]]:
         """The rows from `start` to `stop` as contiguous arrays (b, d)."""

@@ -24,13 +24,13 @@ _SINGULAR = {"ids": "id", "items": "item", "labels": "label"}
 
 
 def write_parquet(stored: Stored, path: Path) -> None:
-    """The columns `id`, `item`, `label` and `embedding`, a list of d numbers.
+    """The columns `id`, `item`, `label`, the metadata, and `embedding`, a list of d numbers.
 
     The file's metadata say space, modality, encoder and fingerprint.
     """
     pyarrow = require_arrow(f"writing {path}")
     parquet = require_arrow(f"writing {path}", "pyarrow.parquet")
-    columns = {_SINGULAR[name]: _arrow(one) for name, one in stored.columns.items()}
+    columns = {_SINGULAR.get(name, name): _arrow(one) for name, one in stored.columns.items()}
     value = pyarrow.from_numpy_dtype(stored.dtype)
     width = stored.shape[1]
     fields = [*((name, pyarrow.string()) for name in columns)]
@@ -57,9 +57,9 @@ def write_parquet(stored: Stored, path: Path) -> None:
 def write_clip_retrieval(stored: Stored, path: Path, *, shard_rows: int = SHARD_ROWS) -> None:
     """A folder with shards of embeddings and of metadata.
 
-    The metadata have the columns `id`, `image_path` (of images) or `caption` (of texts), and
-    `label`. The folder takes its place when it is complete. Raises UserError for other
-    modalities, or if `path` is a folder with anything else in it.
+    The metadata have the columns `id`, `image_path` (of images) or `caption` (of texts),
+    `label`, and those of the memory. The folder takes its place when it is complete. Raises
+    UserError for other modalities, or if `path` is a folder with anything else in it.
     """
     kind = EMBEDDINGS.get(stored.memory.modality)
     if kind is None:
@@ -100,7 +100,8 @@ def _metadata(stored: Stored) -> dict[str, Any]:
         paths = (memory.item_path(row) or Path(memory.items[row]) for row in range(len(memory)))
         shown = {"image_path": _arrow(StringColumn.of(map(str, paths)))}
     labels = {"label": _arrow(columns["labels"])} if "labels" in columns else {}
-    return {"id": _arrow(columns["ids"]), **shown, **labels}
+    further = {name: _arrow(one) for name, one in stored.metadata.items()}
+    return {"id": _arrow(columns["ids"]), **shown, **labels, **further}
 
 
 def _write_table(columns: Mapping[str, Any], path: Path) -> None:
