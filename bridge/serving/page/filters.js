@@ -27,7 +27,8 @@ function together(one, other) {
     counts.set(value, (counts.get(value) ?? 0) + items);
   }
   const values = [...counts].map(([value, items]) => ({ value, count: items }));
-  return { ...one, values: values.sort((a, b) => b.count - a.count) };
+  const distinct = Math.max(one.distinct, other.distinct, values.length);
+  return { ...one, distinct, values: values.sort((a, b) => b.count - a.count) };
 }
 
 /** Draw the fields into `form`; change(where) is called when the reader changes one. */
@@ -67,7 +68,11 @@ function values(column, chosen) {
     el("span", {}, String(value)),
     items != null && el("span", { class: "count" }, count(items)),
   );
-  return el("div", { class: "values" }, ...[...rare, ...column.values].map(box));
+  const boxes = el("div", { class: "values" }, ...[...rare, ...column.values].map(box));
+  if (column.distinct <= known.length) return boxes;
+  const hint = `another of ${count(column.distinct)}`;
+  const another = el("input", { type: "text", placeholder: hint, "aria-label": `${column.name}: ${hint}` });
+  return el("div", { class: "many" }, boxes, another);
 }
 
 function readFields(form) {
@@ -76,7 +81,7 @@ function readFields(form) {
     const inputs = [...set.querySelectorAll("input")];
     const chosen = set.dataset.kind === "number"
       ? inputs.some((input) => input.value) && [inputs.map((input) => input.value).join("..")]
-      : inputs.filter((input) => input.checked).map((input) => input.value);
+      : inputs.filter((input) => input.checked || (input.type === "text" && input.value)).map((input) => input.value);
     if (chosen?.length) where[set.dataset.column] = chosen;
   }
   return where;

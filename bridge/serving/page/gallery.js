@@ -29,10 +29,14 @@ export function mediaOf(hit, large = false) {
 
 const nothing = (modality, words) => el("p", { class: "broken" }, icon(modality), words);
 
-/** A card. more: the address of what is like it; open: called to show it in full. */
-export function card(hit, { more, open }) {
+/**
+ * A card. more: the address of what is like it; open: called to show it in full; scored: whether
+ * the score answers a query.
+ */
+export function card(hit, { more, open, scored }) {
   const media = el("div", { class: "media", onclick: open }, mediaOf(hit));
-  const said = `${hit.rank}: ${hit.modality} ${nameOf(hit)}, score ${hit.score.toFixed(3)}`;
+  const score = scored ? hit.score.toFixed(3) : null;
+  const said = score ? `${hit.rank}: ${hit.modality} ${nameOf(hit)}, score ${score}` : `${hit.modality} ${nameOf(hit)}`;
   const name = hit.modality === "text" ? hit.label ?? hit.id : nameOf(hit);
   const article = el(
     "article",
@@ -40,7 +44,7 @@ export function card(hit, { more, open }) {
     media,
     el("div", { class: "about" },
       el("button", { type: "button", class: "name", title: `${hit.id}: show all of it`, tabindex: "-1", onclick: open }, name),
-      el("span", { class: "score", title: "Cosine similarity with the query" }, hit.score.toFixed(3))),
+      score && el("span", { class: "score", title: "Cosine similarity with the query" }, score)),
     el("a", { class: "more", href: more, tabindex: "-1", "data-go": "" }, "More like this"),
   );
   return el("li", { class: `card ${hit.modality}` }, article);

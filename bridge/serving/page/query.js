@@ -7,9 +7,9 @@ import { mediaOf, nameOf } from "./gallery.js";
 import { toWav } from "./record.js";
 import { peaksOf, soundPlayer } from "./sound.js";
 
-const READ_BY_SERVER = /\.(wav|flac|ogg)$/i;
-const SOUND = /\.(mp3|m4a|aac|opus|weba|webm)$/i;
-const MODALITIES = { image: "image/*", audio: "audio/*", points: ".npy,.npz,.ply,.pcd,.off,.obj,.stl,.glb,.xyz,.txt" };
+const READ_BY_SERVER = /\.(wav|flac|ogg|opus|mp3|aiff?)$/i;
+const SOUND = /\.(m4a|aac|weba|webm)$/i;
+const MODALITIES = { image: "image/*", audio: "audio/*", points: ".npz,.npy,.ply,.pcd,.xyz,.pts,.off" };
 const KEPT = 20; // files to show again after going back
 
 const files = new Map(); // saved key -> file
