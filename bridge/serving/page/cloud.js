@@ -24,7 +24,7 @@ export const isTurning = () => turning;
 /** A canvas with the cloud that `load` promises: {points: [[x, y, z]], colours: [[r, g, b]]}. */
 export function cloudView(load, label) {
   const canvas = el("canvas", { class: "cloud", role: "img", "aria-label": label });
-  const cloud = { canvas, points: null, yaw: -0.5, pitch: 0.2, held: false };
+  const cloud = { canvas, points: null, yaw: -0.4, pitch: 0.2, held: false };
   watch(canvas, (inView) => {
     if (!inView) return visible.delete(cloud);
     visible.add(cloud);
@@ -116,7 +116,7 @@ function draw({ canvas, points, colours, yaw, pitch }) {
   }
   const context = canvas.getContext("2d");
   context.clearRect(0, 0, canvas.width, canvas.height);
-  const scale = Math.min(width * 0.62, height) * 0.5 * (DISTANCE - 0.3);
+  const scale = Math.min(width * 0.85, height * 1.1) * 0.5 * (DISTANCE - 0.5);
   const size = Math.max(1.1 * ratio, Math.min(width, height) * 0.3 / Math.sqrt(points.length));
   const shades = Array.from({ length: DEPTHS }, () => []);
   const [sinYaw, cosYaw, sinPitch, cosPitch] =

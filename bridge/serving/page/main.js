@@ -4,7 +4,7 @@
 import * as api from "./api.js";
 import { isTurning, setTurning } from "./cloud.js";
 import { closeDetail } from "./detail.js";
-import { count, el } from "./dom.js";
+import { count, el, icon } from "./dom.js";
 import { columnsOf, drawFilters } from "./filters.js";
 import { keys } from "./gallery.js";
 import { offerInputs, wireInputs } from "./inputs.js";
@@ -43,9 +43,18 @@ function galleries() {
 function chosen() {
   const named = galleries().filter(({ name }) => state.collections.includes(name));
   if (named.length) return named;
-  const able = galleries().filter(({ queries }) => !state.query?.text || queries.includes("text"));
+  const able = galleries().filter(({ queries }) => !asked() || queries.includes(asked()));
   return able.length ? able : galleries();
 }
+
+/** The modality of the query, as far as it is known before the answer. */
+function asked() {
+  const { text, of, as } = state.query ?? {};
+  return text ? "text" : as ?? served.collections.find(({ name }) => name === of)?.modality;
+}
+
+/** The galleries that were left out as the query leads nowhere near them. */
+const unasked = () => (state.collections.length ? [] : galleries().filter((one) => !chosen().includes(one)));
 
 /** Change the state, give it an address of its own, and show it. */
 function go(changes) {
@@ -73,7 +82,7 @@ async function show(next) {
       : await hitsOf(state, chosen(), columnsOf(chosen()), served.limits, signal);
     if (signal.aborted) return;
     if (!near && answers.length === 1) drawPage(answers[0].answer, state, served.limits, go);
-    else drawStrips(answers, state, go);
+    else drawStrips(answers, unasked(), state, go);
     await drawQuery(answers.find(({ answer }) => answer).answer.query);
     if (inGallery) gallery.querySelector("article")?.focus({ preventScroll: true });
   } catch (error) {
@@ -97,7 +106,7 @@ async function settle(signal) {
   const asked = await embedFile(file, served.limits, signal);
   if (signal.aborted) return;
   remember(asked.saved, file);
-  state = { ...state, query: { saved: asked.saved } };
+  state = { ...state, query: { saved: asked.saved, as: asked.modality } };
   history.pushState(null, "", toAddress(state));
 }
 
@@ -107,7 +116,7 @@ async function drawQuery(asked) {
   if (query.text) return by("query").replaceChildren();
   const preview = await previewOf(query, asked).catch(() => null);
   if (query !== state.query || !preview) return;
-  preview.append(el("button", { type: "button", class: "quiet", onclick: clear }, "New search"));
+  preview.append(el("button", { type: "button", class: "icon", "aria-label": "New search", title: "New search", onclick: clear }, icon("close")));
   by("query").replaceChildren(preview);
 }
 
@@ -197,7 +206,7 @@ for (const [id, step] of [["previous", -1], ["next", 1]]) {
     scrollTo(0, 0);
   });
 }
-const sayTurning = () => { by("turning").textContent = isTurning() ? "Stop turning" : "Turn clouds"; };
+const sayTurning = () => { by("turning").textContent = isTurning() ? "Pause 3D" : "Turn 3D"; };
 by("turning").addEventListener("click", () => {
   setTurning(!isTurning());
   sayTurning();

@@ -10,6 +10,7 @@ import { peaksOf, soundPlayer } from "./sound.js";
 const READ_BY_SERVER = /\.(wav|flac|ogg|opus|mp3|aiff?)$/i;
 const SOUND = /\.(m4a|aac|weba|webm)$/i;
 const MODALITIES = { image: "image/*", audio: "audio/*", points: ".npz,.npy,.ply,.pcd,.xyz,.pts,.off" };
+const WORDS = { text: "sentence", audio: "sound", image: "image", points: "point cloud" };
 const KEPT = 20; // files to show again after going back
 
 const files = new Map(); // saved key -> file
@@ -53,18 +54,18 @@ export function remember(key, file) {
 export async function previewOf(query, asked) {
   if (query.item != null) {
     const hit = await item(query.item, query.of);
-    return strip(hit.modality, mediaOf(hit), "like", nameOf(hit));
+    return strip(hit.modality, mediaOf(hit), `more like this ${WORDS[hit.modality]}`, nameOf(hit));
   }
   const file = query.file ?? files.get(query.saved);
   const modality = asked?.modality ?? guess(file);
   const name = asked?.text ?? asked?.filename ?? file?.name ?? "a file asked about before";
-  return strip(modality, file && fileMedia(file, modality), asked?.text ? "sentence" : "file", name);
+  return strip(modality, file && fileMedia(file, modality), WORDS[modality], name);
 }
 
 function strip(modality, media, word, name) {
   return el("div", { class: `asked ${modality}` },
     el("div", { class: "media" }, media ?? el("p", { class: "broken" }, icon(modality))),
-    el("p", {}, el("span", { class: "word" }, `${modality} · ${word}`), el("strong", {}, name)));
+    el("p", {}, el("span", { class: "word" }, word), el("strong", {}, name)));
 }
 
 const guess = (file) => {

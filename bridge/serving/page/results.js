@@ -32,8 +32,11 @@ export function drawPage({ hits, total, took_ms: took }, state, limits, go) {
   by("next").disabled = state.page >= last;
 }
 
-/** The best of several collections, or the neighbours in several memories. */
-export function drawStrips(answers, state, go) {
+/**
+ * The best of several collections, or the neighbours in several memories. unasked: collections
+ * where this query leads nowhere.
+ */
+export function drawStrips(answers, unasked, state, go) {
   const near = state.view === "neighbours";
   const strips = answers.map(({ collection, answer, error }) => {
     if (!collection) return empty(0, state, go, "No memory of the query's own space is served.");
@@ -45,7 +48,9 @@ export function drawStrips(answers, state, go) {
   });
   const note = near && el("p", { class: "note" },
     "Nearest to the query in its own space, before any bridge; filters do not apply.");
-  show(...(note ? [note] : []), ...strips);
+  const left = !near && unasked.length > 0 && el("p", { class: "note" },
+    `No bridge leads from this query to ${unasked.map(({ name }) => name).join(", ")}.`);
+  show(...[note, ...strips, left].filter(Boolean));
   by("pages").hidden = true;
   const took = Math.max(...answers.map(({ answer }) => answer?.took_ms ?? 0));
   const found = answers.reduce((sum, { answer }) => sum + (answer?.hits.length ?? 0), 0);

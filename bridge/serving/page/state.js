@@ -1,7 +1,8 @@
 // What the page shows, and its address: the one can be made from the other, so that every search
 // can be shared, and back and forward work.
 //
-// A state: query: null, {text}, {item, of} or {saved}; collections: names, none for all;
+// A state: query: null, {text}, {item, of} or {saved, as} (a key of the server, and the modality
+// that it stands for); collections: names, none for all;
 // where: {column: [values]}, for numbers one "from..to"; page: from 1; view: hits or neighbours.
 
 const FILTER = "where.";
@@ -25,7 +26,8 @@ export function fromAddress(address) {
 function queryOf(parameters) {
   if (parameters.get("q")?.trim()) return { text: parameters.get("q").trim() };
   if (parameters.has("item")) return { item: parameters.get("item"), of: parameters.get("of") ?? "" };
-  return parameters.get("saved") ? { saved: parameters.get("saved") } : null;
+  const [saved, as] = [parameters.get("saved"), parameters.get("as") ?? undefined];
+  return saved ? { saved, as } : null;
 }
 
 /** The address (`?...`, or `.` for the bare page) of a state. */
@@ -35,7 +37,10 @@ export function toAddress({ query, collections, where, page, view }) {
   else if (query?.item != null) {
     parameters.set("item", query.item);
     parameters.set("of", query.of);
-  } else if (query?.saved) parameters.set("saved", query.saved);
+  } else if (query?.saved) {
+    parameters.set("saved", query.saved);
+    if (query.as) parameters.set("as", query.as);
+  }
   for (const name of collections) parameters.append("in", name);
   for (const [column, values] of Object.entries(where)) {
     for (const value of values) parameters.append(FILTER + column, value);
