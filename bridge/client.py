@@ -1,4 +1,4 @@
-"""A client of `mcr serve`, which asks with what it would ask with here and gets the same types.
+"""A client of `mcr serve`: asks with sentences, files, items or embeddings, and gets typed answers.
 
 client = Client("http://127.0.0.1:8000")
 answer = client.search("a dog barks", k=5, where={"year": {"min": 2020}})
