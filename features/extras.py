@@ -19,6 +19,7 @@ EXTRAS = {
     "uvicorn": "serve",
     "prometheus_client": "serve",
     "httpx": "serve",
+    "pydantic": "serve",
 }
 
 

@@ -23,7 +23,7 @@ class _Plan:
     """For one query: the searches of its collections and of its neighbours, and what passes."""
 
     collections: list[tuple[str, Ticket]]
-    neighbours: list[tuple[str, Ticket]]
+    neighbours: list[tuple[Collection, Ticket]]
     total: int
 
 
@@ -117,7 +117,7 @@ class Answers:
         if not found:
             raise Refusal(UNPROCESSABLE, self._unasked(query, "searched in any collection"))
         near = [
-            (one.name, searches.add(one.own, query.vectors[one.header.space], NEIGHBOURS, None))
+            (one, searches.add(one.own, query.vectors[one.header.space], NEIGHBOURS, None))
             for one in self._memories()
             if job.neighbours and one.own is not None and one.header.space in query.vectors
         ]
@@ -137,9 +137,11 @@ class Answers:
             places = sorted(_places(plan.collections, searches), key=lambda one: -one[2])
             found.append(FoundRows(places[offset : offset + k], plan.total))
             neighbours.append(
-                {name: FoundRows(_places([(name, ticket)], searches), 0)
-                 for name, ticket in plan.neighbours}
-            )  # fmt: skip
+                {
+                    one.memory: FoundRows(_places([(one.name, ticket)], searches), 0)
+                    for one, ticket in plan.neighbours
+                }
+            )
         return JobResult(found, neighbours, [self._keep(query) for query in job.queries])
 
     def _keep(self, query: PreparedQuery) -> str | None:

@@ -22,11 +22,20 @@ Work = Callable[[Sequence[Job]], Sequence["Result | Exception"]]
 class Batcher(Generic[Job, Result]):
     """A thread that takes what has gathered in a bounded queue."""
 
-    def __init__(self, work: Work[Job, Result], *, waiting: int, most: int, name: str) -> None:
+    def __init__(
+        self,
+        work: Work[Job, Result],
+        *,
+        waiting: int,
+        most: int,
+        name: str,
+        begin: Callable[[], object] = lambda: None,
+    ) -> None:
         """work: gives a result or an error for every job of a batch.
 
-        waiting: jobs that the queue holds. most: jobs of a batch.
+        waiting: jobs that the queue holds. most: of a batch. begin: called in the thread first.
         """
+        self._begin = begin
         self._work, self._most = work, most
         self._queue: queue.Queue[tuple[Job, Future[Result]] | None] = queue.Queue(waiting)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -52,6 +61,7 @@ class Batcher(Generic[Job, Result]):
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
+        self._begin()
         while True:
             entry = self._queue.get()
             batch = [entry]

@@ -28,6 +28,7 @@ from bridge.serving.refusal import NOT_FOUND, TOO_SLOW, UNPROCESSABLE, Refusal
 from bridge.serving.saved import SavedQueries
 from bridge.serving.state import Collection, Served
 from bridge.serving.uploads import Uploads
+from features.device import cpu_count
 
 PICTURES = Literal["thumbnail", "waveform", "points"]
 _TOGETHER = 64  # requests of a batch
@@ -57,8 +58,9 @@ class Service:
         self.pictures = Kept[tuple[str, int, str], Picture](_PICTURE_BYTES)
         self.answers = Answers(served, self.saved, self.metrics)
         self.batcher: Batcher[AnyJob, JobResult] = Batcher(
-            self.answers.work, waiting=limits.queue, most=_TOGETHER, name="search"
-        )
+            self.answers.work, waiting=limits.queue, most=_TOGETHER, name="search",
+            begin=_leave_a_core,
+        )  # fmt: skip
         self.metrics.gauge("queue_depth", "Requests that wait.", lambda: len(self.batcher))
         self.metrics.gauge("saved_queries", "Queries that are kept.", lambda: len(self.saved))
         for one in served.collections.values():
@@ -174,8 +176,8 @@ class Service:
         names = tuple(dict.fromkeys(asked.collections or shared or every))
         chosen = [shown.collection_named(self.served, name) for name in names]
         for column in asked.where:
-            if not any(column in one.filters for one in chosen):
-                known = ", ".join(dict.fromkeys(c for one in chosen for c in one.filters.stored))
+            if not any(column in one.filters.names for one in chosen):
+                known = ", ".join(dict.fromkeys(c for one in chosen for c in one.filters.names))
                 raise Refusal(
                     UNPROCESSABLE,
                     f"no column is called '{column[:80]}', there are {known or 'none'}",
@@ -232,6 +234,16 @@ class Service:
         if path is None:
             raise Refusal(NOT_FOUND, f"item {row} of {collection} has no file that is served")
         return path
+
+
+def _leave_a_core() -> None:
+    """Leave a core to the connections, so that the search and they do not wait for each other."""
+    import faiss
+    import torch
+
+    cores = max(1, min(torch.get_num_threads(), cpu_count()) - 1)
+    torch.set_num_threads(cores)
+    faiss.omp_set_num_threads(cores)
 
 
 def _picture_type(content: bytes) -> str:

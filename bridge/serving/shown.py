@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from urllib.parse import quote
 
@@ -42,12 +41,19 @@ def item_file(collection: Collection, row: int) -> Path | None:
 
     A memory may come from somebody else: it names no other file of this machine.
     """
-    if collection.table.root is None:
+    if not _may_have_file(collection, row):
         return None
-    root = Path(collection.table.root).resolve()
+    root = Path(collection.table.root or "").resolve()
     path = (root / collection.table.items[row]).resolve()
     inside = path.is_relative_to(root) and path.is_file()
     return path if inside and path.suffix.lower() in SUFFIXES[collection.modality] else None
+
+
+def _may_have_file(collection: Collection, row: int) -> bool:
+    """Whether an item's name is one of a file that may be sent, without a look at the disk."""
+    if collection.table.root is None:
+        return False
+    return collection.table.items[row].lower().endswith(SUFFIXES[collection.modality])
 
 
 def item(collection: Collection, row: int) -> Item:
@@ -60,8 +66,8 @@ def item(collection: Collection, row: int) -> Item:
         modality=collection.modality,
         text=table.items[row] if is_text else None,
         label=None if table.labels is None else table.labels[row],
-        columns=_columns(collection, row),
-        media=None if table.root is None else media(collection, row),
+        columns=collection.filters.values(row),
+        media=media(collection, row),
     )
 
 
@@ -71,22 +77,11 @@ def hit(collection: Collection, row: int, rank: int, score: float) -> Hit:
 
 
 def media(collection: Collection, row: int) -> Media | None:
-    """The addresses of an item's file and picture, if it has one that may be sent."""
-    if item_file(collection, row) is None:
+    """The addresses of an item's file and picture, if it is a file; whether it is there is not
+    looked up for every hit.
+    """
+    if not _may_have_file(collection, row):
         return None
     start = f"/v1/media/{quote(collection.name, safe='')}/{row}"
     picture = PICTURE.get(collection.modality)
     return Media(file=f"{start}/file", **({picture: f"{start}/{picture}"} if picture else {}))
-
-
-def _columns(collection: Collection, row: int) -> dict[str, str | float | None]:
-    told: dict[str, str | float | None] = {}
-    for name, stored in collection.filters.stored.items():
-        if name == "label" and stored is collection.table.labels:
-            continue
-        value = stored[row]
-        if not isinstance(value, str):
-            value = float(value)
-            value = None if math.isnan(value) else value
-        told[name] = value
-    return told

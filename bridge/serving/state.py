@@ -41,10 +41,11 @@ class Collection:
     """Items that are searched together.
 
     bridge: whose shared space `rows` are in; None for their own. own: the embeddings in their own
-    space, where they are known.
+    space, where they are known; `memory` is what they are called.
     """
 
     name: str
+    memory: str
     kind: Literal["index", "memory"]
     header: MemoryHeader
     table: HitTable
@@ -54,7 +55,7 @@ class Collection:
     filters: Filters = field(init=False)
 
     def __post_init__(self) -> None:
-        self.filters = Filters(len(self), {}, self.table.labels)
+        self.filters = Filters(self.table)
 
     def __len__(self) -> int:
         return len(self.table.ids)
@@ -135,6 +136,8 @@ class Served:
                 self.unusable[space.name] = str(error)
         for collection in self.collections.values():
             collection.rows.prepare()
+            if collection.own is not None:
+                collection.own.prepare()
         self.ready.set()
 
 
@@ -167,7 +170,7 @@ def _index_collection(path: Path, bridges: Sequence[Bridge]) -> Collection:
     check_index(index, bridge)
     rows = IndexRows(index)
     own = rows if bridge is None else None
-    return Collection(path.stem, "index", index.header, index.table, rows, bridge, own)
+    return Collection(path.stem, path.stem, "index", index.header, index.table, rows, bridge, own)
 
 
 def _memory_collections(path: Path, bridges: Sequence[Bridge], *, trust: bool) -> list[Collection]:
@@ -177,16 +180,16 @@ def _memory_collections(path: Path, bridges: Sequence[Bridge], *, trust: bool) -
         maker = _maker(path, memory.header, bridges)
         if maker is not None:
             check_memory(maker, memory, trust_encoder=trust)
-        return [Collection(path.stem, "memory", memory.header, table, own, maker)]
+        return [Collection(path.stem, path.stem, "memory", memory.header, table, own, maker)]
     joined = [bridge for bridge in bridges if memory.space in bridge.spaces]
     if not joined:
-        return [Collection(path.stem, "memory", memory.header, table, own, None, own)]
+        return [Collection(path.stem, path.stem, "memory", memory.header, table, own, None, own)]
     found = []
     for bridge in joined:
         check_memory(bridge, memory, trust_encoder=trust)
         name = path.stem if len(joined) == 1 else f"{path.stem}@{bridge.name}"
         rows = ExactRows(partial(_projected, bridge, memory, trust))
-        found.append(Collection(name, "memory", memory.header, table, rows, bridge, own))
+        found.append(Collection(name, path.stem, "memory", memory.header, table, rows, bridge, own))
     return found
 
 
