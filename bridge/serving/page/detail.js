@@ -12,8 +12,8 @@ let moreLike = null;
 /** Show hits[index]; more(hit) gives the address of what is like it. */
 export function openDetail(hits, index, more) {
   [shown, at, moreLike] = [hits, index, more];
-  draw();
   if (!dialog.open) dialog.showModal();
+  draw();
 }
 
 export const closeDetail = () => dialog.close();

@@ -40,8 +40,9 @@ export function drawFilters(form, columns, where, change) {
     read();
   };
   const clear = el("button", { type: "button", class: "quiet", onclick: () => change({}) }, "Clear filters");
+  const telling = columns.filter(({ name, distinct }) => distinct > 1 || where[name]);
   form.replaceChildren(
-    ...columns.map((column) => fieldset(column, where[column.name] ?? [])),
+    ...telling.map((column) => fieldset(column, where[column.name] ?? [])),
     ...(Object.keys(where).length ? [clear] : []),
   );
 }

@@ -8,9 +8,9 @@ import { count, el, icon } from "./dom.js";
 import { columnsOf, drawFilters } from "./filters.js";
 import { keys } from "./gallery.js";
 import { offerInputs, wireInputs } from "./inputs.js";
-import { accepted, previewOf, remember } from "./query.js";
+import { accepted, isKnown, previewOf, remember } from "./query.js";
 import { drawFailure, drawPage, drawStart, drawStrips, drawWaiting } from "./results.js";
-import { embedFile, hitsOf, neighboursOf, someOf } from "./search.js";
+import { askable, embedFile, hitsOf, neighboursOf, someOf } from "./search.js";
 import { stopSound } from "./sound.js";
 import { fromAddress, toAddress } from "./state.js";
 
@@ -33,18 +33,12 @@ async function begin() {
   await show(fromAddress(location.search));
 }
 
-/** The collections that hits may come from: the shared ones, or whatever there is. */
-function galleries() {
-  const shared = served.collections.filter((collection) => collection.shared);
-  return shared.length ? shared : served.collections;
-}
-
-/** Those that the state chooses; all that can answer where it chooses none. */
+/** The collections that the state chooses; all that can answer where it chooses none. */
 function chosen() {
-  const named = galleries().filter(({ name }) => state.collections.includes(name));
+  const named = served.collections.filter(({ name }) => state.collections.includes(name));
   if (named.length) return named;
-  const able = galleries().filter(({ queries }) => !asked() || queries.includes(asked()));
-  return able.length ? able : galleries();
+  const able = askable(served.collections, asked());
+  return able.length ? able : served.collections;
 }
 
 /** The modality of the query, as far as it is known before the answer. */
@@ -53,8 +47,9 @@ function asked() {
   return text ? "text" : as ?? served.collections.find(({ name }) => name === of)?.modality;
 }
 
-/** The galleries that were left out as the query leads nowhere near them. */
-const unasked = () => (state.collections.length ? [] : galleries().filter((one) => !chosen().includes(one)));
+/** The collections that were left out as the query leads nowhere near them. */
+const unasked = () =>
+  (state.collections.length ? [] : served.collections.filter((one) => !chosen().includes(one)));
 
 /** Change the state, give it an address of its own, and show it. */
 function go(changes) {
@@ -75,6 +70,8 @@ async function show(next) {
   try {
     if (!state.query) return await start(signal);
     drawWaiting(state.view === "hits" && chosen().length === 1);
+    const known = isKnown(state.query);
+    drawQuery(known ? state.query : null, null, signal);
     if (state.query.file) await settle(signal);
     const near = state.view === "neighbours";
     const answers = near
@@ -83,39 +80,41 @@ async function show(next) {
     if (signal.aborted) return;
     if (!near && answers.length === 1) drawPage(answers[0].answer, state, served.limits, go);
     else drawStrips(answers, unasked(), state, go);
-    await drawQuery(answers.find(({ answer }) => answer).answer.query);
+    const told = answers.find(({ answer }) => answer).answer.query;
+    document.title = `${state.query.text ?? state.query.item ?? told.filename ?? told.modality} · mcr search`;
+    if (!known) drawQuery(state.query, told, signal);
     if (inGallery) gallery.querySelector("article")?.focus({ preventScroll: true });
   } catch (error) {
     if (signal.aborted) return;
     const forgotten = error.status === 404 && state.query?.saved;
-    drawFailure(forgotten ? `${error.message}. Choose its file once more.` : error.message, () => show(state));
+    drawFailure(forgotten ? `${error.message}, with the same file` : error.message, () => show(state));
   }
 }
 
 async function start(signal) {
   document.title = "mcr search";
-  by("query").replaceChildren();
+  by("query").hidden = true;
   by("alert").replaceChildren();
-  const samples = await someOf(chosen(), served.bridges, served.limits);
-  if (!signal.aborted) drawStart(served, galleries(), samples);
+  const samples = await someOf(served);
+  if (!signal.aborted) drawStart(served, samples);
 }
 
 /** A file has an address once the server keeps its embeddings under a key. */
 async function settle(signal) {
   const { file } = state.query;
-  const asked = await embedFile(file, served.limits, signal);
+  const asked = await embedFile(file, served, signal);
   if (signal.aborted) return;
   remember(asked.saved, file);
   state = { ...state, query: { saved: asked.saved, as: asked.modality } };
   history.pushState(null, "", toAddress(state));
 }
 
-async function drawQuery(asked) {
-  const { query } = state;
-  document.title = `${query.text ?? query.item ?? asked.filename ?? asked.modality} · mcr search`;
-  if (query.text) return by("query").replaceChildren();
-  const preview = await previewOf(query, asked).catch(() => null);
-  if (query !== state.query || !preview) return;
+/** Show a query that is no sentence; null: one of which nothing is known until the answer. */
+async function drawQuery(query, told, signal) {
+  by("query").hidden = Boolean(query?.text);
+  const preview = !query || query.text ? null : await previewOf(query, told).catch(() => null);
+  if (signal.aborted) return;
+  if (!preview) return by("query").replaceChildren();
   preview.append(el("button", { type: "button", class: "icon", "aria-label": "New search", title: "New search", onclick: clear }, icon("close")));
   by("query").replaceChildren(preview);
 }
@@ -152,7 +151,7 @@ function drawCollections() {
     return chip({ class: `chip ${modality}`, title }, on, on ? others : [...others, name],
       el("span", { class: "dot" }), name, el("span", { class: "count" }, count(items)));
   };
-  const all = galleries();
+  const all = served.collections;
   const everything = chip({ class: "chip" }, !state.collections.length, [], "Everything");
   by("collections").replaceChildren(...(all.length > 1 ? [everything] : []), ...all.map(one));
 }
@@ -206,17 +205,19 @@ for (const [id, step] of [["previous", -1], ["next", 1]]) {
     scrollTo(0, 0);
   });
 }
-const sayTurning = () => { by("turning").textContent = isTurning() ? "Pause 3D" : "Turn 3D"; };
+const sayTurning = () => {
+  const says = isTurning() ? "Pause 3D" : "Turn 3D";
+  by("turning").replaceChildren(icon(isTurning() ? "pause" : "play"), el("span", {}, says));
+};
 by("turning").addEventListener("click", () => {
   setTurning(!isTurning());
   sayTurning();
 });
 sayTurning();
 by("share").addEventListener("click", async () => {
-  const said = by("share").querySelector("span");
   const copied = navigator.clipboard?.writeText(location.href) ?? Promise.reject();
-  said.textContent = await copied.then(() => "Copied", () => "It is in the address bar");
-  setTimeout(() => { said.textContent = "Copy link"; }, 2000);
+  const told = await copied.then(() => "The address is copied.", () => "The address is in the address bar.");
+  by("status").textContent = told;
 });
 keys(gallery, { leave: () => words.focus() });
 words.addEventListener("keydown", (event) => {

@@ -19,10 +19,17 @@ const files = new Map(); // saved key -> file
 export const accepted = (queries) =>
   queries.map((modality) => MODALITIES[modality]).filter(Boolean).join(",");
 
+/** The modality that a file seems to be of, as the server tells it by its name. */
+export function modalityOf(file) {
+  const kind = file?.type.split("/")[0];
+  if (kind === "image" || kind === "audio") return kind;
+  return SOUND.test(file?.name) || READ_BY_SERVER.test(file?.name) ? "audio" : "points";
+}
+
 /** A file as `POST /v1/search` takes it. Raises an Error in one sentence. */
 export async function fileRequest(file, limits) {
   let sent = file;
-  if (!READ_BY_SERVER.test(file.name) && (file.type.startsWith("audio/") || SOUND.test(file.name))) {
+  if (!READ_BY_SERVER.test(file.name) && modalityOf(file) === "audio") {
     sent = await toWav(file).catch(() => {
       throw new Error(`${file.name} cannot be decoded by this browser: save it as WAV, FLAC or Ogg.`);
     });
@@ -50,6 +57,10 @@ export function remember(key, file) {
   if (files.size > KEPT) files.delete(files.keys().next().value);
 }
 
+/** Whether the page can show a query without the server's answer. */
+export const isKnown = (query) =>
+  Boolean(query.text || query.item != null || query.file || files.has(query.saved));
+
 /** The picture, player or name of a query; asked: {modality, filename} from the server's answer. */
 export async function previewOf(query, asked) {
   if (query.item != null) {
@@ -57,7 +68,7 @@ export async function previewOf(query, asked) {
     return strip(hit.modality, mediaOf(hit), `more like this ${WORDS[hit.modality]}`, nameOf(hit));
   }
   const file = query.file ?? files.get(query.saved);
-  const modality = asked?.modality ?? guess(file);
+  const modality = query.as ?? asked?.modality ?? modalityOf(file);
   const name = asked?.text ?? asked?.filename ?? file?.name ?? "a file asked about before";
   return strip(modality, file && fileMedia(file, modality), WORDS[modality], name);
 }
@@ -68,10 +79,6 @@ function strip(modality, media, word, name) {
     el("p", {}, el("span", { class: "word" }, word), el("strong", {}, name)));
 }
 
-const guess = (file) => {
-  const kind = file?.type.split("/")[0];
-  return kind === "image" || kind === "audio" ? kind : "points";
-};
 
 function fileMedia(file, modality) {
   if (modality !== "image" && modality !== "audio") return null;

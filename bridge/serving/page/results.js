@@ -60,12 +60,13 @@ export function drawStrips(answers, unasked, state, go) {
 }
 
 /** Before anything is asked: what can be, and a few items. */
-export function drawStart(served, collections, samples) {
+export function drawStart(served, samples) {
   results.removeAttribute("aria-busy");
   const asked = { text: "a sentence", audio: "a sound", image: "an image", points: "a point cloud" };
   const ways = served.queries.map((modality) => asked[modality]);
   const listed = ways.length > 1 ? `${ways.slice(0, -1).join(", ")} or ${ways.at(-1)}` : ways.join("");
   const spaces = new Set(served.bridges.flatMap((bridge) => bridge.spaces.map((space) => space.name)));
+  const { collections } = served;
   const items = collections.reduce((sum, collection) => sum + collection.items, 0);
   const joined = spaces.size ? `, joined by ${plural(served.bridges.length, "bridge")} between ${[...spaces].join(", ")}` : "";
   const key = (name) => el("kbd", {}, name);

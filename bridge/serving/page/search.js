@@ -3,16 +3,22 @@
 // arrive together once.
 
 import * as api from "./api.js";
-import { fileRequest } from "./query.js";
+import { fileRequest, modalityOf } from "./query.js";
 import { asRequest, asWhere } from "./state.js";
 
 export const PAGE = 24; // hits of one collection on a page
 const STRIP = 10; // hits of one collection among several
 const POOL = 60; // items of which a few are shown at the start
 
+/** The collections that can be asked in a modality; all where it is not known. */
+export const askable = (collections, modality) =>
+  collections.filter(({ queries }) => !modality || queries.includes(modality));
+
 /** Have a file embedded wherever it can be asked; its key, modality and name. */
-export async function embedFile(file, limits, signal) {
-  const { query } = await api.search(await fileRequest(file, limits), { k: 1, neighbours: true }, signal);
+export async function embedFile(file, { collections, limits }, signal) {
+  const names = askable(collections, modalityOf(file)).map(({ name }) => name);
+  const options = { k: 1, neighbours: true, ...(names.length && { collections: names }) };
+  const { query } = await api.search(await fileRequest(file, limits), options, signal);
   return query;
 }
 
@@ -55,7 +61,7 @@ export async function neighboursOf(state, served, signal) {
  * A few items of every collection, to look at before anything is asked: some of those that are
  * nearest to a direction that is always the same, so that the server keeps it once.
  */
-export async function someOf(collections, bridges, limits) {
+export async function someOf({ collections, bridges, limits }) {
   const answers = await Promise.all(collections.map(async (collection) => {
     const bridge = bridges.find(({ name }) => name === collection.bridge);
     if (!bridge) return null;

@@ -1,0 +1,210 @@
+"""The page in Chromium: sentences, files, recordings, filters, pages, addresses."""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+
+import pytest
+
+from tests.bridge.serving.page.conftest import OpenPage
+from tests.bridge.serving.page.looks import group, names, said, settled, status
+from tests.bridge.serving.place import NUMBERS, Place
+
+NUMBER = NUMBERS[7]
+
+
+def test_a_sentence_is_looked_up_in_every_collection_that_it_leads_to(open_page: OpenPage) -> None:
+    page = open_page()
+    page.locator("#words").fill(f"the number {NUMBER}")
+    page.locator("#words").press("Enter")
+
+    assert re.fullmatch(r"The best 30 of 3 collections · \d+ ms", status(page))
+    assert page.url.endswith(f"?q=the+number+{NUMBER}")
+    texts = group(page, "texts")
+    assert said(texts)[0].startswith(f"1: text the number {NUMBER}, score ")
+    assert texts.locator(".words").first.inner_text() == f"the number {NUMBER}"
+    assert page.locator(".note").inner_text() == "No bridge leads from this query to clouds."
+
+    shown = group(page, "pictures").locator("img")
+    assert shown.count() == 10
+    assert shown.first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
+    assert group(page, "sounds").locator(".wave path").first.get_attribute("d", timeout=9000)
+
+
+def test_addresses_are_shared_and_gone_back_to(open_page: OpenPage) -> None:
+    page = open_page(f"?q=the+number+{NUMBER}&in=texts")
+    assert status(page).startswith("24 items, 1 to 10 shown")
+    before = said(page.locator("#hits"))
+
+    page.locator(".more").first.click()
+    page.wait_for_url(f"**/?item=texts%2F{NUMBER}&of=texts&in=texts")
+    assert page.locator(".asked").inner_text().split("\n") == [
+        "more like this sentence",
+        NUMBER if NUMBER == page.locator(".asked strong").inner_text() else f"the number {NUMBER}",
+    ]
+    assert said(settled(page).locator("#hits"))[0].endswith("score 1.000")
+
+    page.go_back()
+    page.wait_for_url(f"**/?q=the+number+{NUMBER}&in=texts")
+    page.wait_for_function(f"document.querySelector('#words').value === 'the number {NUMBER}'")
+    assert said(settled(page).locator("#hits")) == before
+    page.go_forward()
+    page.locator(".asked").wait_for()
+
+
+@pytest.mark.parametrize(
+    ("folder", "modality", "collection"),
+    [("images", "image", "pictures"), ("sounds", "sound", "sounds"), ("clouds", "point cloud", "clouds")],
+)  # fmt: skip
+def test_a_file_finds_itself_and_has_an_address(
+    open_page: OpenPage, place: Place, folder: str, modality: str, collection: str
+) -> None:
+    page = open_page()
+    file = place.file(folder, NUMBER)
+    page.locator("#file").set_input_files(file)
+    page.locator(".asked").wait_for()
+    assert page.locator(".asked p").last.inner_text().split("\n") == [modality, file.name]
+    settled(page)
+    # One that all collections can answer shows strips; clouds have a collection alone here.
+    if folder == "clouds":
+        hits = page.locator("#hits")
+    else:
+        hits = group(page, collection)
+    found = said(hits)
+    assert names(hits)[0] == NUMBER
+    assert float(found[0].split("score ")[1]) > 0.999
+    assert re.search(r"\?saved=[0-9a-f]{32}&as=(image|audio|points)$", page.url)
+
+    again = settled(open_page(page.url.split("/")[-1]))
+    assert said(again.locator("#hits")) == said(page.locator("#hits"))
+    assert again.locator(".asked strong").inner_text() == file.name
+
+
+def test_a_file_is_dropped_anywhere(open_page: OpenPage, place: Place) -> None:
+    page = open_page()
+    page.locator(".start").wait_for()
+    content = base64.b64encode(place.file("images", NUMBER).read_bytes()).decode()
+    page.evaluate(
+        """([content, name]) => {
+          const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File([bytes], name, { type: "image/png" }));
+          for (const type of ["dragover", "drop"])
+            document.body.dispatchEvent(
+              new DragEvent(type, { dataTransfer, bubbles: true, cancelable: true }));
+        }""",
+        [content, "dropped.png"],
+    )
+    page.locator(".asked").wait_for()
+    assert page.locator("#drop").is_hidden()
+    assert names(group(settled(page), "pictures"))[0] == NUMBER
+
+
+def test_a_sound_is_recorded_and_sent_as_wav(open_page: OpenPage) -> None:
+    page = open_page()
+    page.locator("#record").click()
+    page.wait_for_function("parseFloat(document.querySelector('#recorded').textContent) >= 0.5")
+    with page.expect_request("**/v1/search") as sent:
+        page.locator("#stop").click()
+    query = sent.value.post_data_json["queries"][0]
+    assert query["filename"] == "recording.wav"
+    wav = base64.b64decode(query["content"])
+    assert (wav[:4], wav[8:12]) == (b"RIFF", b"WAVE")
+    assert int.from_bytes(wav[40:44], "little") == len(wav) - 44 > 48000 * 2 * 0.3
+    assert status(page).startswith("The best 30 of 3 collections")
+    assert page.locator(".asked .wave path").count() == 2
+
+
+def test_filters_leave_what_passes(open_page: OpenPage) -> None:
+    page = settled(open_page("?q=seven&in=texts"))
+    page.get_by_label("odd").check()
+    page.wait_for_url("**&where.parity=odd")
+    assert {int(name) % 2 for name in names(settled(page).locator("#hits"))} == {1}
+    odd = sum(int(number) % 2 for number in NUMBERS)
+    page.wait_for_function(f"document.querySelector('#status').textContent.startsWith('{odd} ')")
+    assert page.get_by_label("odd").is_checked()
+
+    page.get_by_label("from").fill("3")
+    page.get_by_label("from").press("Enter")
+    page.wait_for_url("**where.digits=3..**")
+    page.wait_for_function("!document.querySelector('[aria-busy]')")
+    assert {len(name) for name in names(page.locator("#hits"))} <= {3}
+
+    page.get_by_label("from").fill("9")
+    page.get_by_label("from").press("Enter")
+    page.locator(".empty").wait_for()
+    assert page.locator(".empty p").inner_text() == "Nothing passes these filters."
+    assert status(page) == "No hits"
+    page.locator(".empty button").click()
+    page.wait_for_url("**/?q=seven&in=texts")
+    assert status(page).startswith("24 items")
+
+
+def test_pages(open_page: OpenPage) -> None:
+    page = open_page("?q=seven&in=sounds")
+    seen = []
+    for number in (1, 2, 3):
+        shown = f"{10 * number - 9} to {min(24, 10 * number)} shown"
+        page.wait_for_function(f"document.querySelector('#status').textContent.includes('{shown}')")
+        seen += names(page.locator("#hits"))
+        assert page.locator("#page").inner_text() == f"{number} of 3"
+        assert page.locator("#next").is_disabled() == (number == 3)
+        if number < 3:
+            page.locator("#next").click()
+    assert sorted(seen) == sorted(NUMBERS)
+    assert page.url.endswith("&page=3")
+    page.locator("#previous").click()
+    page.wait_for_url("**&page=2")
+
+    beyond = open_page("?q=seven&in=sounds&page=9")
+    assert status(beyond) == "No hits"
+    assert beyond.locator(".empty p").inner_text() == "There is no page 9 of this."
+
+
+def test_neighbours_are_those_of_the_querys_own_space(open_page: OpenPage) -> None:
+    page = settled(open_page(f"?item=clouds%2F{NUMBER}&of=clouds"))
+    page.get_by_role("button", name="Neighbours").click()
+    page.wait_for_url("**&view=neighbours")
+    assert names(group(settled(page), "clouds"))[0] == NUMBER
+    assert said(group(page, "clouds"))[0].endswith("score 1.000")
+    assert page.locator("#side").is_hidden()
+
+
+def test_sounds_play_one_at_a_time(open_page: OpenPage) -> None:
+    page = settled(open_page("?q=seven&in=sounds"))
+    for place in (0, 1):
+        with page.expect_response(re.compile(r"/v1/media/sounds/\d+/file$")) as file:
+            page.locator(".play").nth(place).click()
+        assert file.value.ok
+    page.wait_for_function(
+        "document.querySelectorAll('.time')[1].textContent.includes('/')", timeout=9000
+    )
+
+
+def test_clouds_turn_until_they_are_stopped_or_the_reader_wants_calm(open_page: OpenPage) -> None:
+    def moves(page: object, selector: str = ".cloud") -> bool:
+        picture = f"document.querySelector('{selector}').toDataURL()"
+        page.wait_for_function(f"document.querySelector('{selector}')?.width > 120")  # type: ignore[attr-defined]
+        before = page.evaluate(picture)  # type: ignore[attr-defined]
+        time.sleep(0.4)
+        return before != page.evaluate(picture)  # type: ignore[attr-defined]
+
+    address = f"?item=clouds%2F{NUMBER}&of=clouds"
+    page = settled(open_page(address))
+    assert moves(page)
+    page.get_by_role("button", name="Pause 3D").click()
+    assert not moves(page)
+
+    calm = settled(open_page(address, reduced_motion="reduce"))
+    assert not moves(calm)
+    before = calm.evaluate("document.querySelector('#hits .cloud').toDataURL()")
+    box = calm.locator("#hits .cloud").first.bounding_box()
+    assert box is not None
+    calm.mouse.move(box["x"] + 20, box["y"] + 20)
+    calm.mouse.down()
+    calm.mouse.move(box["x"] + 90, box["y"] + 30, steps=4)
+    calm.mouse.up()
+    assert calm.evaluate("document.querySelector('#hits .cloud').toDataURL()") != before
+    assert calm.locator("dialog[open]").count() == 0
