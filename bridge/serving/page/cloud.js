@@ -79,7 +79,7 @@ function schedule() {
 function frame(now) {
   scheduled = false;
   const passed = now - last;
-  if (passed >= FRAME) {
+  if (turning && passed >= FRAME) {
     last = now;
     for (const cloud of visible) {
       if (!cloud.canvas.isConnected) visible.delete(cloud);

@@ -54,9 +54,9 @@ export function card(hit, { more, open, scored }) {
 export const blanks = (number) =>
   Array.from({ length: number }, () => el("li", { class: "card blank", "aria-hidden": "true" }));
 
-/** Only one card, and what is in it, can be reached with Tab: the arrow keys choose it. */
-export function choose(root, article) {
-  for (const other of root.querySelectorAll("article")) {
+/** Of every list one card, and what is in it, is reached with Tab: the arrow keys choose it. */
+export function choose(article) {
+  for (const other of article.closest("ul").querySelectorAll("article")) {
     const tabindex = other === article ? "0" : "-1";
     other.setAttribute("tabindex", tabindex);
     for (const inner of other.querySelectorAll("button, a")) inner.setAttribute("tabindex", tabindex);
@@ -67,7 +67,7 @@ export function choose(root, article) {
 export function keys(root, { leave }) {
   root.addEventListener("focusin", (event) => {
     const article = event.target.closest("article");
-    if (article) choose(root, article);
+    if (article) choose(article);
   });
   root.addEventListener("keydown", (event) => {
     const article = event.target.closest("article");

@@ -75,10 +75,10 @@ async function show(next) {
     if (state.query.file) await settle(signal);
     const near = state.view === "neighbours";
     const answers = near
-      ? await neighboursOf(state, served, signal)
+      ? await neighboursOf(state, served, asked(), signal)
       : await hitsOf(state, chosen(), columnsOf(chosen()), served.limits, signal);
     if (signal.aborted) return;
-    if (!near && answers.length === 1) drawPage(answers[0].answer, state, served.limits, go);
+    if (!near && answers.length === 1) drawPage(answers[0].answer, unasked(), state, served.limits, go);
     else drawStrips(answers, unasked(), state, go);
     const told = answers.find(({ answer }) => answer).answer.query;
     document.title = `${state.query.text ?? state.query.item ?? told.filename ?? told.modality} · mcr search`;
@@ -227,7 +227,7 @@ words.addEventListener("keydown", (event) => {
   first.focus();
 });
 addEventListener("keydown", (event) => {
-  const typing = event.target.closest?.("input, dialog");
+  const typing = event.target.closest?.("input, dialog") && !(event.target === words && !words.value);
   if (event.key !== "/" || typing || !follows(event)) return;
   event.preventDefault();
   words.select();

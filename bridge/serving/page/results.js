@@ -18,11 +18,15 @@ export function drawWaiting(alone) {
   gallery.replaceChildren(el("ul", { class: alone ? "grid" : "strip" }, ...blanks(alone ? 12 : 6)));
 }
 
-/** One page of the only collection that was asked. go: changes the state. */
-export function drawPage({ hits, total, took_ms: took }, state, limits, go) {
+/**
+ * One page of the only collection that was asked. unasked: collections where the query leads
+ * nowhere; go: changes the state.
+ */
+export function drawPage({ hits, total, took_ms: took }, unasked, state, limits, go) {
   const last = pagesOf(total, limits);
   const from = (state.page - 1) * pageSize(limits) + 1;
-  show(hits.length ? el("ul", { class: "grid" }, ...cards(hits, state)) : empty(total, state, go));
+  const grid = hits.length ? el("ul", { class: "grid" }, ...cards(hits, state)) : empty(total, state, go);
+  show(grid, ...noteOf(unasked));
   say(hits.length
     ? `${plural(total, "item")}, ${count(from)} to ${count(from + hits.length - 1)} shown · ${took.toFixed(0)} ms`
     : "No hits");
@@ -32,10 +36,7 @@ export function drawPage({ hits, total, took_ms: took }, state, limits, go) {
   by("next").disabled = state.page >= last;
 }
 
-/**
- * The best of several collections, or the neighbours in several memories. unasked: collections
- * where this query leads nowhere.
- */
+/** The best of several collections, or the neighbours in several memories. */
 export function drawStrips(answers, unasked, state, go) {
   const near = state.view === "neighbours";
   const strips = answers.map(({ collection, answer, error }) => {
@@ -48,9 +49,7 @@ export function drawStrips(answers, unasked, state, go) {
   });
   const note = near && el("p", { class: "note" },
     "Nearest to the query in its own space, before any bridge; filters do not apply.");
-  const left = !near && unasked.length > 0 && el("p", { class: "note" },
-    `No bridge leads from this query to ${unasked.map(({ name }) => name).join(", ")}.`);
-  show(...[note, ...strips, left].filter(Boolean));
+  show(...(note ? [note] : []), ...strips, ...(near ? [] : noteOf(unasked)));
   by("pages").hidden = true;
   const took = Math.max(...answers.map(({ answer }) => answer?.took_ms ?? 0));
   const found = answers.reduce((sum, { answer }) => sum + (answer?.hits.length ?? 0), 0);
@@ -98,8 +97,13 @@ function show(...elements) {
   gallery.replaceChildren(...elements);
   by("share").hidden = false;
   by("turning").hidden = !gallery.querySelector(".cloud");
-  const first = gallery.querySelector("article");
-  if (first) choose(gallery, first);
+  for (const first of gallery.querySelectorAll("li:first-child article")) choose(first);
+}
+
+function noteOf(unasked) {
+  if (!unasked.length) return [];
+  const names = unasked.map(({ name }) => name).join(", ");
+  return [el("p", { class: "note last" }, `No bridge leads from this query to ${names}.`)];
 }
 
 function say(words) {

@@ -47,8 +47,9 @@ export const pagesOf = (total, limits) =>
   Math.ceil(Math.min(total, limits.deepest ?? total) / pageSize(limits));
 
 /** The same for the memories in which the query's own embedding was looked up. */
-export async function neighboursOf(state, served, signal) {
-  const options = { k: 1, neighbours: true };
+export async function neighboursOf(state, served, modality, signal) {
+  const able = askable(served.collections, modality).slice(0, 1).map(({ name }) => name);
+  const options = { k: 1, neighbours: true, ...(able.length && { collections: able }) };
   const { neighbours, ...answer } = await api.search(asRequest(state.query), options, signal);
   if (!neighbours?.length) return [{ collection: null, answer: { ...answer, hits: [] } }];
   return neighbours.map(({ memory, hits }) => ({

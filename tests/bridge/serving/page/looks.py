@@ -18,6 +18,11 @@ def settled(page: Page) -> Page:
     return page
 
 
+def until(page: Page, expression: str) -> None:
+    """Wait until an expression of JavaScript is true."""
+    page.wait_for_function(f"() => {expression}")  # a function: the page allows no eval
+
+
 def status(page: Page) -> str:
     """What a screen reader is told."""
     return settled(page).locator("#status").inner_text()

@@ -10,7 +10,7 @@ import pytest
 import bridge.serving
 from bridge.pictures import COLOURS
 from tests.bridge.serving.page.conftest import OpenPage, wait_for
-from tests.bridge.serving.page.looks import group, names, settled, status
+from tests.bridge.serving.page.looks import group, names, settled, status, until
 from tests.bridge.serving.place import NUMBERS, Place, serving
 
 NUMBER = NUMBERS[7]
@@ -24,7 +24,7 @@ def test_by_keyboard_alone(open_page: OpenPage) -> None:
     page.locator("body").press("/")
     page.keyboard.type(f"the number {NUMBER}")
     page.keyboard.press("Enter")
-    assert status(page).startswith("The best 30")
+    assert status(page).startswith("The best 40")
 
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowRight")
@@ -51,7 +51,7 @@ def test_by_keyboard_alone(open_page: OpenPage) -> None:
     page.keyboard.press("m")
     page.wait_for_url("**/?item=*&of=pictures")
     settled(page)
-    page.wait_for_function(f"({FOCUSED}).startsWith('1: image ')")
+    until(page, f"({FOCUSED}).startsWith('1: image ')")
     page.keyboard.press("Escape")
     assert page.evaluate(FOCUSED) in ("words", "Search with a sentence")
 
