@@ -30,7 +30,11 @@ def test_a_sentence_is_looked_up_in_every_collection_that_it_leads_to(
     assert re.fullmatch(r"The best 40 of 4 collections · \d+ ms", status(page))
     assert page.url.endswith(f"?q=the+number+{NUMBER}")
     for collection in ("pictures", "sounds", "texts", "clouds"):
-        asked = {"queries": [{"text": f"the number {NUMBER}"}], "collections": [collection], "k": 10}
+        asked = {
+            "queries": [{"text": f"the number {NUMBER}"}],
+            "collections": [collection],
+            "k": 10,
+        }
         (answer,) = httpx.post(f"{site.address}/v1/search", json=asked).json()["results"]
         assert said(group(page, collection)) == [
             f"{hit['rank']}: {hit['modality']} {hit['text'] or hit['label']}, "
@@ -67,8 +71,12 @@ def test_addresses_are_shared_and_gone_back_to(open_page: OpenPage) -> None:
 
 @pytest.mark.parametrize(
     ("folder", "modality", "collection"),
-    [("images", "image", "pictures"), ("sounds", "sound", "sounds"), ("clouds", "point cloud", "clouds")],
-)  # fmt: skip
+    [
+        ("images", "image", "pictures"),
+        ("sounds", "sound", "sounds"),
+        ("clouds", "point cloud", "clouds"),
+    ],
+)
 def test_a_file_finds_itself_and_has_an_address(
     open_page: OpenPage, place: Place, folder: str, modality: str, collection: str
 ) -> None:
@@ -191,12 +199,13 @@ def test_sounds_play_one_at_a_time(open_page: OpenPage) -> None:
 
 
 def test_clouds_turn_until_they_are_stopped_or_the_reader_wants_calm(open_page: OpenPage) -> None:
-    def moves(page: object, selector: str = ".cloud") -> bool:
-        picture = f"document.querySelector('{selector}').toDataURL()"
-        until(page, f"document.querySelector('{selector}')?.width > 120")  # type: ignore[attr-defined]
-        before = page.evaluate(picture)  # type: ignore[attr-defined]
+    picture = "document.querySelector('#hits .cloud').toDataURL()"
+
+    def moves(page: Page) -> bool:
+        until(page, "document.querySelector('#hits .cloud').width !== 300")  # as it begins
+        before = page.evaluate(picture)
         time.sleep(0.4)
-        return before != page.evaluate(picture)  # type: ignore[attr-defined]
+        return bool(before != page.evaluate(picture))
 
     address = f"?item=clouds%2F{NUMBER}&of=clouds"
     page = settled(open_page(address))
