@@ -58,7 +58,12 @@ function wireRecorder({ ask, fail, limits }) {
 
   async function finish() {
     const ended = close();
-    if (ended) ask(await ended.stop());
+    if (!ended) return;
+    try {
+      ask(await ended.stop());
+    } catch {
+      fail(new Error("The recording cannot be decoded: record a little longer."), start);
+    }
   }
 
   function discard() {

@@ -64,6 +64,9 @@ async function show(next) {
   running = new AbortController();
   const { signal } = running;
   state = next;
+  // Asked first, so that the server works while the page is drawn.
+  let asking = state.query && !state.query.file ? ask(signal) : null;
+  asking?.catch(() => {}); // it is awaited below
   closeDetail();
   stopSound();
   drawChoices();
@@ -72,13 +75,15 @@ async function show(next) {
     drawWaiting(state.view === "hits" && chosen().length === 1);
     const known = isKnown(state.query);
     drawQuery(known ? state.query : null, null, signal);
-    if (state.query.file) await settle(signal);
-    const near = state.view === "neighbours";
-    const answers = near
-      ? await neighboursOf(state, served, asked(), signal)
-      : await hitsOf(state, chosen(), columnsOf(chosen()), served.limits, signal);
+    if (state.query.file) {
+      await settle(signal);
+      if (signal.aborted) return;
+      asking = ask(signal);
+    }
+    const answers = await asking;
     if (signal.aborted) return;
-    if (!near && answers.length === 1) drawPage(answers[0].answer, unasked(), state, served.limits, go);
+    const alone = state.view === "hits" && answers.length === 1;
+    if (alone) drawPage(answers[0].answer, unasked(), state, served.limits, go);
     else drawStrips(answers, unasked(), state, go);
     const told = answers.find(({ answer }) => answer).answer.query;
     document.title = `${state.query.text ?? state.query.item ?? told.filename ?? told.modality} · mcr search`;
@@ -86,10 +91,15 @@ async function show(next) {
     if (inGallery) gallery.querySelector("article")?.focus({ preventScroll: true });
   } catch (error) {
     if (signal.aborted) return;
+    by("query").hidden ||= !by("query").firstChild;
     const forgotten = error.status === 404 && state.query?.saved;
     drawFailure(forgotten ? `${error.message}, with the same file` : error.message, () => show(state));
   }
 }
+
+const ask = (signal) => (state.view === "neighbours"
+  ? neighboursOf(state, served, asked(), signal)
+  : hitsOf(state, chosen(), columnsOf(chosen()), served.limits, signal));
 
 async function start(signal) {
   document.title = "mcr search";
@@ -154,6 +164,8 @@ function drawCollections() {
   const all = served.collections;
   const everything = chip({ class: "chip" }, !state.collections.length, [], "Everything");
   by("collections").replaceChildren(...(all.length > 1 ? [everything] : []), ...all.map(one));
+  const pressed = by("collections").querySelector("[aria-pressed=true]");
+  if (pressed) by("collections").scrollLeft = pressed.offsetLeft - 20; // where they do not fit
 }
 
 function drawColumns() {
