@@ -88,13 +88,8 @@ def serve(
         overrides=pairs("--encoder", encoder, form="SPACE=SPEC"),
     )  # fmt: skip
     listening = listen(host, port)
-    app = create_app(
-        served,
-        limits=limits,
-        keep_queries=keep_queries,
-        state=state,
-        hosts=hosts_of(host, allow_host or ()),
-    )
+    hosts = hosts_of(host, allow_host or ())
+    app = create_app(served, limits=limits, keep_queries=keep_queries, state=state, hosts=hosts)
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     if not is_loopback(host):
         note(

@@ -1,4 +1,7 @@
-"""`python -m tests.bridge.serving.limited LIMITS MEMORY` serves a memory with other limits."""
+"""`python -m tests.bridge.serving.limited LIMITS MEMORY HTTP` serves a memory with other limits.
+
+HTTP: h11, which uvicorn brings, or httptools, which it takes where it is installed.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import json
 import sys
 from pathlib import Path
 
-from bridge.serving.app import create_app
-from bridge.serving.limits import Limits
-from bridge.serving.server import listen, run
-from bridge.serving.state import open_served
-
 if __name__ == "__main__":
+    if sys.argv[3] == "h11":
+        sys.modules["httptools"] = None  # as if it were not installed
+    from bridge.serving.app import create_app
+    from bridge.serving.limits import Limits
+    from bridge.serving.server import listen, run
+    from bridge.serving.state import open_served
+
     limits = Limits(**json.loads(sys.argv[1]))
     served = open_served([], [], [Path(sys.argv[2])], device="cpu")
     listening = listen("127.0.0.1", 0)
