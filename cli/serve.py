@@ -28,6 +28,13 @@ def serve(
         str, typer.Option(help="Where to listen; 127.0.0.1 is reached from this machine alone.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: one that is free.")] = 8000,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A further name that the server may be called by, such as that of a proxy before "
+            "it; any number."
+        ),
+    ] = None,
     keep_queries: Annotated[
         int,
         typer.Option(
@@ -81,9 +88,8 @@ def serve(
         overrides=pairs("--encoder", encoder, form="SPACE=SPEC"),
     )  # fmt: skip
     listening = listen(host, port)
-    app = create_app(
-        served, limits=limits, keep_queries=keep_queries, state=state, hosts=hosts_of(host)
-    )
+    hosts = hosts_of(host, allow_host or ())
+    app = create_app(served, limits=limits, keep_queries=keep_queries, state=state, hosts=hosts)
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     if not is_loopback(host):
         note(

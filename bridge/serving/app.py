@@ -6,6 +6,7 @@ import contextlib
 import json
 import threading
 from collections.abc import AsyncIterator, Collection
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,6 +71,7 @@ def create_app(
     app.exception_handler(Refusal)(_refused)
     app.exception_handler(HTTPException)(_refused)
     app.exception_handler(RequestValidationError)(_not_valid)
+    app.exception_handler(Exception)(_failed)
     _add_status(app, service)
     _add_search(app, service)
     _add_items(app, service)
@@ -175,10 +177,17 @@ async def _refused(_: Request, error: Exception) -> Response:
     return _Json(models.Problem(detail), status, headers=headers)
 
 
+async def _failed(_: Request, __: Exception) -> Response:
+    """A fault of the server's own, which `bridge.serving.guard` writes to the log."""
+    return _Json(models.Problem("the server failed: its log says how"), 500)
+
+
 async def _not_valid(_: Request, error: Exception) -> Response:
     """The first thing that is wrong, in a sentence, without what was sent."""
     problems = error.errors() if isinstance(error, RequestValidationError) else []
     first = problems[0] if problems else {"loc": (), "msg": "it cannot be read"}
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    place = [str(part) for part in first["loc"] if part != "body"]
+    # The kind of a query stands before its key of the same name.
+    where = ".".join(part for part, after in pairwise([*place, ""]) if part != after)
     message = str(first["msg"]).removeprefix("Value error, ")
     return _Json(models.Problem(f"{where[:200]}: {message}" if where else message), UNPROCESSABLE)

@@ -36,6 +36,7 @@ HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"microphone=(self), camera=(), geolocation=()"),
 )
+_METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH")
 _UNLIMITED = ("/healthz", "/metrics")  # answered also when the server is full
 
 
@@ -70,7 +71,8 @@ class Guard:
         finally:
             self.under_way -= 1
             route = getattr(scope.get("route"), "path", "none")
-            self.metrics.requests.labels(scope["method"], route, answer.status).inc()
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self.metrics.requests.labels(method, route, answer.status).inc()
             self.metrics.seconds.labels(route).observe((answer.began or started) - started)
 
     def _check(self, scope: Scope) -> None:

@@ -68,7 +68,7 @@ _KINDS = ("text", "content", "item", "saved", "embedding")
 
 
 def _kind(value: Any) -> str | None:
-    keys = value.keys() if isinstance(value, dict) else vars(value).keys() if value else ()
+    keys = value if isinstance(value, dict) else getattr(value, "__dict__", {})
     return next((kind for kind in _KINDS if kind in keys), None)
 
 

@@ -74,8 +74,11 @@ class ExactRows:
         if not len(passing):
             return _nothing(len(queries))
         asked = 2 * k * len(allowed) // len(passing)
-        if asked <= _MOST_ASKED and (found := _passing(self._search(queries, asked), allowed, k)):
-            return found
+        wanted = min(k, len(passing))
+        if asked <= _MOST_ASKED:
+            found = _passing(self._search(queries, asked), allowed, wanted)
+            if found is not None:
+                return found
         # Few pass, or those that do are far away.
         part = self.rows[torch.from_numpy(passing)]
         scores, rows = nearest(queries.cpu().float(), part, k, unit=True)
@@ -117,30 +120,23 @@ class IndexRows:
             return _nothing(len(queries))
         if len(passing) > _FEW and (found := self._select(asked, wanted, allowed)):
             return found
-        return self._reconstruct(queries, wanted, passing, allowed)
+        return self._compare(queries, wanted, passing)
 
     def _select(self, asked: NDArray[np.float32], k: int, allowed: NDArray[Any]) -> Found | None:
-        """FAISS's own filter, or None where the kind has none, or it finds less than there is."""
+        """FAISS's own filter; None if it finds less than there is."""
+        index = self.index.faiss_index
         selector = _faiss().IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         try:
-            found: Found = self.index.faiss_index.search(
-                asked, k, params=_parameters(self.index.faiss_index, selector)
-            )
-        except RuntimeError:
-            return None
+            found: Found = index.search(asked, k, params=_parameters(index, selector))
+        except RuntimeError:  # a kind of index that has no filter
+            more = 2 * k * len(allowed) // int(allowed.sum())
+            return _passing(index.search(asked, more), allowed, k) if more <= _MOST_ASKED else None
         return None if (found[1] < 0).any() else found
 
-    def _reconstruct(
-        self, queries: Tensor, k: int, passing: NDArray[np.int64], allowed: NDArray[Any]
-    ) -> Found:
+    def _compare(self, queries: Tensor, k: int, passing: NDArray[np.int64]) -> Found:
         """Every row that passes is compared, as the index has it."""
-        try:
-            part = self._vectors(passing)
-        except RuntimeError:  # a kind that keeps no vectors: all rows in order, filtered
-            asked = np.ascontiguousarray(queries.cpu().float().numpy())
-            everything = self.index.faiss_index.search(asked, len(allowed))
-            return _passing(everything, allowed, k, all_there_are=True) or _nothing(len(queries))
-        scores, rows = nearest(queries.cpu().float(), part, k, unit=True)
+        part = self._vectors(passing)
+        scores, rows = nearest(queries.cpu().float(), part, k)
         return scores.numpy(), passing[rows.numpy()]
 
     def vector(self, row: int) -> Float[Tensor, "d"]:
@@ -177,17 +173,14 @@ def _parameters(index: Any, selector: Any) -> Any:
     return faiss.SearchParameters(sel=selector)
 
 
-def _passing(
-    found: Found, allowed: NDArray[Any], k: int, *, all_there_are: bool = False
-) -> Found | None:
+def _passing(found: Found, allowed: NDArray[Any], k: int) -> Found | None:
     """The first k of the found rows that are allowed; None if a query has fewer."""
     scores, rows = found
     passes = (rows >= 0) & allowed[rows]
-    if not all_there_are and (passes.sum(axis=1) < min(k, int(allowed.sum()))).any():
+    if (passes.sum(axis=1) < k).any():
         return None
     order = np.argsort(~passes, axis=1, kind="stable")[:, :k]
-    kept = np.where(np.take_along_axis(passes, order, 1), np.take_along_axis(rows, order, 1), -1)
-    return np.take_along_axis(scores, order, 1), kept
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
 
 
 def _nothing(queries: int) -> Found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Collection
 from typing import Any
 
 import uvicorn
@@ -41,12 +42,13 @@ def is_loopback(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-def hosts_of(host: str) -> set[str] | None:
+def hosts_of(host: str, further: Collection[str] = ()) -> set[str] | None:
     """The names by which a server on `host` may be called; any where others reach it.
 
-    A page of another site could have its own name lead to this machine, and then read answers.
+    further: names of the user's, such as that of a proxy before it. A page of another site could
+    have its own name lead to this machine, and then read answers.
     """
-    return {*LOOPBACK, host} if is_loopback(host) else None
+    return {*LOOPBACK, host, *further} if is_loopback(host) or further else None
 
 
 def run(app: Guard, listening: socket.socket, limits: Limits) -> None:

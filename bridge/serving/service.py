@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -89,7 +90,7 @@ class Service:
                 f"hits {asked.offset} to {asked.offset + asked.k} were asked for: a page has at "
                 f"most {self.limits.k} and ends at {self.limits.deepest}",
             )
-        with TemporaryDirectory(prefix="mcr-query-") as folder:
+        with _folder(asked.queries) as folder:
             queries = await self._read(asked.queries, folder)
             job = SearchJob(
                 queries, names, named, asked.k, asked.offset, asked.where, asked.neighbours
@@ -105,7 +106,7 @@ class Service:
         if asked.space and asked.bridge:
             raise Refusal(UNPROCESSABLE, "give a bridge or a space, not both")
         place, dimension = self.uploads.place_named(name)
-        with TemporaryDirectory(prefix="mcr-query-") as folder:
+        with _folder(asked.queries) as folder:
             queries = await self._read(asked.queries, folder)
             result = await self._work(EmbedJob(queries, place))
         rows = [query.vectors[place].tolist() for query in queries]
@@ -234,6 +235,13 @@ class Service:
         if path is None:
             raise Refusal(NOT_FOUND, f"item {row} of {collection} has no file that is served")
         return path
+
+
+def _folder(queries: Sequence[models.AnyQuery]) -> AbstractContextManager[str]:
+    """A folder for the files of a request, if it has any."""
+    if any(isinstance(query, models.ContentQuery) for query in queries):
+        return TemporaryDirectory(prefix="mcr-query-")
+    return nullcontext("")
 
 
 def _leave_a_core() -> None:

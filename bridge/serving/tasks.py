@@ -86,14 +86,14 @@ def waveform(path: Path, _: Limits) -> bytes:
     """JSON: the seconds of a sound, and PEAKS pairs of its least and greatest values."""
     with _sound(path, _SERVED_SECONDS) as file:
         edges = np.linspace(0, file.frames, min(PEAKS, file.frames) + 1).astype(np.int64)
-        peaks = np.zeros((len(edges) - 1, 2), np.float32)
+        peaks = np.tile(np.array([np.inf, -np.inf], np.float32), (len(edges) - 1, 1))
         start = 0
         for block in file.blocks(_BLOCK, dtype="float32", always_2d=True):
             _add_peaks(peaks, edges, start, block.mean(axis=1))
             start += len(block)
         seconds = file.frames / file.samplerate
-    rounded = [[round(float(low), 4), round(float(high), 4)] for low, high in np.nan_to_num(peaks)]
-    return json.dumps({"seconds": seconds, "peaks": rounded}).encode()
+    shown = np.nan_to_num(peaks, posinf=0, neginf=0).astype(float).round(4)
+    return json.dumps({"seconds": seconds, "peaks": shown.tolist()}).encode()
 
 
 def points(path: Path, limits: Limits) -> bytes:

@@ -135,19 +135,24 @@ def serving(*arguments: object, temporary: Path | None = None) -> Iterator[Runni
 
     temporary: where it puts its temporary files.
     """
-    command = [sys.executable, "-c", "from cli.main import run; run()", "serve"]
-    command += ["--port", "0", "--device", "cpu", *map(str, arguments)]
+    command = ["-c", "from cli.main import run; run()", "serve", "--port", "0", "--device", "cpu"]
+    with started(*command, *arguments, temporary=temporary) as running:
+        yield running
+
+
+@contextmanager
+def started(*arguments: object, temporary: Path | None = None) -> Iterator[Running]:
+    """A Python process that says its address first; ended with Ctrl-C."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     if temporary is not None:
         environment["TMPDIR"] = str(temporary)
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, text=True,
+        [sys.executable, *map(str, arguments)], cwd=ROOT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
     try:
-        line = process.stdout.readline()
-        found = re.match(r"http://\S+", line)
+        found = re.match(r"http://\S+", process.stdout.readline())
         assert found, process.communicate(timeout=10)
         yield Running(found.group(), process)
     finally:
