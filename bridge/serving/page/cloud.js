@@ -21,7 +21,10 @@ export function setTurning(on) {
 
 export const isTurning = () => turning;
 
-/** A canvas with the cloud that `load` promises: {points: [[x, y, z]], colours: [[r, g, b]]}. */
+/**
+ * A canvas with the cloud that `load` promises: {points: [[x, y, z]], colours: [[r, g, b]] or
+ * null}, colours from 0 to 1.
+ */
 export function cloudView(load, label) {
   const canvas = el("canvas", { class: "cloud", role: "img", "aria-label": label });
   const cloud = { canvas, points: null, yaw: -0.4, pitch: 0.2, held: false };
@@ -105,7 +108,7 @@ function centred(points) {
   return points.map((point) => point.map((value, axis) => (value - middle[axis]) / radius));
 }
 
-const css = (colour) => `rgb(${colour.map(Math.round).join(" ")})`;
+const css = (colour) => `rgb(${colour.map((part) => Math.round(255 * part)).join(" ")})`;
 
 function draw({ canvas, points, colours, yaw, pitch }) {
   const ratio = Math.min(devicePixelRatio, 2);

@@ -1,7 +1,7 @@
 // One hit in full: the whole file, every column, and the way to the hits beside it.
 
 import { el, icon } from "./dom.js";
-import { mediaOf, nameOf } from "./gallery.js";
+import { mediaOf, titleOf } from "./gallery.js";
 import { stopSound } from "./sound.js";
 
 const dialog = document.getElementById("detail");
@@ -37,7 +37,7 @@ function move(by) {
 
 function draw(by) {
   const hit = shown[at];
-  const fields = { id: hit.id, collection: hit.collection, label: hit.label, ...hit.columns };
+  const fields = { id: hit.id === hit.text ? null : hit.id, collection: hit.collection, label: hit.label, ...hit.columns };
   if (hit.score != null) fields.score = hit.score.toFixed(4);
   const step = (name, symbol, way) => el(
     "button",
@@ -47,7 +47,7 @@ function draw(by) {
   const [left, right] = [step("Hit before", "left", -1), step("Next hit", "right", 1)];
   const close = el("button", { type: "button", class: "icon", "aria-label": "Close", title: "Close (Esc)", onclick: closeDetail }, icon("close"));
   dialog.replaceChildren(
-    el("div", { class: "top" }, el("h2", { id: "detail-title" }, nameOf(hit)), left, right, close),
+    el("div", { class: "top" }, el("h2", { id: "detail-title" }, titleOf(hit)), left, right, close),
     el("div", { class: `media ${hit.modality}` }, mediaOf(hit, true)),
     el("dl", {}, ...Object.entries(fields)
       .filter(([, value]) => value != null && value !== "")

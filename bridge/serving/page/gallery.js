@@ -5,8 +5,16 @@ import { cloudView } from "./cloud.js";
 import { el, icon } from "./dom.js";
 import { soundPlayer } from "./sound.js";
 
-/** What to call a hit in one line. */
-export const nameOf = (hit) => hit.text ?? hit.label ?? hit.id;
+/** What to call a hit in one line; ids are often paths. */
+export const nameOf = (hit) => hit.text ?? hit.label ?? lastOf(hit.id);
+
+const lastOf = (id) => id.split("/").at(-1) || id;
+
+/** What to write under a hit, whose words, if it has any, stand above. */
+export function titleOf(hit) {
+  if (hit.modality !== "text") return nameOf(hit);
+  return hit.label ?? (hit.id === hit.text ? "Sentence" : lastOf(hit.id));
+}
 
 /** A hit's picture, player, cloud or words. large: at its full size, for the detail. */
 export function mediaOf(hit, large = false) {
@@ -37,13 +45,12 @@ export function card(hit, { more, open, scored }) {
   const media = el("div", { class: "media", onclick: open }, mediaOf(hit));
   const score = scored ? hit.score.toFixed(3) : null;
   const said = score ? `${hit.rank}: ${hit.modality} ${nameOf(hit)}, score ${score}` : `${hit.modality} ${nameOf(hit)}`;
-  const name = hit.modality === "text" ? hit.label ?? hit.id : nameOf(hit);
   const article = el(
     "article",
     { tabindex: "-1", "aria-label": said },
     media,
     el("div", { class: "about" },
-      el("button", { type: "button", class: "name", title: `${hit.id}: show all of it`, tabindex: "-1", onclick: open }, name),
+      el("button", { type: "button", class: "name", title: `${hit.id}: show all of it`, tabindex: "-1", onclick: open }, titleOf(hit)),
       score && el("span", { class: "score", title: "Cosine similarity with the query" }, score)),
     el("a", { class: "more", href: more, tabindex: "-1", "data-go": "" }, "More like this"),
   );
