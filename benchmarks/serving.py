@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import os
 import random
 import re
 import signal
@@ -23,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from benchmarks.machine import machine
 from bridge.artefact import Bridge, BridgedSpace, load, make_projector
 from bridge.config import TrainSettings
 from bridge.search import Embedder, Query, embed_for_bridge
+from bridge.serving.service import leave_a_core
 from features.encoders import load_encoder
 from features.index import open_index
 from features.index_build import build_index
@@ -77,9 +79,11 @@ def main() -> None:
     print(f"{machine()}\n")
     with tempfile.TemporaryDirectory() as folder:
         bridge, index = _make(Path(folder), arguments.items, arguments.kind)
-        with _served("--bridge", bridge, "--index", index) as (address, started):
+        with _served("--bridge", bridge, "--index", index) as (address, started, cpu):
+            before = cpu()
             took, errors = asyncio.run(_load(address, arguments.clients, arguments.seconds))
-        _report_load(took, errors, arguments, started)
+            used = cpu() - before
+        _report_load(took, errors, arguments, started, used)
         _report_bare(bridge, index, arguments.clients)
     if arguments.demo is not None:
         _demo(arguments.demo)
@@ -104,8 +108,8 @@ def _make(folder: Path, items: int, kind: str) -> tuple[Path, Path]:
 
 
 @contextmanager
-def _served(*arguments: object) -> Iterator[tuple[str, float]]:
-    """The address of a server that is ready, and the seconds until it answered."""
+def _served(*arguments: object) -> Iterator[tuple[str, float, Callable[[], float]]]:
+    """The address of a server that is ready, the seconds until it answered, and its CPU seconds."""
     import httpx
 
     began = time.perf_counter()
@@ -124,10 +128,19 @@ def _served(*arguments: object) -> Iterator[tuple[str, float]]:
         started = time.perf_counter() - began
         while httpx.get(f"{address}/readyz", timeout=60).status_code != 200:
             time.sleep(0.05)
-        yield address, started
+        yield address, started, lambda: _cpu_seconds(process.pid)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(20)
+
+
+def _cpu_seconds(process: int) -> float:
+    """Of a process so far; NaN where the system does not tell."""
+    stat = Path(f"/proc/{process}/stat")
+    if not stat.exists():
+        return float("nan")
+    fields = stat.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _sentences() -> Iterator[str]:
@@ -177,23 +190,28 @@ async def _ask(
 
 
 def _report_load(
-    took: list[float], errors: list[str], arguments: argparse.Namespace, started: float
+    took: list[float],
+    errors: list[str],
+    arguments: argparse.Namespace,
+    started: float,
+    used: float,
 ) -> None:
     p50, p95, p99 = (float(np.percentile(took, p)) * 1e3 for p in (50, 95, 99))
     print(f"{arguments.clients} clients, {arguments.seconds:g} s, {arguments.items} items, k {K}\n")
-    print("| answers | errors | a second | p50 | p95 | p99 | p99 / p50 | start-up |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| answers | errors | a second | p50 | p95 | p99 | p99 / p50 | CPU each | start-up |")
+    print("|---|---|---|---|---|---|---|---|---|")
     rate = len(took) / arguments.seconds
     print(
         f"| {len(took)} | {len(errors)} | {rate:.0f} | {p50:.1f} ms | {p95:.1f} ms | {p99:.1f} ms "
-        f"| {p99 / p50:.1f} | {started:.1f} s |"
+        f"| {p99 / p50:.1f} | {used / len(took) * 1e3:.1f} ms | {started:.1f} s |"
     )
     if errors:
         print(f"errors: {sorted(set(errors))[:5]}")
 
 
 def _report_bare(bridge_folder: Path, index_path: Path, together: int) -> None:
-    """The bare index, and the embedding without a server, for so many queries at a time."""
+    """The bare index, and the embedding without a server, with as many threads as a server's."""
+    leave_a_core()
     bridge, embedder = load(bridge_folder, device="cpu"), Embedder(device="cpu")
     index, sentences = open_index(index_path), _sentences()
 
@@ -232,7 +250,7 @@ def _demo(folder: Path) -> None:
     print("\nThe demo, one question after another\n")
     print("| asked by | questions | p50 | p95 |")
     print("|---|---|---|---|")
-    with _served(*arguments) as (address, _):
+    with _served(*arguments) as (address, _, _):
         sentences = _sentences()
         asked: list[tuple[str, list[dict[str, Any]]]] = [
             ("text", [{"text": next(sentences)} for _ in range(300)])

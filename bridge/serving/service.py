@@ -60,7 +60,7 @@ class Service:
         self.answers = Answers(served, self.saved, self.metrics)
         self.batcher: Batcher[AnyJob, JobResult] = Batcher(
             self.answers.work, waiting=limits.queue, most=_TOGETHER, name="search",
-            begin=_leave_a_core,
+            begin=leave_a_core,
         )  # fmt: skip
         self.metrics.gauge("queue_depth", "Requests that wait.", lambda: len(self.batcher))
         self.metrics.gauge("saved_queries", "Queries that are kept.", lambda: len(self.saved))
@@ -244,7 +244,7 @@ def _folder(queries: Sequence[models.AnyQuery]) -> AbstractContextManager[str]:
     return nullcontext("")
 
 
-def _leave_a_core() -> None:
+def leave_a_core() -> None:
     """Leave a core to the connections, so that the search and they do not wait for each other."""
     import faiss
     import torch
