@@ -120,7 +120,8 @@ function draw({ canvas, points, colours, yaw, pitch }) {
   const context = canvas.getContext("2d");
   context.clearRect(0, 0, canvas.width, canvas.height);
   const scale = Math.min(width * 0.85, height * 1.1) * 0.5 * (DISTANCE - 0.5);
-  const size = ratio * Math.max(1.1, Math.min(4, Math.min(width, height) * 0.3 / ratio / Math.sqrt(points.length)));
+  const spaced = (0.3 * Math.min(width, height)) / ratio / Math.sqrt(points.length);
+  const size = ratio * Math.max(1.1, Math.min(4, spaced)); // fewer points are larger
   const shades = Array.from({ length: DEPTHS }, () => []);
   const [sinYaw, cosYaw, sinPitch, cosPitch] =
     [Math.sin(yaw), Math.cos(yaw), Math.sin(pitch), Math.cos(pitch)];

@@ -37,15 +37,20 @@ function move(by) {
 
 function draw(by) {
   const hit = shown[at];
-  const fields = { id: hit.id === hit.text ? null : hit.id, collection: hit.collection, label: hit.label, ...hit.columns };
+  const { text, collection, label, columns } = hit;
+  const fields = { id: hit.id === text ? null : hit.id, collection, label, ...columns };
   if (hit.score != null) fields.score = hit.score.toFixed(4);
   const step = (name, symbol, way) => el(
     "button",
-    { type: "button", class: "icon", "aria-label": name, title: name, disabled: !shown[at + way], onclick: () => move(way) },
+    {
+      type: "button", class: "icon", "aria-label": name, title: name, disabled: !shown[at + way],
+      onclick: () => move(way),
+    },
     icon(symbol),
   );
   const [left, right] = [step("Hit before", "left", -1), step("Next hit", "right", 1)];
-  const close = el("button", { type: "button", class: "icon", "aria-label": "Close", title: "Close (Esc)", onclick: closeDetail }, icon("close"));
+  const end = { type: "button", class: "icon", "aria-label": "Close", title: "Close (Esc)" };
+  const close = el("button", { ...end, onclick: closeDetail }, icon("close"));
   dialog.replaceChildren(
     el("div", { class: "top" }, el("h2", { id: "detail-title" }, titleOf(hit)), left, right, close),
     el("div", { class: `media ${hit.modality}` }, mediaOf(hit, true)),
@@ -54,7 +59,8 @@ function draw(by) {
       .map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, String(value))))),
     el("p", { class: "acts" },
       el("a", { class: "primary", href: moreLike(hit), "data-go": "" }, "More like this"),
-      hit.media?.file && el("a", { href: hit.media.file, target: "_blank", rel: "noopener" }, "Open the file")),
+      hit.media?.file
+        && el("a", { href: hit.media.file, target: "_blank", rel: "noopener" }, "Open the file")),
   );
   const wanted = { "-1": left, 1: right }[by];
   (wanted && !wanted.disabled ? wanted : close).focus();

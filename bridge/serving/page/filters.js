@@ -48,9 +48,12 @@ export function drawFilters(form, columns, where, change) {
 }
 
 function fieldset(column, chosen) {
-  const set = el("fieldset", { "data-column": column.name, "data-kind": column.kind }, el("legend", {}, column.name));
-  set.append(column.kind === "number" ? numbers(column, chosen[0]) : values(column, chosen));
-  return set;
+  return el(
+    "fieldset",
+    { "data-column": column.name, "data-kind": column.kind },
+    el("legend", {}, column.name),
+    column.kind === "number" ? numbers(column, chosen[0]) : values(column, chosen),
+  );
 }
 
 function numbers(column, chosen) {
@@ -76,13 +79,15 @@ function values(column, chosen) {
   return el("div", { class: "many" }, boxes, another);
 }
 
+const isChosen = ({ type, checked, value }) => (type === "text" ? value : checked);
+
 function readFields(form) {
   const where = {};
   for (const set of form.querySelectorAll("fieldset")) {
     const inputs = [...set.querySelectorAll("input")];
     const chosen = set.dataset.kind === "number"
       ? inputs.some((input) => input.value) && [inputs.map((input) => input.value).join("..")]
-      : inputs.filter((input) => input.checked || (input.type === "text" && input.value)).map((input) => input.value);
+      : inputs.filter(isChosen).map((input) => input.value);
     if (chosen?.length) where[set.dataset.column] = chosen;
   }
   return where;

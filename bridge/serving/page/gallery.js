@@ -28,7 +28,7 @@ export function mediaOf(hit, large = false) {
   if (modality === "points" && media?.points) return cloudView(() => json(media.points), label);
   const picture = large ? media?.file ?? media?.thumbnail : media?.thumbnail ?? media?.file;
   if (modality === "image" && picture) {
-    const image = el("img", { src: picture, alt: label, loading: "lazy", decoding: "async", draggable: "false" });
+    const image = el("img", { src: picture, alt: label, loading: "lazy", draggable: "false" });
     image.addEventListener("error", () => image.replaceWith(nothing(modality, "The file cannot be shown.")));
     return image;
   }
@@ -44,13 +44,15 @@ const nothing = (modality, words) => el("p", { class: "broken" }, icon(modality)
 export function card(hit, { more, open, scored }) {
   const media = el("div", { class: "media", onclick: open }, mediaOf(hit));
   const score = scored ? hit.score.toFixed(3) : null;
-  const said = score ? `${hit.rank}: ${hit.modality} ${nameOf(hit)}, score ${score}` : `${hit.modality} ${nameOf(hit)}`;
+  const what = `${hit.modality} ${nameOf(hit)}`;
+  const said = score ? `${hit.rank}: ${what}, score ${score}` : what;
+  const name = { type: "button", class: "name", title: `${hit.id}: show all of it`, tabindex: "-1" };
   const article = el(
     "article",
     { tabindex: "-1", "aria-label": said },
     media,
     el("div", { class: "about" },
-      el("button", { type: "button", class: "name", title: `${hit.id}: show all of it`, tabindex: "-1", onclick: open }, titleOf(hit)),
+      el("button", { ...name, onclick: open }, titleOf(hit)),
       score && el("span", { class: "score", title: "Cosine similarity with the query" }, score)),
     el("a", { class: "more", href: more, tabindex: "-1", "data-go": "" }, "More like this"),
   );

@@ -54,8 +54,13 @@ const unasked = () =>
 /** Change the state, give it an address of its own, and show it. */
 function go(changes) {
   const next = { ...state, ...changes };
-  if (!next.query?.file) history.pushState(null, "", toAddress(next));
+  if (!next.query?.file) move(next);
   return show(next);
+}
+
+function move(next) {
+  const address = new URL(toAddress(next), location.href).href;
+  if (address !== location.href) history.pushState(null, "", address);
 }
 
 async function show(next) {
@@ -86,7 +91,8 @@ async function show(next) {
     if (alone) drawPage(answers[0].answer, unasked(), state, served.limits, go);
     else drawStrips(answers, unasked(), state, go);
     const told = answers.find(({ answer }) => answer).answer.query;
-    document.title = `${state.query.text ?? state.query.item ?? told.filename ?? told.modality} · mcr search`;
+    const { text, item } = state.query;
+    document.title = `${text ?? item ?? told.filename ?? told.modality} · mcr search`;
     if (!known) drawQuery(state.query, told, signal);
     if (inGallery) gallery.querySelector("article")?.focus({ preventScroll: true });
   } catch (error) {
@@ -116,7 +122,7 @@ async function settle(signal) {
   if (signal.aborted) return;
   remember(asked.saved, file);
   state = { ...state, query: { saved: asked.saved, as: asked.modality } };
-  history.pushState(null, "", toAddress(state));
+  move(state);
 }
 
 /** Show a query that is no sentence; null: one of which nothing is known until the answer. */
@@ -125,7 +131,9 @@ async function drawQuery(query, told, signal) {
   const preview = !query || query.text ? null : await previewOf(query, told).catch(() => null);
   if (signal.aborted) return;
   if (!preview) return by("query").replaceChildren();
-  preview.append(el("button", { type: "button", class: "icon", "aria-label": "New search", title: "New search", onclick: clear }, icon("close")));
+  const name = "New search";
+  const end = { type: "button", class: "icon", "aria-label": name, title: name, onclick: clear };
+  preview.append(el("button", end, icon("close")));
   by("query").replaceChildren(preview);
 }
 
@@ -151,7 +159,10 @@ function keepingFocus(root, kind, redraw) {
 function drawCollections() {
   const chip = (attributes, pressed, collections, ...content) => el(
     "button",
-    { type: "button", "aria-pressed": String(pressed), onclick: () => go({ collections, page: 1 }), ...attributes },
+    {
+      type: "button", "aria-pressed": String(pressed), ...attributes,
+      onclick: () => go({ collections, page: 1 }),
+    },
     ...content,
   );
   const one = ({ name, modality, kind, space, bridge, items }) => {
@@ -205,8 +216,10 @@ document.addEventListener("click", (event) => {
   scrollTo(0, 0);
 });
 addEventListener("popstate", () => {
+  const next = fromAddress(location.search);
+  if (!served || toAddress(next) === toAddress(state)) return; // a jump within the page
   words.value = "";
-  if (served) show(fromAddress(location.search));
+  show(next);
 });
 by("views").addEventListener("click", ({ target }) => {
   if (target.dataset.view) go({ view: target.dataset.view, page: 1 });

@@ -35,7 +35,8 @@ export async function fileRequest(file, limits) {
     });
   }
   if (limits?.upload_bytes && sent.size > limits.upload_bytes) {
-    throw new Error(`${file.name} has ${megabytes(sent.size)}, the server takes up to ${megabytes(limits.upload_bytes)}.`);
+    const most = megabytes(limits.upload_bytes);
+    throw new Error(`${file.name} has ${megabytes(sent.size)}, the server takes up to ${most}.`);
   }
   return { content: await base64(sent), filename: sent.name };
 }

@@ -27,9 +27,8 @@ export function drawPage({ hits, total, took_ms: took }, unasked, state, limits,
   const from = (state.page - 1) * pageSize(limits) + 1;
   const grid = hits.length ? el("ul", { class: "grid" }, ...cards(hits, state)) : empty(total, state, go);
   show(grid, ...noteOf(unasked));
-  say(hits.length
-    ? `${plural(total, "item")}, ${count(from)} to ${count(from + hits.length - 1)} shown · ${took.toFixed(0)} ms`
-    : "No hits");
+  const shown = `${count(from)} to ${count(from + hits.length - 1)} shown`;
+  say(hits.length ? `${plural(total, "item")}, ${shown} · ${took.toFixed(0)} ms` : "No hits");
   by("pages").hidden = last < 2 || !hits.length;
   by("page").textContent = `${count(state.page)} of ${count(last)}`;
   by("previous").disabled = state.page <= 1;
@@ -53,8 +52,8 @@ export function drawStrips(answers, unasked, state, go) {
   by("pages").hidden = true;
   const took = Math.max(...answers.map(({ answer }) => answer?.took_ms ?? 0));
   const found = answers.reduce((sum, { answer }) => sum + (answer?.hits.length ?? 0), 0);
-  const places = near
-    ? `${answers.length} ${answers.length === 1 ? "memory" : "memories"}` : plural(answers.length, "collection");
+  const memories = answers.length === 1 ? "1 memory" : `${answers.length} memories`;
+  const places = near ? memories : plural(answers.length, "collection");
   say(found ? `The best ${count(found)} of ${places} · ${took.toFixed(0)} ms` : "No hits");
 }
 
@@ -67,14 +66,17 @@ export function drawStart(served, samples) {
   const spaces = new Set(served.bridges.flatMap((bridge) => bridge.spaces.map((space) => space.name)));
   const { collections } = served;
   const items = collections.reduce((sum, collection) => sum + collection.items, 0);
-  const joined = spaces.size ? `, joined by ${plural(served.bridges.length, "bridge")} between ${[...spaces].join(", ")}` : "";
+  const bridges = plural(served.bridges.length, "bridge");
+  const joined = spaces.size ? `, joined by ${bridges} between ${[...spaces].join(", ")}` : "";
   const key = (name) => el("kbd", {}, name);
   show(
     el("div", { class: "start" },
       el("p", { class: "lead" }, `Ask with ${listed}.`),
       el("p", {}, `${plural(items, "item")} in ${plural(collections.length, "collection")}${joined}.`),
-      el("p", { class: "hints" }, key("/"), " to type, ", key("↓"), " into the hits, ", key("Enter"), " for one of them, ",
-        key("m"), " for more like it, ", key("Esc"), " back. Files may be dropped or pasted anywhere.")),
+      el("p", { class: "hints" },
+        key("/"), " to type, ", key("↓"), " into the hits, ", key("Enter"), " for one of them, ",
+        key("m"), " for more like it, ", key("Esc"), " back. ",
+        "Files may be dropped or pasted anywhere.")),
     ...samples.map(({ collection, answer }) =>
       group(collection, null, el("ul", { class: "strip" }, ...cards(answer.hits, null)))),
   );
@@ -133,7 +135,8 @@ function empty(total, state, go, words) {
   const late = state.page > 1 && total > 0;
   const said = late ? `There is no page ${count(state.page)} of this.`
     : filtered && state.view === "hits" ? "Nothing passes these filters." : "Nothing here.";
+  const button = (name, changes) => el("button", { type: "button", onclick: () => go(changes) }, name);
   return el("div", { class: "empty" }, el("p", {}, words ?? said),
-    late && el("button", { type: "button", onclick: () => go({ page: 1 }) }, "First page"),
-    !words && filtered && !late && el("button", { type: "button", onclick: () => go({ where: {}, page: 1 }) }, "Clear filters"));
+    late && button("First page", { page: 1 }),
+    !words && filtered && !late && button("Clear filters", { where: {}, page: 1 }));
 }

@@ -26,15 +26,15 @@ export function stopSound() {
 
 /** A player of the file at `src`; `load` promises {seconds, peaks: [[low, high]]}. */
 export function soundPlayer({ src, load, label }) {
-  const button = el("button", { type: "button", class: "play", "aria-label": `Play ${label}`, onclick: toggle });
+  const button = el("button", { type: "button", class: "play", onclick: toggle });
   const wave = el("div", { class: "wave", onclick: seek });
   const time = el("span", { class: "time" });
   const element = el("div", { class: "sound" }, button, wave, time);
   const player = { element, draw, fail };
   let seconds = 0;
 
-  button.append(icon("play"));
   element.toggle = toggle;
+  draw();
   if (load) whenVisible(wave, () => load().then((told) => {
     seconds = told.seconds;
     wave.replaceChildren(waveform(told.peaks));
@@ -74,7 +74,8 @@ export function soundPlayer({ src, load, label }) {
     const at = mine ? audio.currentTime : 0;
     button.replaceChildren(icon(plays ? "pause" : "play"));
     button.setAttribute("aria-label", `${plays ? "Pause" : "Play"} ${label}`);
-    time.textContent = at ? `${at.toFixed(1)} / ${length.toFixed(1)} s` : `${length.toFixed(1)} s`;
+    const whole = length ? `${length.toFixed(1)} s` : ""; // nothing before the waveform tells
+    time.textContent = at ? `${at.toFixed(1)} / ${whole}` : whole;
     const played = wave.querySelector(".played");
     if (played) played.style.clipPath = `inset(0 ${100 - (100 * at) / (length || 1)}% 0 0)`;
   }
