@@ -83,13 +83,15 @@ export function keys(root, { leave }) {
     if (!article || event.ctrlKey || event.metaKey || event.altKey) return;
     const own = event.target === article;
     if (event.key === "Enter" && own) article.querySelector(".name").click();
-    else if (event.key === " " && own) article.querySelector(".sound")?.toggle();
+    else if (event.key === " " && own && article.querySelector(".sound")) play(article);
     else if (event.key === "m") article.querySelector(".more").click();
     else if (event.key === "Escape") leave();
     else if (!step(root, article, event.key, leave)) return;
     event.preventDefault();
   });
 }
+
+const play = (article) => article.querySelector(".sound").toggle();
 
 function step(root, article, key, leave) {
   const all = [...root.querySelectorAll("article")];

@@ -33,6 +33,9 @@ def test_by_keyboard_alone(open_page: OpenPage) -> None:
     assert page.evaluate(outline) == "solid"
     page.keyboard.press("ArrowDown")  # the next strip
     assert re.match(r"[123]: audio ", page.evaluate(FOCUSED))
+    with page.expect_response(re.compile(r"/v1/media/sounds/\d+/file$")) as played:
+        page.keyboard.press(" ")
+    assert played.value.ok
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.closest('article') !== null")
     page.keyboard.press("Shift+Tab")
