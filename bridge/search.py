@@ -135,6 +135,10 @@ class Embedder:
                 raise UserError(f"the query {query.value}: {error}; give another") from error
         return encoder, arrays
 
+    def load(self, space: str, description: Mapping[str, Any]) -> None:
+        """Load the encoder of `space` before the first query. Raises UserError as `embed`."""
+        self._encoder(space, description)
+
     def _encoder(self, space: str, description: Mapping[str, Any]) -> Encoder:
         if space not in self._loaded:
             spec = self.overrides.get(space) or description.get("spec")
@@ -185,12 +189,18 @@ def embed_for_bridge(
             raise UserError(
                 f"the space {via} does not embed {queries[0].modality}: leave --via out"
             )
-    projected = [
-        bridge.project(
-            embedder.embed(queries, space.name, space.encoder), space.name, queries[0].modality
-        )
-        for space in spaces
-    ]
+    embedded = {space.name: embedder.embed(queries, space.name, space.encoder) for space in spaces}
+    return project_queries(embedded, bridge, queries[0].modality)
+
+
+def project_queries(
+    embedded: Mapping[str, Float[Tensor, "q d"]], bridge: Bridge, modality: Modality | None
+) -> Float[Tensor, "q e"]:
+    """Queries that are embedded in one or several of the bridge's spaces, in the shared one.
+
+    embedded: space -> unit embeddings of the same queries; their projections are averaged.
+    """
+    projected = [bridge.project(rows, space, modality) for space, rows in embedded.items()]
     return F.normalize(torch.stack(projected).mean(dim=0), dim=-1)
 
 
@@ -201,6 +211,12 @@ def search_index(
 
     Raises UserError if the index does not hold the space that the queries are in.
     """
+    check_index(index, bridge)
+    return index.search(queries.cpu().numpy(), k)
+
+
+def check_index(index: Index, bridge: Bridge | None) -> None:
+    """Raise UserError unless the index holds the space of `bridge`, or of no bridge if None."""
     made_by = index.header.extra.get("bridge")
     if bridge is None and made_by is not None:
         raise UserError(
@@ -217,7 +233,6 @@ def search_index(
             f"{index.path} was made with another bridge ({index.header.space}, {made_by}) than "
             f"{bridge.name} ({bridge.fingerprint}): project and index its memory again"
         )
-    return index.search(queries.cpu().numpy(), k)
 
 
 def search_memory(

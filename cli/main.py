@@ -35,6 +35,7 @@ from cli.query import query
 from cli.report import report
 from cli.run import run as run_recipe
 from cli.runs import runs
+from cli.serve import serve
 from cli.train import train
 from cli.tune import tune
 from cli.verify import verify
@@ -57,6 +58,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "project": project,
     "index": index,
     "query": query,
+    "serve": serve,
     "compare": compare,
     "crops": crops,
     "ablate": ablate,

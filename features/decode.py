@@ -56,12 +56,15 @@ def read_text(path: Path) -> str:
     return text
 
 
-def read_image(path: Path) -> Image.Image:
-    """The decoded image, EXIF orientation applied. Raises ItemError."""
+def read_image(path: Path, *, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """The decoded image, EXIF orientation applied. Raises ItemError.
+
+    formats: of Pillow's, the only ones that are tried; all if None.
+    """
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=formats) as image:
             image.load()
             return _eight_bit(ImageOps.exif_transpose(image))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -21,6 +21,11 @@ EXTRAS = {
     "trackio": "trackio",
     "wandb": "wandb",
     "matplotlib": "plot",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "prometheus_client": "serve",
+    "httpx": "serve",
+    "pydantic": "serve",
 }
 
 

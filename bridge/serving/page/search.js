@@ -1,0 +1,84 @@
+// What the page asks the server, and in which requests. Every collection is asked on its own:
+// cosines with items of different modalities do not compare. The server embeds requests that
+// arrive together once.
+
+import * as api from "./api.js";
+import { fileRequest, modalityOf } from "./query.js";
+import { asRequest, asWhere } from "./state.js";
+
+export const PAGE = 24; // hits of one collection on a page
+const STRIP = 10; // hits of one collection among several
+const POOL = 60; // items of which a few are shown at the start
+
+/** The collections that can be asked in a modality; all where it is not known. */
+export const askable = (collections, modality) =>
+  collections.filter(({ queries }) => !modality || queries.includes(modality));
+
+/** Have a file embedded wherever it can be asked; its key, modality and name. */
+export async function embedFile(file, { collections, limits }, signal) {
+  const names = askable(collections, modalityOf(file)).map(({ name }) => name);
+  const options = { k: 1, neighbours: true, ...(names.length && { collections: names }) };
+  const { query } = await api.search(await fileRequest(file, limits), options, signal);
+  return query;
+}
+
+/** [{collection, answer or error}]: a page of one collection, or the best of each of several. */
+export async function hitsOf(state, collections, columns, limits, signal) {
+  const alone = collections.length === 1;
+  const [k, offset] = alone ? [pageSize(limits), (state.page - 1) * pageSize(limits)] : [STRIP, 0];
+  const where = asWhere(state.where, columns);
+  const answers = await Promise.all(collections.map(async (collection) => {
+    try {
+      const options = { collections: [collection.name], k, offset, ...(where && { where }) };
+      return { collection, answer: await api.search(asRequest(state.query), options, signal) };
+    } catch (error) {
+      if (alone || signal.aborted || !error.status) throw error;
+      return { collection, error };
+    }
+  }));
+  if (answers.every(({ error }) => error)) throw answers[0].error;
+  return answers;
+}
+
+export const pageSize = (limits) => Math.min(PAGE, limits.k);
+
+/** How many pages `total` hits have, as far as the server goes. */
+export const pagesOf = (total, limits) =>
+  Math.ceil(Math.min(total, limits.deepest ?? total) / pageSize(limits));
+
+/** The same for the memories in which the query's own embedding was looked up. */
+export async function neighboursOf(state, served, modality, signal) {
+  const able = askable(served.collections, modality).slice(0, 1).map(({ name }) => name);
+  const options = { k: 1, neighbours: true, ...(able.length && { collections: able }) };
+  const { neighbours, ...answer } = await api.search(asRequest(state.query), options, signal);
+  if (!neighbours?.length) return [{ collection: null, answer: { ...answer, hits: [] } }];
+  return neighbours.map(({ memory, hits }) => ({
+    collection: served.collections.find(({ name }) => name === memory),
+    answer: { ...answer, hits },
+  }));
+}
+
+/**
+ * A few items of every collection, to look at before anything is asked: some of those that are
+ * nearest to a direction that is always the same, so that the server keeps it once.
+ */
+export async function someOf({ collections, bridges, limits }) {
+  const answers = await Promise.all(collections.map(async (collection) => {
+    const bridge = bridges.find(({ name }) => name === collection.bridge);
+    if (!bridge) return null;
+    const embedding = Array.from({ length: bridge.dim }, (_, i) => Math.sin((i + 1) ** 2));
+    const options = { collections: [collection.name], k: Math.min(POOL, limits.k) };
+    const answer = await api.search({ embedding, space: bridge.name }, options).catch(() => null);
+    return answer && { collection, answer: { ...answer, hits: sample(answer.hits, STRIP) } };
+  }));
+  return answers.filter(Boolean);
+}
+
+function sample(hits, number) {
+  const left = [...hits];
+  const taken = [];
+  while (left.length && taken.length < number) {
+    taken.push(...left.splice(Math.floor(Math.random() * left.length), 1));
+  }
+  return taken;
+}

@@ -1,0 +1,258 @@
+"""Between the addresses and the work: limits, batches, time-outs, and answers as they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import anyio.to_thread
+import xxhash
+
+from bridge.serving import models, shown
+from bridge.serving.answers import Answers, AnyJob
+from bridge.serving.batching import Batcher
+from bridge.serving.decoders import Decoders
+from bridge.serving.kept import Kept
+from bridge.serving.limits import Limits
+from bridge.serving.metrics import Metrics
+from bridge.serving.prepared import EmbedJob, JobResult, PreparedQuery, SearchJob
+from bridge.serving.refusal import NOT_FOUND, TOO_SLOW, UNPROCESSABLE, Refusal
+from bridge.serving.saved import SavedQueries
+from bridge.serving.state import Collection, Served
+from bridge.serving.uploads import Uploads
+from features.device import cpu_count
+
+PICTURES = Literal["thumbnail", "waveform", "points"]
+_TOGETHER = 64  # requests of a batch
+_PICTURE_BYTES = 64 << 20  # of thumbnails and the like that are kept
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A thumbnail, a waveform or points."""
+
+    content: bytes
+    media_type: str
+    etag: str
+
+
+class Service:
+    """Everything that the addresses of `bridge.serving.app` ask for."""
+
+    def __init__(
+        self, served: Served, limits: Limits, *, keep_queries: int, state: Path | None
+    ) -> None:
+        self.served, self.limits, self.version = served, limits, version("mcr-bridge")
+        self.metrics = Metrics()
+        self.saved = SavedQueries(keep_queries, state)
+        self.decoders = Decoders(limits, waiting=limits.queue)
+        self.uploads = Uploads(served, self.saved, self.decoders, limits)
+        self.pictures = Kept[tuple[str, int, str], Picture](_PICTURE_BYTES)
+        self.answers = Answers(served, self.saved, self.metrics)
+        self.batcher: Batcher[AnyJob, JobResult] = Batcher(
+            self.answers.work, waiting=limits.queue, most=_TOGETHER, name="search",
+            begin=leave_a_core,
+        )  # fmt: skip
+        self.metrics.gauge("queue_depth", "Requests that wait.", lambda: len(self.batcher))
+        self.metrics.gauge("saved_queries", "Queries that are kept.", lambda: len(self.saved))
+        for one in served.collections.values():
+            self.metrics.items.labels(one.name).set(len(one))
+
+    def warm(self) -> None:
+        """Load what the first requests need."""
+        self.decoders.warm()
+        self.served.warm()
+        for space, reason in self.served.unusable.items():
+            print(f"note: no query is embedded in {space}: {reason}", file=sys.stderr)  # noqa: T201
+        _ = self._collections
+
+    def close(self) -> None:
+        """End the threads and processes."""
+        self.batcher.close()
+        self.decoders.close()
+
+    async def search(self, asked: models.SearchRequest) -> models.SearchResponse:
+        """Hits for every query. Raises Refusal."""
+        started = time.perf_counter()
+        names, named = self._named(asked), asked.collections is not None
+        if asked.k > self.limits.k or asked.offset + asked.k > self.limits.deepest:
+            raise Refusal(
+                UNPROCESSABLE,
+                f"hits {asked.offset} to {asked.offset + asked.k} were asked for: a page has at "
+                f"most {self.limits.k} and ends at {self.limits.deepest}",
+            )
+        with _folder(asked.queries) as folder:
+            queries = await self._read(asked.queries, folder)
+            job = SearchJob(
+                queries, names, named, asked.k, asked.offset, asked.where, asked.neighbours
+            )
+            result = await self._work(job)
+        return models.SearchResponse(
+            [self._answer(job, result, place, started) for place in range(len(queries))]
+        )
+
+    async def embed(self, asked: models.EmbedRequest) -> models.EmbedResponse:
+        """Embeddings of every query. Raises Refusal."""
+        name = asked.space or asked.bridge or self._only_place()
+        if asked.space and asked.bridge:
+            raise Refusal(UNPROCESSABLE, "give a bridge or a space, not both")
+        place, dimension = self.uploads.place_named(name)
+        with _folder(asked.queries) as folder:
+            queries = await self._read(asked.queries, folder)
+            result = await self._work(EmbedJob(queries, place))
+        rows = [query.vectors[place].tolist() for query in queries]
+        return models.EmbedResponse(rows, name, dimension, result.saved)
+
+    def item(self, collection: str, name: str) -> models.Item:
+        """An item. Raises Refusal if there is none of this name."""
+        return shown.item(*shown.row_named(self.served, collection, name))
+
+    def file(self, collection: str, row: int) -> tuple[Path, str]:
+        """An item's file and its type. Raises Refusal if it has none."""
+        path = self._file(collection, row)
+        return path, shown.TYPES.get(path.suffix.lower(), "application/octet-stream")
+
+    def picture(self, collection: str, row: int, kind: PICTURES) -> Picture:
+        """A picture of an item, made once. Raises Refusal if it has none of this kind."""
+        key = (collection, row, kind)
+        made = self.pictures.get(key)
+        if made is None:
+            path = self._file(collection, row)
+            one = self.served.collections[collection]
+            if shown.PICTURE.get(one.modality) != kind:
+                raise Refusal(NOT_FOUND, f"{collection} holds {one.modality}, which has no {kind}")
+            content = self.decoders.run(kind, path)
+            media_type = "application/json" if content[:1] == b"{" else _picture_type(content)
+            made = Picture(content, media_type, f'"{xxhash.xxh3_64_hexdigest(content)}"')
+            self.pictures.keep(key, made, len(content))
+        return made
+
+    def info(self) -> models.Info:
+        """What is served."""
+        bridges = [
+            models.BridgeInfo(
+                bridge.name,
+                [models.SpaceInfo(s.name, list(s.modalities)) for s in bridge.spaces.values()],
+                bridge.dimension,
+            )
+            for bridge in self.served.bridges.values()
+        ]
+        queries: list[str] = list(self.served.queries)
+        ready = self.served.ready.is_set()
+        return models.Info(
+            self.version, ready, bridges, self._collections, queries, self.limits.told()
+        )
+
+    @cached_property
+    def _collections(self) -> list[models.CollectionInfo]:
+        return [self._collection(one) for one in self.served.collections.values()]
+
+    def _collection(self, one: Collection) -> models.CollectionInfo:
+        return models.CollectionInfo(
+            name=one.name,
+            kind=one.kind,
+            bridge=None if one.bridge is None else one.bridge.name,
+            space=one.header.space,
+            modality=one.modality,
+            items=len(one),
+            shared=one.bridge is not None,
+            queries=list(self.served.askable(one)),
+            columns=one.filters.infos(),
+            media=one.table.root is not None,
+        )
+
+    def _named(self, asked: models.SearchRequest) -> tuple[str, ...]:
+        """The collections to search. Raises Refusal for one, or a column, that is not there."""
+        every = self.served.collections
+        shared = [name for name, one in every.items() if one.bridge is not None]
+        names = tuple(dict.fromkeys(asked.collections or shared or every))
+        chosen = [shown.collection_named(self.served, name) for name in names]
+        for column in asked.where:
+            if not any(column in one.filters.names for one in chosen):
+                known = ", ".join(dict.fromkeys(c for one in chosen for c in one.filters.names))
+                raise Refusal(
+                    UNPROCESSABLE,
+                    f"no column is called '{column[:80]}', there are {known or 'none'}",
+                )
+        return names
+
+    def _only_place(self) -> str:
+        places = [*self.served.bridges] or [*self.served.spaces]
+        if len(places) > 1:
+            raise Refusal(UNPROCESSABLE, f"say where to embed, in one of {', '.join(places)}")
+        return places[0]
+
+    async def _read(self, queries: Sequence[models.AnyQuery], folder: str) -> list[PreparedQuery]:
+        quick = (models.TextQuery, models.SavedQuery, models.EmbeddingQuery)
+        if all(isinstance(query, quick) for query in queries):
+            return self.uploads.read(queries, Path(folder))
+        return await anyio.to_thread.run_sync(self.uploads.read, queries, Path(folder))
+
+    async def _work(self, job: AnyJob) -> JobResult:
+        future = self.batcher.submit(job)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), self.limits.seconds)
+        except asyncio.TimeoutError:
+            raise Refusal(
+                TOO_SLOW, f"no answer was found within {self.limits.seconds:g} s: ask for less"
+            ) from None
+
+    def _answer(
+        self, job: SearchJob, result: JobResult, place: int, started: float
+    ) -> models.Answer:
+        query, found = job.queries[place], result.found[place]
+        neighbours = None
+        if job.neighbours:
+            neighbours = [
+                models.Neighbours(name, self._hits(near.places, 0))
+                for name, near in result.neighbours[place].items()
+            ]
+        hits = self._hits(found.places, job.offset)
+        asked = models.Asked(
+            query.modality, query.text, query.filename, query.item, result.saved[place]
+        )
+        took = (time.perf_counter() - started) * 1e3
+        return models.Answer(asked, round(took, 3), found.total, hits, neighbours)
+
+    def _hits(self, places: Sequence[tuple[str, int, float]], offset: int) -> list[models.Hit]:
+        return [
+            shown.hit(self.served.collections[name], row, offset + place, score)
+            for place, (name, row, score) in enumerate(places, start=1)
+        ]
+
+    def _file(self, collection: str, row: int) -> Path:
+        one = shown.collection_named(self.served, collection)
+        path = shown.item_file(one, row) if row < len(one) else None
+        if path is None:
+            raise Refusal(NOT_FOUND, f"item {row} of {collection} has no file that is served")
+        return path
+
+
+def _folder(queries: Sequence[models.AnyQuery]) -> AbstractContextManager[str]:
+    """A folder for the files of a request, if it has any."""
+    if any(isinstance(query, models.ContentQuery) for query in queries):
+        return TemporaryDirectory(prefix="mcr-query-")
+    return nullcontext("")
+
+
+def leave_a_core() -> None:
+    """Leave a core to the connections, so that the search and they do not wait for each other."""
+    import faiss
+    import torch
+
+    cores = max(1, min(torch.get_num_threads(), cpu_count()) - 1)
+    torch.set_num_threads(cores)
+    faiss.omp_set_num_threads(cores)
+
+
+def _picture_type(content: bytes) -> str:
+    return "image/png" if content.startswith(b"\x89PNG") else "image/webp"

@@ -1,0 +1,247 @@
+"""What is served: bridges, and collections of items that are searched.
+
+A collection is an index or a memory in the space where it is searched: a bridge's shared space, or
+its own. A memory of a space that bridges join is searched in theirs, projected on the way; its own
+embeddings answer what the neighbours of a query's own embedding are.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal
+
+from bridge.artefact import Bridge, load
+from bridge.projection import check_memory, in_shared_space, is_projected
+from bridge.search import Embedder, check_index
+from bridge.serving.columns import Filters
+from bridge.serving.rows import ExactRows, IndexRows, Rows
+from features.errors import UserError
+from features.index import HitTable, hit_table, open_index
+from features.memory import Memory, MemoryHeader
+from features.provenance import check_encoders
+from features.space import MODALITIES, Modality
+
+
+@dataclass(frozen=True)
+class ServedSpace:
+    """A space that queries are embedded in. encoder: the description of what made it."""
+
+    name: str
+    modalities: tuple[Modality, ...]
+    encoder: Mapping[str, Any]
+
+
+@dataclass
+class Collection:
+    """Items that are searched together.
+
+    bridge: whose shared space `rows` are in; None for their own. own: the embeddings in their own
+    space, where they are known; `memory` is what they are called.
+    """
+
+    name: str
+    memory: str
+    kind: Literal["index", "memory"]
+    header: MemoryHeader
+    table: HitTable
+    rows: Rows
+    bridge: Bridge | None = None
+    own: Rows | None = None
+    filters: Filters = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.filters = Filters(self.table)
+
+    def __len__(self) -> int:
+        return len(self.table.ids)
+
+    @property
+    def modality(self) -> Modality:
+        """Of the items."""
+        return self.header.modality
+
+    @property
+    def place(self) -> str:
+        """Where the rows are: the name of a space, or `bridge NAME`."""
+        return self.header.space if self.bridge is None else bridge_place(self.bridge.name)
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The row of every id; made at first use."""
+        return {name: row for row, name in enumerate(self.table.ids)}
+
+
+def bridge_place(name: str) -> str:
+    """The place of vectors in a bridge's shared space."""
+    return f"bridge {name}"
+
+
+class Served:
+    """Bridges, collections and the encoders that queries need."""
+
+    def __init__(
+        self,
+        bridges: Sequence[Bridge],
+        collections: Sequence[Collection],
+        embedder: Embedder,
+    ) -> None:
+        """Raises UserError for two of one name, or spaces of one name and different encoders."""
+        self.bridges = {bridge.name: bridge for bridge in bridges}
+        self.collections = {one.name: one for one in collections}
+        self.embedder = embedder
+        _refuse_same("bridges", [bridge.name for bridge in bridges])
+        _refuse_same("collections", [one.name for one in collections])
+        self.spaces = _spaces(bridges, collections, trust=embedder.trust_encoder)
+        embedder.check_overrides(self.spaces)
+        self.unusable: dict[str, str] = {}  # space -> why its encoder does not load
+        self.ready = threading.Event()
+
+    @property
+    def queries(self) -> list[Modality]:
+        """The modalities that some collection can be asked in."""
+        askable = {m for one in self.collections.values() for m in self.askable(one)}
+        return [modality for modality in MODALITIES if modality in askable]
+
+    def askable(self, collection: Collection) -> list[Modality]:
+        """The modalities that a collection can be asked in."""
+        return [m for m in MODALITIES if self.spaces_for(collection, m)]
+
+    def spaces_for(self, collection: Collection, modality: Modality) -> list[str]:
+        """The spaces in which a query of `modality` is embedded to search a collection."""
+        names = [collection.header.space] if collection.bridge is None else collection.bridge.spaces
+        return [name for name in names if modality in self.usable(name)]
+
+    def usable(self, space: str) -> tuple[Modality, ...]:
+        """The modalities that are embedded in a space; none if its encoder does not load."""
+        return () if space in self.unusable else self.spaces[space].modalities
+
+    def warm(self) -> None:
+        """Load every encoder and read what searches need; those that do not load are noted."""
+        from bridge.search import Query
+
+        for space in self.spaces.values():
+            if "text" not in space.modalities and not space.encoder.get("spec"):
+                continue
+            try:
+                if "text" in space.modalities:
+                    self.embedder.embed([Query("text", "a query")], space.name, space.encoder)
+                else:
+                    self.embedder.load(space.name, space.encoder)
+            except UserError as error:
+                self.unusable[space.name] = str(error)
+        for collection in self.collections.values():
+            collection.rows.prepare()
+            if collection.own is not None:
+                collection.own.prepare()
+        self.ready.set()
+
+
+def open_served(
+    bridge_folders: Sequence[Path],
+    index_paths: Sequence[Path],
+    memory_paths: Sequence[Path],
+    *,
+    device: str = "auto",
+    overrides: Mapping[str, str] | None = None,
+    trust_encoder: bool = False,
+) -> Served:
+    """Open what is to be served; nothing large is read.
+
+    Raises UserError if something is missing or damaged, or does not belong together.
+    """
+    if not index_paths and not memory_paths:
+        raise UserError("there is nothing to search: give an --index or a --memory")
+    embedder = Embedder(device=device, overrides=overrides, trust_encoder=trust_encoder)
+    bridges = [load(folder, device=device) for folder in bridge_folders]
+    collections = [_index_collection(path, bridges) for path in index_paths]
+    for path in memory_paths:
+        collections += _memory_collections(path, bridges, trust=trust_encoder)
+    return Served(bridges, collections, embedder)
+
+
+def _index_collection(path: Path, bridges: Sequence[Bridge]) -> Collection:
+    index = open_index(path)
+    bridge = _maker(path, index.header, bridges)
+    check_index(index, bridge)
+    rows = IndexRows(index)
+    own = rows if bridge is None else None
+    return Collection(path.stem, path.stem, "index", index.header, index.table, rows, bridge, own)
+
+
+def _memory_collections(path: Path, bridges: Sequence[Bridge], *, trust: bool) -> list[Collection]:
+    memory = Memory(path)
+    table, own = hit_table(memory), ExactRows(lambda: memory.embeddings)
+    if is_projected(memory):
+        maker = _maker(path, memory.header, bridges)
+        if maker is not None:
+            check_memory(maker, memory, trust_encoder=trust)
+        return [Collection(path.stem, path.stem, "memory", memory.header, table, own, maker)]
+    joined = [bridge for bridge in bridges if memory.space in bridge.spaces]
+    if not joined:
+        return [Collection(path.stem, path.stem, "memory", memory.header, table, own, None, own)]
+    found = []
+    for bridge in joined:
+        check_memory(bridge, memory, trust_encoder=trust)
+        name = path.stem if len(joined) == 1 else f"{path.stem}@{bridge.name}"
+        rows = ExactRows(partial(_projected, bridge, memory, trust))
+        found.append(Collection(name, path.stem, "memory", memory.header, table, rows, bridge, own))
+    return found
+
+
+def _projected(bridge: Bridge, memory: Memory, trust: bool) -> Any:
+    return in_shared_space(bridge, memory, trust_encoder=trust).cpu()
+
+
+def _maker(path: Path, header: MemoryHeader, bridges: Sequence[Bridge]) -> Bridge | None:
+    """The bridge whose shared space a file is in. Raises UserError if it is not served."""
+    made_by = header.extra.get("bridge")
+    if made_by is None:
+        return None
+    for bridge in bridges:
+        if bridge.fingerprint == made_by:
+            return bridge
+    given = ", ".join(f"{bridge.name} ({bridge.fingerprint})" for bridge in bridges) or "none"
+    raise UserError(
+        f"{path} holds the space of the bridge {header.space} ({made_by}), the bridges given are "
+        f"{given}: give it with --bridge"
+    )
+
+
+def _refuse_same(what: str, names: Sequence[str]) -> None:
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise UserError(f"{count} {what} are called {name}: rename one of their files")
+
+
+def _spaces(
+    bridges: Sequence[Bridge], collections: Sequence[Collection], *, trust: bool
+) -> dict[str, ServedSpace]:
+    """The spaces of all, each once. Raises UserError if two of a name have different encoders."""
+    spaces: dict[str, ServedSpace] = {}
+    of: dict[str, str] = {}
+    found = [
+        (f"the bridge {bridge.name}", ServedSpace(space.name, space.modalities, space.encoder))
+        for bridge in bridges
+        for space in bridge.spaces.values()
+    ]
+    for one in collections:
+        if one.bridge is None:
+            encoder = one.header.encoder
+            known = tuple(m for m in MODALITIES if m in encoder.get("modalities", ()))
+            found.append((one.name, ServedSpace(one.header.space, known, encoder)))
+    for whose, space in found:
+        if space.name not in spaces:
+            spaces[space.name], of[space.name] = space, whose
+            continue
+        check_encoders(
+            (f"the space {space.name} of {of[space.name]}", spaces[space.name].encoder),
+            (f"that of {whose}", space.encoder),
+            remedy="serve them separately",
+            trust=trust,
+        )
+    return spaces

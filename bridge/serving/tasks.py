@@ -1,0 +1,199 @@
+"""What is made of files: what an encoder takes, and what a page shows.
+
+Every task checks what a file's header claims before it decodes. `content_of` of a query gives a
+plain file of our own making, in which nothing can hide from the encoder that reads it next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+
+from bridge.serving.limits import MAX_SAMPLE_RATE, Limits
+from bridge.serving.refusal import TOO_LARGE, UNPROCESSABLE, UNSUPPORTED, Refusal
+from features.clouds import read_cloud
+from features.decode import read_image
+from features.errors import ItemError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+    from soundfile import SoundFile
+
+PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+SOUNDS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3", "AIFF")
+THUMBNAIL = 320  # pixels of the longer side
+PEAKS, SHOWN_POINTS = 400, 2048
+_POINT_BYTES = 64  # of an archive's arrays, for every point it may have
+_CHANNELS = 32
+_BLOCK = 1 << 16  # frames
+_SERVED_SECONDS = 3600.0  # of a memory's own sound, for its waveform
+
+
+def query_image(path: Path, limits: Limits) -> bytes:
+    """A picture as PNG, upright."""
+    return _png(_picture(path, limits))
+
+
+def query_audio(path: Path, limits: Limits) -> bytes:
+    """A sound as WAV of one channel, at its own rate."""
+    import soundfile
+
+    with _sound(path, limits.audio_seconds) as file:
+        if file.frames * file.channels > limits.sound_values:
+            raise Refusal(
+                TOO_LARGE,
+                f"the sound has {file.frames} frames of {file.channels} channels, at most "
+                f"{limits.sound_values} numbers are taken",
+            )
+        frames, rate = file.read(dtype="float32", always_2d=True), file.samplerate
+    out = BytesIO()
+    soundfile.write(out, frames.mean(axis=1), rate, format="WAV", subtype="FLOAT")
+    return out.getvalue()
+
+
+def query_points(path: Path, limits: Limits) -> bytes:
+    """A point cloud as .npz."""
+    cloud = _cloud(path, limits)
+    out = BytesIO()
+    if cloud.shape[1] > 3:
+        np.savez(out, xyz=cloud[:, :3], rgb=cloud[:, 3:])
+    else:
+        np.savez(out, xyz=cloud)
+    return out.getvalue()
+
+
+def thumbnail(path: Path, limits: Limits) -> bytes:
+    """A picture of at most THUMBNAIL pixels as PNG, or WebP if it was made smaller."""
+    picture = _picture(path, limits)
+    if max(picture.size) <= THUMBNAIL:
+        return _png(picture)
+    if picture.mode not in ("L", "RGB", "RGBA"):
+        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    out = BytesIO()
+    picture.save(out, "WEBP", quality=80)
+    return out.getvalue()
+
+
+def waveform(path: Path, _: Limits) -> bytes:
+    """JSON: the seconds of a sound, and PEAKS pairs of its least and greatest values."""
+    with _sound(path, _SERVED_SECONDS) as file:
+        edges = np.linspace(0, file.frames, min(PEAKS, file.frames) + 1).astype(np.int64)
+        peaks = np.tile(np.array([np.inf, -np.inf], np.float32), (len(edges) - 1, 1))
+        start = 0
+        for block in file.blocks(_BLOCK, dtype="float32", always_2d=True):
+            _add_peaks(peaks, edges, start, block.mean(axis=1))
+            start += len(block)
+        seconds = file.frames / file.samplerate
+    shown = np.nan_to_num(peaks, posinf=0, neginf=0).astype(float).round(4)
+    return json.dumps({"seconds": seconds, "peaks": shown.tolist()}).encode()
+
+
+def points(path: Path, limits: Limits) -> bytes:
+    """JSON: at most SHOWN_POINTS points of a cloud, evenly chosen, and their colours or null."""
+    cloud = _cloud(path, limits)
+    chosen = np.linspace(0, len(cloud) - 1, min(SHOWN_POINTS, len(cloud))).round().astype(np.intp)
+    shown = cloud[chosen].astype(float).round(5)
+    colours = shown[:, 3:].tolist() if shown.shape[1] > 3 else None
+    return json.dumps({"points": shown[:, :3].tolist(), "colours": colours}).encode()
+
+
+TASKS: dict[str, Callable[[Path, Limits], bytes]] = {
+    "query_image": query_image,
+    "query_audio": query_audio,
+    "query_points": query_points,
+    "thumbnail": thumbnail,
+    "waveform": waveform,
+    "points": points,
+}
+
+
+def _picture(path: Path, limits: Limits) -> Image:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path, formats=PICTURES) as image:
+            width, height = image.size
+    except UnidentifiedImageError:
+        raise Refusal(
+            UNSUPPORTED, f"it is no picture of a kind that is taken: {', '.join(PICTURES)}"
+        ) from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ItemError("it cannot be decoded as an image") from error
+    if width * height > limits.image_pixels:
+        raise Refusal(
+            TOO_LARGE,
+            f"the picture has {width} x {height} pixels, at most {limits.image_pixels} are taken",
+        )
+    return read_image(path, formats=PICTURES)
+
+
+def _png(picture: Image) -> bytes:
+    if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
+        picture = picture.convert("RGB")
+    out = BytesIO()
+    picture.save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+def _sound(path: Path, most: float) -> SoundFile:
+    """An open sound of at most so many seconds."""
+    import soundfile
+
+    try:
+        file = soundfile.SoundFile(path)
+    except (OSError, RuntimeError) as error:
+        raise Refusal(
+            UNSUPPORTED, f"it is no sound of a kind that is taken: {', '.join(SOUNDS)}"
+        ) from error
+    problem = None
+    if file.format not in SOUNDS:
+        problem = UNSUPPORTED, f"the sound is {file.format}, taken are {', '.join(SOUNDS)}"
+    elif not 1 <= file.samplerate <= MAX_SAMPLE_RATE or file.channels > _CHANNELS:
+        problem = (
+            UNPROCESSABLE,
+            f"the sound has {file.channels} channels at {file.samplerate} Hz, at most {_CHANNELS} "
+            f"at {MAX_SAMPLE_RATE} Hz are taken",
+        )
+    elif not 0 < file.frames <= most * file.samplerate:
+        seconds = file.frames / file.samplerate
+        status = TOO_LARGE if file.frames > 0 else UNPROCESSABLE
+        problem = status, f"the sound says it lasts {seconds:.6g} s, at most {most:g} s are taken"
+    if problem is not None:
+        file.close()
+        raise Refusal(*problem)
+    return file
+
+
+def _add_peaks(
+    peaks: NDArray[np.float32], edges: NDArray[np.int64], start: int, mono: NDArray[np.float32]
+) -> None:
+    """Widen the peaks by a block of samples that begins at frame `start`."""
+    places = np.searchsorted(edges, np.arange(start, start + len(mono)), side="right") - 1
+    places = np.minimum(places, len(peaks) - 1)
+    np.minimum.at(peaks[:, 0], places, mono)
+    np.maximum.at(peaks[:, 1], places, mono)
+
+
+def _cloud(path: Path, limits: Limits) -> NDArray[np.float32]:
+    """A cloud (n, 3) or (n, 6). Raises Refusal if it has too many points, or claims so."""
+    too_large = Refusal(TOO_LARGE, f"a cloud of at most {limits.points} points is taken")
+    if path.suffix.lower() == ".npz":
+        try:
+            with ZipFile(path) as archive:
+                claimed = sum(info.file_size for info in archive.infolist())
+        except (BadZipFile, OSError, ValueError) as error:
+            raise ItemError("it is no archive of arrays") from error
+        if claimed > limits.points * _POINT_BYTES + _BLOCK:
+            raise too_large
+    cloud = read_cloud(path, min_points=1)
+    if len(cloud) > limits.points:
+        raise too_large
+    return cloud

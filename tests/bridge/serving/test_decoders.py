@@ -1,0 +1,112 @@
+"""The processes that decode: what they make is what the encoders read, and they are replaced."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from bridge.serving.decoders import Decoders
+from bridge.serving.limits import Limits
+from bridge.serving.refusal import Refusal
+from bridge.serving.tasks import SHOWN_POINTS, THUMBNAIL
+from features.decode import read_audio, read_cloud, read_image
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[Decoders]:
+    made = Decoders(Limits(), processes=1)
+    yield made
+    made.close()
+
+
+def _write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_pictures_are_as_an_encoder_would_read_them(decoders, tmp_path: Path, mode: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels).convert(mode)
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    picture.save(path, exif=exif)
+    made = _write(tmp_path / "made.png", decoders.run("query_image", path))
+    wanted = read_image(path).convert("RGB")
+    assert wanted.size == (9, 14)
+    assert np.array_equal(np.asarray(read_image(made).convert("RGB")), np.asarray(wanted))
+
+
+@pytest.mark.parametrize(("kind", "channels"), [("WAV", 1), ("FLAC", 2), ("OGG", 2), ("AIFF", 3)])
+def test_sounds_are_as_an_encoder_would_read_them(
+    decoders, tmp_path: Path, kind: str, channels: int
+) -> None:
+    samples = np.random.default_rng(0).normal(0, 0.1, (4000, channels))
+    path = tmp_path / f"a.{kind.lower()}"
+    soundfile.write(path, samples, 11025, format=kind)
+    made = _write(tmp_path / "made.wav", decoders.run("query_audio", path))
+    assert np.array_equal(read_audio(made, 8000), read_audio(path, 8000))
+
+
+@pytest.mark.parametrize("columns", [3, 6])
+def test_clouds_are_as_an_encoder_would_read_them(decoders, tmp_path: Path, columns: int) -> None:
+    table = np.random.default_rng(0).random((50, columns)).astype(np.float32)
+    path = tmp_path / "a.npy"
+    np.save(path, table)
+    made = _write(tmp_path / "made.npz", decoders.run("query_points", path))
+    assert np.array_equal(read_cloud(made, min_points=1), table)
+
+
+def test_what_a_page_shows(decoders, tmp_path: Path) -> None:
+    Image.new("RGB", (900, 300), "red").save(tmp_path / "a.png")
+    thumbnail = Image.open(io.BytesIO(decoders.run("thumbnail", tmp_path / "a.png")))
+    assert (thumbnail.format, max(thumbnail.size)) == ("WEBP", THUMBNAIL)
+    ramp = np.linspace(-1, 1, 8000, dtype=np.float32)
+    soundfile.write(tmp_path / "a.wav", ramp, 8000, subtype="FLOAT")
+    shown = json.loads(decoders.run("waveform", tmp_path / "a.wav"))
+    assert shown["seconds"] == 1
+    assert shown["peaks"][0] == pytest.approx([-1, float(ramp[19])], abs=1e-4)
+    assert len(shown["peaks"]) == 400
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).random((9000, 3)))
+    assert len(json.loads(decoders.run("points", tmp_path / "a.npy"))["points"]) == SHOWN_POINTS
+
+
+def test_a_short_sound_has_as_many_peaks_as_samples(decoders, tmp_path: Path) -> None:
+    values = [0.5, -0.25, 1.0]
+    soundfile.write(tmp_path / "a.wav", np.array(values, np.float32), 8000, subtype="FLOAT")
+    assert json.loads(decoders.run("waveform", tmp_path / "a.wav"))["peaks"] == [
+        [value, value] for value in values
+    ]
+
+
+def test_a_process_that_ended_is_replaced(tmp_path: Path) -> None:
+    decoders = Decoders(Limits(), processes=1)
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    decoders.run("thumbnail", tmp_path / "a.png")
+    decoder = decoders._idle.get()
+    assert decoder is not None
+    decoder.kill()
+    decoders._idle.put(decoder)
+    with pytest.raises(Refusal, match="ended the process"):
+        decoders.run("thumbnail", tmp_path / "a.png")
+    assert decoders.run("thumbnail", tmp_path / "a.png").startswith(b"\x89PNG")
+    decoders.close()
+
+
+def test_what_takes_too_long_is_killed(tmp_path: Path) -> None:
+    decoders = Decoders(Limits(decode_seconds=0.01), processes=1)
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    began = time.monotonic()
+    with pytest.raises(Refusal, match=r"longer than 0\.01 s"):  # the process has not even begun
+        decoders.run("thumbnail", tmp_path / "a.png")
+    assert time.monotonic() - began < 5
+    decoders.close()
