@@ -20,8 +20,8 @@ INTRO = """# Commands
 
 What `mcr COMMAND --help` says, of all commands. Options of [training settings](settings.md) are
 listed once, there. Results go to standard output (as JSON with `--json`), progress and notes to
-standard error. Exit codes: 0 done, 1 something to put right (one sentence says what), 2 wrong usage,
-3 done but some items failed (and are listed), 130 stopped.
+standard error. Exit codes: 0 done, 1 something to put right (one sentence says what), 2 wrong
+usage, 3 done but some items failed (and are listed), 130 stopped.
 """
 # What they are depends on the shell in which the page is made.
 OF_THE_SHELL = {"install_completion", "show_completion", "help"}
@@ -90,13 +90,15 @@ def _values(option: Any, kind: Any) -> str:
     if option.is_flag:
         return ""
     named = {"str": "text", "int": "whole number", "float": "number", "Path": "path"}
-    return named.get(kind.__name__, kind.__name__) + several
+    name = str(kind.__name__)
+    return named.get(name, name) + several
 
 
 def _choices(kind: Any) -> list[str]:
     if get_origin(kind) is Literal:
         return [str(one) for one in get_args(kind)]
-    return [str(one.value) for one in kind] if isinstance(kind, EnumMeta) else []
+    members: list[Any] = list(kind) if isinstance(kind, EnumMeta) else []
+    return [str(one.value) for one in members]
 
 
 def _kinds(command: Any) -> dict[str, Any]:

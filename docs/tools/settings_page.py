@@ -20,9 +20,10 @@ epochs = 12
 tcl_learn_temperature = false    # on the command line: --no-tcl-learn-temperature
 ```
 
-A preset comes first, the file goes over it, and options over both. A setting that the chosen method
-does not have is refused. They are the fields of `bridge.TrainSettings`
-([bridge/config.py](../../bridge/config.py), [bridge/tcl/settings.py](../../bridge/tcl/settings.py)).
+A preset comes first, the file goes over it, and options over both. A setting that the chosen
+method does not have is refused. They are the fields of `bridge.TrainSettings`, in
+[bridge/config.py](../../bridge/config.py) and
+[bridge/tcl/settings.py](../../bridge/tcl/settings.py).
 """
 ALL = "All methods"
 

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; cells are Markdown already."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(
-        "|" + "|".join(f" {one} " if one else " " for one in line) + "|" for line in lines
-    )
+    padded = [[f" {one} " if one else " " for one in line] for line in lines]
+    return "\n".join(f"|{'|'.join(line)}|" for line in padded)
 
 
 def cell(text: str | None) -> str:
