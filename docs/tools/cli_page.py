@@ -117,7 +117,8 @@ def _innermost(hint: Any) -> Any:
 def _default(option: Any) -> str:
     if option.required:
         return "required"
-    if option.default is None or callable(option.default) or option.default in ((), [], False):
+    nothing = option.default is None or option.default is False or option.default in ((), [])
+    if nothing or callable(option.default):
         return ""
     if option.is_flag:
         return f"`{option.opts[0]}`"
