@@ -15,7 +15,7 @@ Every setting is an option of [`mcr train`](cli.md#mcr-train) and of the other c
 `retrieval_temperature` as `--retrieval-temperature`, and a line of a TOML file for `--config`:
 
 ```toml
-objective = "cwcl"
+objective = "tcl"
 epochs = 12
 tcl_learn_temperature = false    # on the command line: --no-tcl-learn-temperature
 ```

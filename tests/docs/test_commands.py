@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -43,10 +44,11 @@ FOLDERS = {
 }
 STANDS_FOR = {
     ". .venv/bin/activate": "true",  # the tests run in it
-    "make demo": "mcr demo",
+    "make demo": "true",  # the folder is what it leaves
 }
+IS_VARIABLE = re.compile(r"[A-Z_]+=").match  # of the environment
 TRAINS = ("train", "ablate", "tune")
-NOT_RUN = 9  # blocks of all pages that say so
+NOT_RUN = 5  # blocks of all pages that say so
 
 
 def name_of(page: Path) -> str:
@@ -72,8 +74,10 @@ def test_what_is_not_run_says_why():
     whys = [step.why for name in PAGES for step in steps(PAGES[name]) if step.why is not None]
     assert len(whys) == NOT_RUN
     assert all(len(why.split()) > 2 for why in whys)
-    own = [name for name in {*PAGES} - {*ELSEWHERE} for one in commands(name) if one.kind == "sh"]
-    assert own == []
+    # Of the others, `sh` blocks are in one page, whose test runs them.
+    assert {name for name in PAGES for one in commands(name) if one.kind == "sh"} == {
+        "docs/own-encoders.md"
+    }
 
 
 @pytest.fixture
@@ -121,14 +125,18 @@ def run(step: Step, stand_ins: dict[str, str]) -> None:
         return  # it is what runs this
     for name, stand_in in stand_ins.items():
         line = line.replace(name, stand_in)
+    line = re.sub(r"--workers \d+", "--workers 0", line)  # which start slower than few files decode
     if not torch.cuda.is_available():
         line = line.replace("--device cuda", "--device cpu")
     words = shlex.split(line, comments=True)
+    environment = dict(word.split("=", 1) for word in takewhile(IS_VARIABLE, words))
+    words = words[len(environment) :]
     if words[0] != "mcr":
         done = subprocess.run(["bash", "-c", line], check=False, capture_output=True, text=True)
         code, printed = done.returncode, done.stdout + done.stderr
     else:
-        result = CliRunner().invoke(app, [*words[1:], *shortened(words)])
+        arguments = [*words[1:], *shortened(words)]
+        result = CliRunner(env=environment).invoke(app, arguments)
         code, printed = result.exit_code, result.output
     failed = set(re.findall(r"^FAILED  \w+: ([^:]+)", printed, flags=re.MULTILINE))
     expected = int("error:" in step.output or bool(failed & ONLY_TRAINED))
