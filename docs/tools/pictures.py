@@ -34,6 +34,7 @@ svg { color: #1f2328; text-rendering: geometricPrecision }
 SHOWN = 200  # points of a modality
 JOINED = 12  # of them, across modalities
 SHARED = "the shared space"
+NUMBER = "371"  # whose sentence is looked at
 TEMPERATURE, VARIANCE = 0.01, 0.004  # C-MCR's
 
 
@@ -75,7 +76,8 @@ def _scatter(axis: Any, title: str, rows: dict[str, Tensor]) -> None:
     places = {modality: some @ plane for modality, some in rows.items()}
     for modality, place in places.items():
         axis.scatter(*place.T, s=8, alpha=0.7, lw=0, color=COLOURS[modality])
-    for number in range(0, SHOWN, SHOWN // JOINED):
+    shown = len(next(iter(rows.values())))
+    for number in range(0, shown, max(1, shown // JOINED)):
         joined = torch.stack([place[number] for place in places.values()])
         axis.plot(*joined.T, color=INK, lw=0.8)
     gaps = [f"{a} to {b} {modality_gap(rows[a], rows[b]):.2f}" for a, b in combinations(rows, 2)]
@@ -95,7 +97,7 @@ def pseudo_pairs(demo: Path) -> Any:
     ):
         texts = _memory(demo, f"text-{space}-train")
         leaf = _memory(demo, f"{modality}-{space}-train")
-        row = list(texts.labels or ()).index("371")
+        row = list(texts.labels or ()).index(NUMBER)
         weights = torch.softmax(leaf.tensor() @ texts.tensor()[row] / TEMPERATURE, dim=0)
         most = weights.argsort(descending=True)[:10]
         numbers = [(leaf.labels or leaf.ids)[i] for i in most.tolist()]
@@ -235,7 +237,7 @@ def _by_modality(demo: Path, names: list[str]) -> dict[str, Tensor]:
     """One item of each of the same numbers, by modality."""
     memories = [_memory(demo, name) for name in names]
     labels = sorted(set(memories[0].labels or ()))
-    labels = labels[:: len(labels) // SHOWN][:SHOWN]
+    labels = labels[:: max(1, len(labels) // SHOWN)][:SHOWN]
     rows = {
         one.modality: [list(one.labels or ()).index(label) for label in labels] for one in memories
     }

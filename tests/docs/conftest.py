@@ -16,8 +16,8 @@ from cli.main import app
 from features import keypad, keypad_files
 from tests.test_guide import journey as journey
 
-EVERY = 17  # of the demo's numbers
-NAMED = "333"  # the number that the pages ask for
+TRAINED, ASKED = 17, 9  # every so many of the demo's numbers
+NAMED, SEEN = "333", "371"  # the numbers that the pages ask for, untrained and trained
 SHORT = ("--epochs", "2", "--dimension", "16", "--hidden", "32")
 
 
@@ -25,8 +25,9 @@ SHORT = ("--epochs", "2", "--dimension", "16", "--hidden", "32")
 def small_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of `mcr demo`, of few numbers and short trainings."""
     folder = tmp_path_factory.mktemp("pages") / "demo"
-    some = {"train": keypad.numbers("train")[::EVERY], "test": keypad.numbers("test")[::EVERY]}
-    some["test"] = sorted({*some["test"], NAMED})
+    some = {"train": keypad.numbers("train")[::TRAINED], "test": keypad.numbers("test")[::ASKED]}
+    some = {"train": [*some["train"], SEEN], "test": [*some["test"], NAMED]}
+    some = {split: sorted({*numbers}) for split, numbers in some.items()}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("bridge.demo.SETTINGS", replace(bridge.demo.SETTINGS, epochs=2))
         patched.setattr(keypad_files.keypad, "numbers", lambda split: some[split])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from docs.tools.links import DOCS, ROOT, anchors, links, pages, slug
+from docs.tools.links import DOCS, ROOT, anchors, links, pages, prose, slug
 
 OTHERS = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
@@ -33,6 +34,21 @@ def test_every_page_can_be_reached_from_the_start():
         targets = [path for path, _ in links(page.read_text("utf-8")) if path]
         waiting += [(page.parent / path).resolve() for path in targets]
     assert set(DOCS.rglob("*.md")) <= seen
+
+
+def test_every_page_is_in_the_navigation():
+    lines = (ROOT / "mkdocs.yml").read_text("utf-8").splitlines()
+    named = {line.rpartition(": ")[2] for line in lines if line.strip().startswith("- ")}
+    left_out = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")} - named
+    assert not left_out, f"{left_out}: name them under nav in mkdocs.yml"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_formulas_are_drawn_on_github_as_well(page: Path):
+    text = prose(page.read_text("utf-8"))
+    for formula in re.findall(r"\$\$.+?\$\$|(?<![\w$`])\$[^$\n]+\$(?![\w$])", text, re.DOTALL):
+        # It takes backslashes before punctuation for Markdown's, and refuses this macro.
+        assert not re.search(r"\\(?:[,;:!|{}]|operatorname)", formula), formula
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import typer
 
-from bridge.config import setting_fields
+from bridge.config import load_settings, setting_fields
 from cli.main import app
 from docs.tools.reference import PAGES, REFERENCE, made
 
@@ -39,11 +40,18 @@ def test_every_setting_is_in_the_reference_once():
         assert str(setting.metadata["help"]).split("(")[0].strip()[:40] in page.replace("\\", "")
 
 
+def test_the_settings_file_of_the_page_loads(tmp_path: Path):
+    (example,) = re.findall(r"```toml\n(.*?)```", made("settings.md"), flags=re.DOTALL)
+    (tmp_path / "settings.toml").write_text(example)
+    settings = load_settings(tmp_path / "settings.toml")
+    assert (settings.objective, settings.epochs) == ("tcl", 12)
+    assert not settings.tcl_learn_temperature
+
+
 def test_the_python_reference_has_what_is_exported():
     import bridge
 
     page = made("python.md")
     for name in bridge.__all__:
         assert f"\n#### `{name}`\n" in page
-    assert "out_temperature" not in page
     assert 'left: Float[Tensor, "n d"]' in page
