@@ -39,7 +39,8 @@ def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
     for word, one in getattr(command, "commands", {}).items():
         if one.hidden:
             continue
-        if not hasattr(one, "commands"):
+        # A group is a command as well if it does something by itself.
+        if not hasattr(one, "commands") or getattr(one, "invoke_without_command", False):
             yield f"{name} {word}", one
         yield from _commands(one, f"{name} {word}")
 
@@ -59,7 +60,7 @@ def _part(name: str, command: Any) -> str:
     if own:
         kinds = _kinds(command)
         rows = [
-            [_flags(one), _values(one, kinds[one.name]), _default(one), cell(one.help)]
+            [_flags(one), _values(one, kinds.get(one.name, str)), _default(one), cell(one.help)]
             for one in own
         ]
         lines += ["", table(["option", "value", "default", ""], rows)]

@@ -15,6 +15,7 @@ from typing import Any
 
 from docs.tools.links import DOCS, ROOT, links, relinked
 
+HIDDEN = "---\nsearch:\n  exclude: true\n---\n\n"  # from the site's search
 FILES = "files"  # the site's folder of repository files
 _FENCES = {".py": "python", ".toml": "toml", ".sh": "sh", ".json": "json"}
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', flags=re.DOTALL)
@@ -79,6 +80,6 @@ def _place(target: Path) -> str:
 def _content(target: Path) -> str:
     text = target.read_text(encoding="utf-8")
     if target.suffix == ".md":
-        return text
+        return f"{HIDDEN}{text}"
     name = target.relative_to(ROOT).as_posix()
-    return f"# {name}\n\n````{_FENCES.get(target.suffix, 'text')}\n{text}````\n"
+    return f"{HIDDEN}# {name}\n\n````{_FENCES.get(target.suffix, 'text')}\n{text}````\n"
