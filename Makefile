@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test lint check-types unit bench mini-encoders clean
+.PHONY: demo test lint check-types unit docs bench mini-encoders clean
 
 demo: $(READY)
 	$(BIN)/mcr demo
@@ -20,6 +20,11 @@ check-types: $(READY)
 
 unit: $(READY)
 	$(BIN)/python -m pytest
+
+# The documentation as a site in build/site; its reference is made from the code.
+docs: $(READY)
+	$(BIN)/python -m docs.tools.reference
+	$(BIN)/python -m mkdocs build
 
 # The figures of docs/performance.md; about half an hour on two cores.
 bench: $(READY)

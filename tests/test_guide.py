@@ -38,7 +38,7 @@ from tests.features.ulip_checkpoints import (
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "real-models.md"
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PACKAGES = ("open_clip", "laion_clap", "transformers", "pyarrow")
 CLIP, CLAP = "clip:ViT-B-32,openai", "clap:630k-fusion-best"
 CLIP_CONFIG = {
