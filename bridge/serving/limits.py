@@ -21,9 +21,9 @@ class Limits:
     client may leave an answer unread.
     """
 
-    upload_bytes: int = 16 << 20
+    upload_bytes: int = 16_000_000
     audio_seconds: float = 60.0
-    image_pixels: int = 40_000_000
+    image_pixels: int = 25_000_000
     points: int = 1_000_000
     k: int = 100
     deepest: int = 2000
