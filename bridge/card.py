@@ -94,9 +94,11 @@ def front_matter(made: Bridge, *, licence: str | None = None) -> str:
 
 
 def card_with(
-    card: str, made: Bridge, *, results: Sequence[Result] = (), licence: str | None = None
+    card: str, made: Bridge, *, results: Sequence[Result] | None = None, licence: str | None = None
 ) -> str:
-    """A card with these results in place of earlier ones; what its owner wrote stays.
+    """A card with these results in place of earlier ones, unless they are None.
+
+    What its owner wrote stays.
 
     Metadata is added where there is none, and a licence, if it is given, takes the place of
     another. Raises UserError for an identifier that is none.
@@ -108,6 +110,8 @@ def card_with(
         lines = [one for one in found[1].splitlines() if not one.startswith("license:")]
         matter = "\n".join(["---", *lines, _licence_line(licence), "---"])
         card = f"{matter}\n\n{card[found.end() :]}"
+    if results is None:
+        return card
     start, end = card.find(_BEGIN), card.find(_END)
     if 0 <= start < end:
         card = card[:start].rstrip("\n") + "\n\n" + card[end + len(_END) :].lstrip("\n")
@@ -116,12 +120,17 @@ def card_with(
     return f"{card.rstrip()}\n\n{_BEGIN}\n\n{_results(results)}\n\n{_END}\n"
 
 
-def _licence_line(licence: str) -> str:
+def check_licence(licence: str) -> None:
+    """Raise UserError unless this can be the identifier of a licence."""
     if not _LICENCE.fullmatch(licence):
         raise UserError(
             f"'{licence}' is not the identifier of a licence: give one such as apache-2.0, "
             "cc-by-4.0 or other"
         )
+
+
+def _licence_line(licence: str) -> str:
+    check_licence(licence)
     return f"license: {licence.lower()}"
 
 

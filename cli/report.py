@@ -52,6 +52,7 @@ def report(
     One HTML file that needs nothing else: what was trained on what, settings, curves, evaluations,
     pictures, the best and worst queries, and where everything came from.
     """
+    from bridge.card import check_licence
     from bridge.report.contents import gather
     from bridge.report.page import check_report, write_report
     from cli.progress import BarProgress
@@ -65,6 +66,8 @@ def report(
         check_report(out)
     if licence is not None and not card:
         raise UserError("--license is for the model card: leave --no-card out")
+    if licence is not None:
+        check_licence(licence)
     contents = gather(
         run, results=result or (), query=None if query is None else Memory(query),
         gallery=None if gallery is None else Memory(gallery), rows=rows, k=k, items=items,
