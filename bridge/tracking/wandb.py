@@ -23,7 +23,8 @@ class Wandb:
     """Logs to a run whose id is kept in the run's folder, with the last step of every figure.
 
     wandb wants steps of a run to grow, and a mixture's parts begin at 1 each: the epoch is a
-    figure of its own, and the axis of the others.
+    figure of its own, and the axis of the others. What wandb has not written when the process is
+    killed is not logged again: what it holds cannot be asked.
     """
 
     name = "wandb"

@@ -117,6 +117,7 @@ def test_train_writes_a_bridge_and_says_how_good_it_is(workshop, tmp_path):
 
 def test_train_prints_the_bridge_as_json(workshop, tmp_path):
     told = answer(*train_arguments(workshop, tmp_path / "bridge"), "--seed", "3")
+    assert told.pop("bridge") == str(tmp_path / "bridge")
     assert told == json.loads((tmp_path / "bridge" / "bridge.json").read_text())
     assert told["settings"]["seed"] == 3
     assert [space["name"] for space in told["spaces"]] == ["hears", "sees"]
