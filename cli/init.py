@@ -42,6 +42,8 @@ def init(
     path = out or Path(f"{recipe}.toml")
     if path.suffix != ".toml":
         raise UserError(f"a recipe is called NAME.toml, not {path.name}: write {path.name}.toml")
+    if set(path.stem) & set('"\\'):
+        raise UserError(f"{path.name} would need quoting in the recipe: choose a plain name")
     if path.exists():
         raise UserError(f"{path} exists: remove it, or choose another file with --out")
     with replacing(path) as temporary:

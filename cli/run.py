@@ -27,6 +27,7 @@ _TOLD = {
     "keep": "check",
     "skip": "skip",
 }
+_DONE = {"skip": "skipped", "keep": "kept"}
 
 
 def run(
@@ -122,7 +123,7 @@ def _summarise(path: Path, recipe: Recipe, outcomes: Sequence[Outcome], *, json:
             [
                 [
                     one.decision.step.name,
-                    "skipped" if one.skipped else "made",
+                    _DONE.get(one.decision.action, "made"),
                     "" if one.skipped else f"{one.seconds:.1f}",
                     one.decision.why,
                     str(path.parent / one.decision.step.out),

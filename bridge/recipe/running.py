@@ -43,12 +43,10 @@ def run_recipe(
     *,
     force: bool = False,
     tell: Callable[[Decision, int], None] = lambda _decision, _place: None,
-    ended: Callable[[Outcome], None] = lambda _outcome: None,
 ) -> list[Outcome]:
     """Do what is to be done of `steps`, in their order.
 
-    tell: called with every decision, and the step's place among them from 1. ended: with every
-    outcome, as soon as it is known.
+    tell: called with every decision, and the step's place among them from 1.
     Raises UserError where a step cannot be done; what was done before stays.
     """
     outcomes = []
@@ -57,9 +55,7 @@ def run_recipe(
         for place, step in enumerate(steps, start=1):
             decision = decide(step, recipe, journal, force=force)
             tell(decision, place)
-            outcome = _outcome(decision, journal, perform)
-            outcomes.append(outcome)
-            ended(outcome)
+            outcomes.append(_outcome(decision, journal, perform))
     return outcomes
 
 

@@ -85,6 +85,8 @@ def test_nothing_is_overwritten_and_names_are_checked():
     assert (
         "there is no recipe 'clip-clop' (did you mean clip-clap?): choose demo, " in result.stderr
     )
+    result = mcr("init", "own", "-o", 'my "own".toml')
+    assert 'error: my "own".toml would need quoting in the recipe: choose a plain' in result.stderr
     result = mcr("init", "own", "-o", "mine.txt")
     assert "error: a recipe is called NAME.toml, not mine.txt: write mine.txt.toml" in result.stderr
 
