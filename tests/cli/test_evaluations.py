@@ -232,7 +232,7 @@ def refusals(w, placed: Path, out: Path) -> dict[str, tuple[tuple[object, ...], 
         ),
         "no boxes": (
             (*place, "--pictures", placed / "exact.h5"),
-            "localisation needs boxes: give --dataset and --annotations",
+            "localisation needs the boxes of what sounds: give --dataset and --annotations",
         ),
         "no counterfactual boxes": (
             ("eval", "counterfactual", "--sounds", placed / "sounds.h5"), "needs the boxes of what",

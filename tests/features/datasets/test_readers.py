@@ -255,6 +255,10 @@ def test_a_class_that_the_names_do_not_have_is_refused(tmp_path):
             "line 2 of .* is 'silent', neither sounding nor non-sounding",
         ),
         ("a,a,sounding\na,a,sounding\n", "line 2 of .* repeats a and a"),
+        (
+            "a,b,sounding\nc,c,sounding\na,b,non-sounding\n",
+            "line 3 of .* says that a with b is non-sounding, a line before it the opposite: keep",
+        ),
         ("video,audio,type\n", "has a header alone"),
     ],
 )
