@@ -45,17 +45,14 @@ def momentum_contrast(
     temperature: Temperature,
     teacher: Float[Tensor, "n d"] | None = None,
     alpha: float = 0.0,
-    target_temperature: float | None = None,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy of finding each row's partner among the keys.
 
-    Targets are `alpha softmax(teacher . keys / target_temperature) + (1 - alpha) one-hot`. No
-    gradient flows into keys and targets. An item's own older row in the queue is no negative; with
-    a queue much shorter than an epoch, as published, there is none.
+    Targets are `alpha softmax(teacher . keys / temperature) + (1 - alpha) one-hot`. No gradient
+    flows into keys and targets. An item's own older row in the queue is no negative; with a queue
+    much shorter than an epoch, as published, there is none.
 
     teacher: the momentum projector's rows of `view`'s items; not used where alpha is 0.
-    target_temperature: None is `temperature`, as published. Where that is high, a softmax of it is
-    flat and names no partner; a lower one of the teacher is that of SEED (arXiv 2101.04731).
 
     Two keys that are all alike cost ln(2):
 
@@ -67,18 +64,18 @@ def momentum_contrast(
     everything = torch.cat([keys.rows, keys.queue]).detach()
     own_row, own_column = _equal(keys.items, keys.queue_items)
 
-    def scores(rows: Tensor, part: slice, temperature: Temperature) -> Tensor:
+    def scores(rows: Tensor, part: slice) -> Tensor:
         made = (rows[part] / temperature) @ everything.T
         mine = (own_row >= part.start) & (own_row < part.stop)
         made[own_row[mine] - part.start, len(keys.rows) + own_column[mine]] = _NOTHING
         return made
 
     def costs(part: slice) -> Tensor:
-        logits = scores(view, part, temperature)
+        logits = scores(view, part)
         pull = logits.diagonal(part.start)
         if teacher is not None and alpha > 0:
             with torch.no_grad():
-                soft = scores(teacher, part, target_temperature or temperature).softmax(dim=1)
+                soft = scores(teacher, part).softmax(dim=1)
             # Targets sum to 1, so that the normaliser counts once.
             pull = alpha * torch.einsum("nk,nk->n", soft, logits) + (1 - alpha) * pull
         return logits.logsumexp(dim=1) - pull
@@ -94,19 +91,17 @@ def cross_modal(
     *,
     temperature: Temperature,
     alpha: float,
-    target_temperature: float | None = None,
 ) -> Float[Tensor, ""]:
     """CMA, cross-modal alignment: each side against the other's keys, with soft targets.
 
     The mean of both ways.
     """
-    there, back = (
-        momentum_contrast(
-            view, keys, temperature=temperature, teacher=own.rows, alpha=alpha,
-            target_temperature=target_temperature,
-        )
-        for view, own, keys in ((left, left_keys, right_keys), (right, right_keys, left_keys))
-    )  # fmt: skip
+    there = momentum_contrast(
+        left, right_keys, temperature=temperature, teacher=left_keys.rows, alpha=alpha
+    )
+    back = momentum_contrast(
+        right, left_keys, temperature=temperature, teacher=right_keys.rows, alpha=alpha
+    )
     return (there + back) / 2
 
 

@@ -67,12 +67,6 @@ class TclSettings:
         low=LOWEST_TEMPERATURE,
         high=HIGHEST_TEMPERATURE,
     )
-    tcl_target_temperature: float | None = _setting(
-        None,
-        "Temperature of soft targets, lower for sharper ones. Unset: that of the terms, as "
-        "published.",
-        low=LOWEST_TEMPERATURE,
-    )
     tcl_learn_temperature: bool = _setting(
         True, "Learn that temperature, as published, or keep it as it is."
     )

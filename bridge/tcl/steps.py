@@ -165,7 +165,6 @@ class TclSteps:
                 cross_modal(
                     views[left][role], views[right][role], keys[left, role], keys[right, role],
                     temperature=temperature, alpha=alpha,
-                    target_temperature=self.settings.tcl_target_temperature,
                 )
                 for role in ("hub", "leaf")
                 if (left, role) in keys and (right, role) in keys
