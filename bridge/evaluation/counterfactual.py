@@ -50,6 +50,8 @@ def counterfactual_result(
     queries = QueryRows(maps, sounds, bridge, trust_encoder=trust_encoder)
     wanted = _wanted(annotations, pairs)
     _check_kinds([pair for pair, _ in wanted], queries)
+    sounding = sum(pair.sounding for pair, _ in wanted)
+    _check_both(sounding, len(wanted) - sounding, annotations)  # before the maps, which take long
     left_out: Counter[str] = Counter()
     columns: dict[str, list[float]] = {"sounding": [], "ciou": [], "confidence": []}
     ids = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli.evaluations.answer import answer, write
+from cli.evaluations.answer import answer, check_out, write
 from cli.options import pairs
 from cli.output import note
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from features.space import Modality
 
 FOLDER = "evaluations"
+UPSAMPLING = ("bicubic", "bilinear", "nearest")  # the first unless told
 
 
 class Evaluation:
@@ -26,6 +27,7 @@ class Evaluation:
 
     def __init__(self, measuring: Measuring, first: str | Path) -> None:
         """first: the first memory, or its files; results lie beside it if there is no bridge."""
+        check_out(measuring.out)
         self.measuring = measuring
         self.bridge = load_bridge(measuring.bridge, measuring.device)
         self.folder = work_folder(measuring.bridge, first)
@@ -68,40 +70,30 @@ class Evaluation:
 
     def maps(self, places: Places) -> tuple[PictureMaps, dict[str, Any]]:
         """Maps of pictures or of crops, and the settings they were made with."""
-        if places.crops is not None:
-            return self._crop_maps(places.crops, places.regions), {"maps": "crops"}
-        from bridge.evaluation.picture_maps import LocalMaps
-        from features.errors import UserError
+        from bridge.evaluation.picture_maps import CropMaps, LocalMaps
+        from features.memory import Memory
 
-        if places.upsample not in ("bicubic", "bilinear", "nearest"):
-            raise UserError(
-                f"--upsample is '{places.upsample}' but is bicubic, bilinear or nearest"
-            )
+        trust = self.measuring.trust_encoder
+        if places.crops is not None and places.regions is not None:
+            crops = Memory(places.crops)
+            made = CropMaps(crops, places.regions, self.bridge, trust_encoder=trust)
+            return made, {"maps": "crops"}
+        upsampling = places.upsample or UPSAMPLING[0]
         maps = LocalMaps(
             self.memory(str(places.pictures), "image", local=True),
             self.bridge,
             grid=None if places.grid is None else parse_grid(places.grid),
             fit=places.fit,
-            upsampling=places.upsample,  # type: ignore[arg-type]
-            trust_encoder=self.measuring.trust_encoder,
+            upsampling=upsampling,  # type: ignore[arg-type]
+            trust_encoder=trust,
         )
         rows, columns = maps.view.grid
         return maps, {
             "maps": "local embeddings",
             "grid": f"{rows}x{columns}",
             "fit": maps.view.fit,
-            "upsampling": places.upsample,
+            "upsampling": upsampling,
         }
-
-    def _crop_maps(self, crops: Path, regions: Path | None) -> PictureMaps:
-        from bridge.evaluation.picture_maps import CropMaps
-        from features.errors import UserError
-        from features.memory import Memory
-
-        if regions is None:
-            raise UserError("--crops needs --regions, the table that `mcr crops` wrote: give it")
-        trust = self.measuring.trust_encoder
-        return CropMaps(Memory(crops), regions, self.bridge, trust_encoder=trust)
 
     def write(self, result: Result) -> Path:
         """Write the result where the user said, or in the folder."""
@@ -113,11 +105,29 @@ class Evaluation:
 
 
 def localising(places: Places, measuring: Measuring) -> Evaluation:
-    """An evaluation on maps. Raises UserError unless it is said what they are made from."""
+    """An evaluation on maps. Raises UserError unless it is said what they are made from, and how.
+
+    Options of pictures are refused with crops, and the other way round, as they would do nothing.
+    """
     from features.errors import UserError
 
     if (places.pictures is None) == (places.crops is None):
         raise UserError("say where to localise: give either --pictures or --crops")
+    if places.crops is not None and places.regions is None:
+        raise UserError("--crops needs --regions, the table that `mcr crops` wrote: give it")
+    if places.upsample not in (None, *UPSAMPLING):
+        raise UserError(
+            f"--upsample is '{places.upsample}' but is {', '.join(UPSAMPLING[:-1])} or "
+            f"{UPSAMPLING[-1]}"
+        )
+    given, other, idle = "--pictures", "--crops", ["regions"]
+    if places.crops is not None:
+        given, other, idle = "--crops", "--pictures", ["grid", "fit", "upsample"]
+    for name in idle:
+        if getattr(places, name) is not None:
+            raise UserError(
+                f"--{name} belongs to {other}, and {given} is given: leave --{name} out"
+            )
     return Evaluation(measuring, places.pictures or str(places.crops))
 
 

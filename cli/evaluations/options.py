@@ -61,7 +61,9 @@ Fit = Annotated[
     str | None,
     typer.Option(help="How the encoder fits pictures: crop, pad or squash. Unset: as recorded."),
 ]
-Upsample = Annotated[str, typer.Option(help="Of maps: bicubic, bilinear or nearest.")]
+Upsample = Annotated[
+    str | None, typer.Option(help="Of maps: bicubic, bilinear or nearest. Unset: bicubic.")
+]
 Threshold = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="Of maps from 0 to 1: what is predicted. Unset: the median."),
@@ -86,7 +88,7 @@ class Places:
     regions: Regions = None
     grid: Grid = None
     fit: Fit = None
-    upsample: Upsample = "bicubic"
+    upsample: Upsample = None
     threshold: Threshold = None
 
 
