@@ -46,6 +46,7 @@ FIXED: dict[str, Any] = {
 }  # fmt: skip
 MATCHED: dict[str, Any] = {
     "objective": "tcl", "cma_weight": 0.0, "imc_weight": 0.0, "itm_weight": 1.0, "local_batch": 64,
+    "itm_temperature": 0.03,
 }  # fmt: skip
 BEST = 0.3  # temperature of InfoNCE
 
