@@ -98,9 +98,8 @@ def _report(task: Task, share: float, options: argparse.Namespace, work: Path) -
         columns = list(zip(*figures, strict=True))
         reference = reference or columns
         cells = [cell(column) for column in columns]
-        if name != REFERENCE:
-            pairs = zip(columns, reference, strict=True)
-            cells += [difference(column, own) for column, own in pairs]
+        pairs = zip(columns, reference, strict=True)
+        cells += ["" if name == REFERENCE else difference(*pair) for pair in pairs]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
         if options.json:
             told = {"task": task.name, "share": share, "configuration": name}
