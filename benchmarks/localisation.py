@@ -155,7 +155,7 @@ def pointing(task: Task, made: Bridge) -> Tensor:
     for sample in task.scenes.boxes.samples:
         found = queries.find(sample.image, sample.audio, Counter())
         assert found is not None  # every picture and sound was drawn here
-        highest = maps.map(*found).flatten().argmax()
+        highest = maps.map(found.picture, queries.rows[found.sound]).flatten().argmax()
         hits.append(bool(truth_map(sample.boxes, size=maps.size).flatten()[highest] > 0))
     return torch.tensor(hits).double()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import Field
+from dataclasses import Field, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -93,13 +93,45 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         for parameter in inspect.signature(command, eval_str=True).parameters.values()
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD
     ]
-    signature = inspect.Signature([*own, *_setting_parameters()])
+    return _shown_as(command, command, [*own, *_setting_parameters()])
+
+
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option for every field of the dataclasses that it takes.
+
+    Such a dataclass is a group of options that several commands share; the command gets it filled.
+    """
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    parts = {one.name: _fields_of(one.annotation) for one in own if is_dataclass(one.annotation)}
+    shown = [flat for one in own for flat in parts.get(one.name, [one])]
 
     def run(**values: Any) -> None:
+        for one in own:
+            if one.name in parts:
+                names = [part.name for part in parts[one.name]]
+                values[one.name] = one.annotation(**{name: values.pop(name) for name in names})
         command(**values)
 
-    run.__signature__ = signature  # type: ignore[attr-defined]
-    run.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()}
+    return _shown_as(command, run, shown)
+
+
+def _fields_of(group: Any) -> list[inspect.Parameter]:
+    return list(inspect.signature(group, eval_str=True).parameters.values())
+
+
+def _shown_as(
+    command: Callable[..., None],
+    runs: Callable[..., None],
+    parameters: Sequence[inspect.Parameter],
+) -> Callable[..., None]:
+    """What `runs`, with the name and docstring of `command`, for typer with these parameters."""
+
+    def run(**values: Any) -> None:
+        runs(**values)
+
+    named = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
+    run.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     return run
 

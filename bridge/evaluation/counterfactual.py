@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bridge.artefact import Bridge
-from bridge.evaluation.localisation import QueryRows, iou_of, no_samples
+from bridge.evaluation.localisation import Found, QueryRows, iou_of, no_samples
 from bridge.evaluation.picture_maps import PictureMaps
 from bridge.evaluation.results import Result, Samples, measured
 from bridge.metrics.maps import confidence, truth_map
@@ -43,11 +43,15 @@ def counterfactual_result(
     pairs: pictures and sounds of an extended set; those that sound have boxes in `annotations`, of
     the same sound in the same picture, or else of the picture. If none of them sounds, the
     annotated samples do. None: annotated samples without a box are silent.
-    threshold: as of `localisation_result`. Raises UserError without sounding or silent samples, and
-    for a pair whose picture has other boxes for each of its sounds, none of them the pair's.
+    threshold: as of `localisation_result`. Raises UserError without sounding or silent samples, for
+    a picture and a sound that are both, and for a pair whose picture has other boxes for each of
+    its sounds, none of them the pair's.
     """
     queries = QueryRows(maps, sounds, bridge, trust_encoder=trust_encoder)
     wanted = _wanted(annotations, pairs)
+    _check_kinds([pair for pair, _ in wanted], queries)
+    sounding = sum(pair.sounding for pair, _ in wanted)
+    _check_both(sounding, len(wanted) - sounding, annotations)  # before the maps, which take long
     left_out: Counter[str] = Counter()
     columns: dict[str, list[float]] = {"sounding": [], "ciou": [], "confidence": []}
     ids = []
@@ -61,7 +65,7 @@ def counterfactual_result(
             found = queries.find(pair.image, pair.audio, left_out)
             if found is None:
                 continue
-            values = maps.map(*found)
+            values = maps.map(found.picture, queries.rows[found.sound])
             columns["sounding"].append(float(pair.sounding))
             columns["ciou"].append(iou_of(values, truth, threshold) if pair.sounding else 0.0)
             columns["confidence"].append(confidence(values))
@@ -100,6 +104,23 @@ def _wanted(
         boxes = _Boxes(annotations)
         return [(pair, boxes.of(pair) if pair.sounding else ()) for pair in pairs]
     return [*(one for one in annotated if one[0].sounding), *((pair, ()) for pair in pairs)]
+
+
+def _check_kinds(pairs: Sequence[Pair], queries: QueryRows) -> None:
+    """Raise UserError for a picture and a sound that sound by one name and are silent by another.
+
+    Names may differ in folders and suffixes; what decides is which items they are of.
+    """
+    first: dict[Found, Pair] = {}
+    for pair in pairs:
+        found = queries.find(pair.image, pair.audio, Counter())
+        if found is None or first.setdefault(found, pair).sounding == pair.sounding:
+            continue
+        one, other = sorted((first[found], pair), key=lambda each: not each.sounding)
+        raise UserError(
+            f"{one.image} with {one.audio} is said to sound, and {other.image} with {other.audio} "
+            "to be silent, but they are the same picture and sound: keep one of them"
+        )
 
 
 class _Boxes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -61,7 +61,8 @@ def localisation_result(
             else:
                 found = queries.find(sample.image, sample.audio, left_out)
                 if found is not None:
-                    ious.append(iou_of(maps.map(*found), truth, threshold))
+                    values = maps.map(found.picture, queries.rows[found.sound])
+                    ious.append(iou_of(values, truth, threshold))
                     kept.append(sample)
     if not kept:
         raise UserError(no_samples(annotations, maps.memory, sounds, left_out))
@@ -84,6 +85,13 @@ def localisation_result(
     )
 
 
+class Found(NamedTuple):
+    """Numbers of a picture among the maps, and of a sound among the rows."""
+
+    picture: int
+    sound: int
+
+
 class QueryRows:
     """Sounds as rows of the space in which the maps of pictures are made."""
 
@@ -92,18 +100,16 @@ class QueryRows:
     ) -> None:
         if bridge is None:
             check_one_space((maps.memory, sounds), trust_encoder=trust_encoder)
-        self._rows = comparable_rows(bridge, [sounds], trust_encoder=trust_encoder)[0]
+        self.rows = comparable_rows(bridge, [sounds], trust_encoder=trust_encoder)[0]
         self._names = RowsByName(sounds.ids)
         self._picture: Callable[[str], int | None] = maps.find
 
-    def find(
-        self, image: str, audio: str, left_out: Counter[str]
-    ) -> tuple[int, Float[Tensor, " e"]] | None:
-        """The number of the picture and the sound's row, or None, counting what is absent."""
+    def find(self, image: str, audio: str, left_out: Counter[str]) -> Found | None:
+        """The picture and the sound of these names, or None, counting what is absent."""
         picture, sound = self._picture(image), self._names.find(audio)
         left_out["samples without their picture"] += picture is None
         left_out["samples without their sound"] += picture is not None and sound is None
-        return None if picture is None or sound is None else (picture, self._rows[sound])
+        return None if picture is None or sound is None else Found(picture, sound)
 
 
 def iou_of(

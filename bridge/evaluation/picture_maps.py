@@ -53,7 +53,10 @@ class LocalMaps:
         size: int = SIZE,
         trust_encoder: bool = False,
     ) -> None:
-        """Raises UserError for a memory without local embeddings, or of a space of no use here."""
+        """Raises UserError for a memory of other things than pictures, without local embeddings,
+        or of a space of no use here.
+        """
+        _check_pictures(memory, "--pictures")
         if memory.local is None:
             raise UserError(
                 f"{memory.path} has no local embeddings, which say where things are: make them "
@@ -113,6 +116,7 @@ class CropMaps:
 
         Raises UserError for regions without a crop, and memories of no use here.
         """
+        _check_pictures(crops, "--crops")
         self.memory, self.size = crops, size
         self._rows = comparable_rows(bridge, [crops], trust_encoder=trust_encoder)[0]
         self._regions, names = read_regions(crops, regions)
@@ -132,6 +136,14 @@ class CropMaps:
         seen = whole.isfinite()
         whole[~seen] = whole[seen].amin() if bool(seen.any()) else 0.0
         return whole
+
+
+def _check_pictures(memory: Memory, option: str) -> None:
+    if memory.modality != "image":
+        raise UserError(
+            f"{memory.path} holds {memory.modality}, and maps are made of pictures: give {option} "
+            "a memory of images, and what is localised with --sounds"
+        )
 
 
 def read_regions(

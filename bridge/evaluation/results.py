@@ -151,10 +151,21 @@ def measured(
     )
 
 
-def write_result(result: Result, path: Path) -> Path:
-    """Write a result; an earlier one of this name is replaced. Raises UserError if it cannot be."""
+def check_place(path: Path) -> None:
+    """Raise UserError if a result cannot be written there: before it is computed, not after."""
     if path.is_dir():
         raise UserError(f"{path} is a folder but a result is a file: write {path}/NAME.json")
+    nearest = next(one for one in path.absolute().parents if one.exists())
+    if not nearest.is_dir():
+        raise UserError(
+            f"{path} cannot be made because {nearest} is a file, not a folder: choose another "
+            "output"
+        )
+
+
+def write_result(result: Result, path: Path) -> Path:
+    """Write a result; an earlier one of this name is replaced. Raises UserError if it cannot be."""
+    check_place(path)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(result.about(), indent=1) + "\n", encoding="utf-8")
     return path

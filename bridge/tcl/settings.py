@@ -46,6 +46,12 @@ class TclSettings:
         "--local`.",
         low=0,
     )
+    itm_temperature: float | None = _setting(
+        None,
+        "With --itm-weight, temperature over which cosines add up with a match in re-ranking. "
+        "Unset: that of InfoNCE; lower where that is high.",
+        low=LOWEST_TEMPERATURE,
+    )
     mlm_weight: float = _setting(
         0.0,
         "Weight of guessing masked words from the other item's parts; needs a text memory and "

@@ -98,8 +98,10 @@ class TclSteps:
         ]
 
     def _trained_at(self) -> float | None:
-        """InfoNCE's temperature, where it and not CMA aligns the spaces."""
+        """What was set for it, or InfoNCE's, where it and not CMA aligns the spaces."""
         settings, weights = self.settings, self.terms
+        if settings.itm_temperature is not None:
+            return settings.itm_temperature
         if weights["cma"]:
             return None
         if weights.get("inter_leaf"):

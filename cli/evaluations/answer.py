@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from bridge.evaluation.results import Result
 
 
+def check_out(out: Path | None) -> None:
+    """Raise UserError if the user said a place where no result can be: before it is computed."""
+    from bridge.evaluation.results import check_place
+
+    if out is not None:
+        check_place(out)
+
+
 def write(result: Result, out: Path | None, folder: Path) -> Path:
     """Write a result where the user said, or under its own name in `folder`."""
     from bridge.evaluation.results import write_result

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.evaluations.answer import finish, told, write
+from cli.evaluations.answer import check_out, finish, told, write
 from cli.evaluations.inputs import load_bridge, work_folder
 from cli.evaluations.options import BridgeOrNone, Out, Seed
 from cli.options import Device, Json, TrustEncoder
@@ -47,6 +47,7 @@ def diagnostics(
     from cli.progress import BarProgress
     from features.memory import Memory
 
+    check_out(out)
     result = diagnostics_result(
         [Memory(path) for path in memories],
         bridge=load_bridge(bridge, device),

@@ -1,11 +1,14 @@
-"""Options that several protocols share."""
+"""Options that several protocols share, in groups."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from cli.options import Device, EncoderOverrides, Json, TrustEncoder
 
 BridgeOrNone = Annotated[
     Path | None,
@@ -58,8 +61,46 @@ Fit = Annotated[
     str | None,
     typer.Option(help="How the encoder fits pictures: crop, pad or squash. Unset: as recorded."),
 ]
-Upsample = Annotated[str, typer.Option(help="Of maps: bicubic, bilinear or nearest.")]
+Upsample = Annotated[
+    str | None, typer.Option(help="Of maps: bicubic, bilinear or nearest. Unset: bicubic.")
+]
 Threshold = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="Of maps from 0 to 1: what is predicted. Unset: the median."),
 ]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is right: a data set's annotations."""
+
+    dataset: Dataset = None
+    annotations: AnnotationFile = None
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a sound is looked for, and how the maps are made and cut."""
+
+    sounds: Sounds
+    pictures: Pictures = None
+    crops: Crops = None
+    regions: Regions = None
+    grid: Grid = None
+    fit: Fit = None
+    upsample: Upsample = None
+    threshold: Threshold = None
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How every protocol that measures samples goes about it."""
+
+    bridge: BridgeOrNone = None
+    encoder: EncoderOverrides = None
+    resamples: Resamples = 1000
+    seed: Seed = 0
+    out: Out = None
+    trust_encoder: TrustEncoder = False
+    device: Device = "auto"
+    json: Json = False

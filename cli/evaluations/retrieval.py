@@ -7,17 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.evaluations.answer import told, write
-from cli.evaluations.inputs import load_bridge, open_memory, read_labels, work_folder
-from cli.evaluations.options import (
-    AnnotationFile,
-    BridgeOrNone,
-    Dataset,
-    Out,
-    Resamples,
-    Seed,
-)
-from cli.options import Device, EncoderOverrides, Json, TrustEncoder, pairs
+from cli.evaluations.answer import told
+from cli.evaluations.inputs import Evaluation, read_labels
+from cli.evaluations.options import Labels, Measuring
+from cli.options import with_groups
 from cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -27,12 +20,13 @@ CUTOFFS = (1, 5, 10)
 MANY = 20_000  # items, whose intervals take seconds
 
 
+@with_groups
 def retrieval(
     query: Annotated[str, typer.Option("--query", "-q", help="Memory of queries, or their files.")],
     gallery: Annotated[
         str, typer.Option("--gallery", "-g", help="Memory that is searched, or its files.")
     ],
-    bridge: BridgeOrNone = None,
+    *,
     relevance: Annotated[
         str,
         typer.Option(
@@ -40,15 +34,8 @@ def retrieval(
             "sample; auto: labels, where both sides have them."
         ),
     ] = "auto",
-    dataset: Dataset = None,
-    annotations: AnnotationFile = None,
-    encoder: EncoderOverrides = None,
-    resamples: Resamples = 1000,
-    seed: Seed = 0,
-    out: Out = None,
-    trust_encoder: TrustEncoder = False,
-    device: Device = "auto",
-    json: Json = False,
+    labels: Labels,
+    measuring: Measuring,
 ) -> None:
     """Search one memory with another, in both directions.
 
@@ -57,30 +44,19 @@ def retrieval(
     say. Prints R@1, R@5, R@10, median rank and mAP with bootstrap intervals.
     """
     from bridge.evaluation.retrieval_result import directions, retrieval_result
-    from cli.progress import BarProgress
     from features.progress import SILENT
 
-    made, folder = load_bridge(bridge, device), work_folder(bridge, query)
-    named = pairs("--encoder", encoder, form="SPACE=SPEC")
-    left, right = (
-        open_memory(one, bridge=made, folder=folder, overrides=named, device=device)
-        for one in (query, gallery)
-    )
+    evaluation = Evaluation(measuring, query)
+    left, right = (evaluation.memory(one) for one in (query, gallery))
+    how = evaluation.how
+    if len(left) + len(right) <= MANY:
+        how["progress"] = SILENT
     result = retrieval_result(
-        left,
-        right,
-        bridge=made,
-        annotations=read_labels(dataset, annotations),
-        relevance=relevance,
-        resamples=resamples,
-        seed=seed,
-        trust_encoder=trust_encoder,
-        progress=BarProgress() if len(left) + len(right) > MANY else SILENT,
+        left, right, annotations=read_labels(labels), relevance=relevance, **how
     )
-    path = write(result, out, folder)
-    ends = directions(left, right)
-    if json:
-        print_json(_as_json(result, path, bridge, ends))
+    path, ends = evaluation.write(result), directions(left, right)
+    if measuring.json:
+        print_json(_as_json(result, path, measuring.bridge, ends))
         return
     _print(result, path, ends)
 

@@ -7,25 +7,18 @@ from typing import Annotated
 
 import typer
 
-from cli.evaluations.answer import answer, write
-from cli.evaluations.inputs import load_bridge, open_memory, read_labels, work_folder
-from cli.evaluations.options import (
-    AnnotationFile,
-    BridgeOrNone,
-    Dataset,
-    Out,
-    Resamples,
-    Seed,
-)
-from cli.options import Device, EncoderOverrides, Json, TrustEncoder, pairs
+from cli.evaluations.inputs import Evaluation, read_labels
+from cli.evaluations.options import Labels, Measuring
+from cli.options import with_groups
 
 
+@with_groups
 def zero_shot(
     items: Annotated[
         str,
         typer.Option("--items", "-i", help="Memory of what is classified, or its files."),
     ],
-    bridge: BridgeOrNone = None,
+    *,
     classes: Annotated[
         Path | None,
         typer.Option(
@@ -50,15 +43,8 @@ def zero_shot(
         str | None,
         typer.Option(help="Embed prompts in this space. Unset: in all that know text, averaged."),
     ] = None,
-    dataset: Dataset = None,
-    annotations: AnnotationFile = None,
-    encoder: EncoderOverrides = None,
-    resamples: Resamples = 1000,
-    seed: Seed = 0,
-    out: Out = None,
-    trust_encoder: TrustEncoder = False,
-    device: Device = "auto",
-    json: Json = False,
+    labels: Labels,
+    measuring: Measuring,
 ) -> None:
     """Classify items by the prompts of classes.
 
@@ -69,31 +55,23 @@ def zero_shot(
     from bridge.evaluation.prompts import FIRST, read_classes
     from bridge.evaluation.zero_shot import zero_shot_result
     from bridge.search import Embedder
-    from cli.progress import BarProgress
     from features.space import modality_named
 
-    made = load_bridge(bridge, device)
-    folder = work_folder(bridge, items)
-    named = pairs("--encoder", encoder, form="SPACE=SPEC")
+    evaluation = Evaluation(measuring, items)
     kind = None if modality is None else modality_named(modality)
-    memory = open_memory(items, kind, bridge=made, folder=folder, overrides=named, device=device)
+    memory = evaluation.memory(items, kind)
     lines, where = _templates(templates or memory.modality)
-    result = zero_shot_result(
-        memory,
-        None if classes is None else read_classes(classes),
-        lines,
-        Embedder(device=device, overrides=named, trust_encoder=trust_encoder),
-        bridge=made,
-        via=via,
-        annotations=read_labels(dataset, annotations),
-        first=tuple(first) if first else FIRST,
-        where=where,
-        resamples=resamples,
-        seed=seed,
-        trust_encoder=trust_encoder,
-        progress=BarProgress(),
+    embedder = Embedder(
+        device=measuring.device,
+        overrides=evaluation.overrides,
+        trust_encoder=measuring.trust_encoder,
     )
-    answer(result, write(result, out, folder), json=json)
+    result = zero_shot_result(
+        memory, None if classes is None else read_classes(classes), lines, embedder, via=via,
+        annotations=read_labels(labels), first=tuple(first) if first else FIRST, where=where,
+        **evaluation.how,
+    )  # fmt: skip
+    evaluation.answer(result)
 
 
 def _templates(chosen: str) -> tuple[list[str], str]:

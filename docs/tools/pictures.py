@@ -20,10 +20,11 @@ from torch import Tensor
 
 import bridge
 from bridge.metrics.spaces import modality_gap
-from bridge.pictures import COLOURS
+from bridge.pictures.palette import TRANSPARENT
 from bridge.training.noise import add_noise
 from docs.tools.links import DOCS
 from features.memory import Memory
+from features.space import Modality, modality_named
 
 OUT = DOCS / "concepts"
 INK, FAINT = "#010101", "#020202"  # stand for the page's text, in full and pale
@@ -55,7 +56,7 @@ def gap(demo: Path) -> Any:
     }
     frozen = {space: _by_modality(demo, names) for space, names in spaces.items()}
     shared = {
-        modality: made.project(some, space, modality)  # type: ignore[arg-type]
+        modality: made.project(some, space, modality)
         for space, rows in frozen.items()
         for modality, some in rows.items()
     }
@@ -70,12 +71,12 @@ def gap(demo: Path) -> Any:
     return figure
 
 
-def _scatter(axis: Any, title: str, rows: dict[str, Tensor]) -> None:
+def _scatter(axis: Any, title: str, rows: dict[Modality, Tensor]) -> None:
     """Points of every modality in the plane of their largest variance; lines join a few numbers."""
     plane = _principal_plane(torch.cat(list(rows.values())))
     places = {modality: some @ plane for modality, some in rows.items()}
     for modality, place in places.items():
-        axis.scatter(*place.T, s=8, alpha=0.7, lw=0, color=COLOURS[modality])
+        axis.scatter(*place.T, s=8, alpha=0.7, lw=0, color=TRANSPARENT.fill[modality])
     shown = len(next(iter(rows.values())))
     for number in range(0, shown, max(1, shown // JOINED)):
         joined = torch.stack([place[number] for place in places.values()])
@@ -101,7 +102,8 @@ def pseudo_pairs(demo: Path) -> Any:
         weights = torch.softmax(leaf.tensor() @ texts.tensor()[row] / TEMPERATURE, dim=0)
         most = weights.argsort(descending=True)[:10]
         numbers = [(leaf.labels or leaf.ids)[i] for i in most.tolist()]
-        bars = axis.bar(range(10), weights[most], color=COLOURS[modality])
+        colour = TRANSPARENT.fill[modality_named(modality)]
+        bars = axis.bar(range(10), weights[most], color=colour)
         axis.bar_label(bars, numbers, fontsize=8, color=INK, padding=2)
         axis.set_title(f"{modality}, {space}", fontsize=9.5)
         axis.set_xlabel(f"the nearest of {len(leaf):,}, and the number they show", fontsize=8)
@@ -145,7 +147,9 @@ def matches(demo: Path) -> Any:
     same = left[:, None] == right
     figure, (axis,) = _figure(1, width=6.4, height=2.8)
     _histogram(axis, cosines[~same][::23], "#8a8a8a", "a picture of another number")
-    _histogram(axis, cosines[same], COLOURS["image"], "a picture of the number that is said")
+    _histogram(
+        axis, cosines[same], TRANSPARENT.fill["image"], "a picture of the number that is said"
+    )
     axis.set_xlabel("cosine of an unseen sound with an unseen picture", fontsize=9)
     axis.set_yticks([])
     _legend(figure, axis)
@@ -158,7 +162,7 @@ def cwcl_weights(demo: Path) -> Any:
     off = ~torch.eye(len(rows), dtype=torch.bool)
     cosines = (rows @ rows.T)[off][::97]
     figure, (axis,) = _figure(1, width=6.4, height=2.8)
-    for sharpness, colour in ((1, COLOURS["text"]), (4, "#e0a458"), (16, "#c8553d")):
+    for sharpness, colour in ((1, TRANSPARENT.fill["text"]), (4, "#e0a458"), (16, "#c8553d")):
         weights = (cosines / 2 + 0.5).clamp(0) ** sharpness
         _histogram(axis, weights, colour, f"sharpness {sharpness}")
     axis.set_xlabel("weight of another sentence (of the same one: 1)", fontsize=9)
@@ -233,7 +237,7 @@ def _principal_plane(rows: Float[Tensor, "n d"]) -> Float[Tensor, "d 2"]:
     return torch.pca_lowrank(rows, q=2, niter=8)[2]
 
 
-def _by_modality(demo: Path, names: list[str]) -> dict[str, Tensor]:
+def _by_modality(demo: Path, names: list[str]) -> dict[Modality, Tensor]:
     """One item of each of the same numbers, by modality."""
     memories = [_memory(demo, name) for name in names]
     labels = sorted(set(memories[0].labels or ()))

@@ -16,6 +16,7 @@ from features.errors import UserError
 from features.files import require_file
 
 Box = tuple[float, float, float, float]
+_FAR = 2.0  # widths and heights of the picture, beyond what hands that mark boxes overshoot
 
 
 @dataclass(frozen=True)
@@ -71,17 +72,19 @@ class Boxes:
         """The boxes of a sample, cut to the picture; those without an area are left out.
 
         boxes: as the file has them, which may be anything. Raises UserError for what is no list of
-        boxes, and for a box that has not four finite edges, is turned around, or lies outside of
-        the picture.
+        boxes, and for a box that has not four finite edges, is turned around, lies outside of the
+        picture, or reaches as far beyond it to the right and below as boxes in pixels do.
         """
         kept = []
         require_list(boxes, f"the boxes of {sample} in {self.path}", "of boxes")
         for edges in boxes:
             left, top, right, bottom = self._edges(edges, sample)
-            if left > 1 or top > 1 or right < 0 or bottom < 0:
+            outside = left > 1 or top > 1 or right < 0 or bottom < 0
+            if outside or min(right, bottom) > _FAR:
+                where = "lies outside of" if outside else "reaches far beyond"
                 raise UserError(
-                    f"{self.path}: the box {_told(edges)} of {sample} lies outside of the picture, "
-                    "whose edges are 0 and 1: divide pixels by its width and height"
+                    f"{self.path}: the box {_told(edges)} of {sample} {where} the picture, whose "
+                    "edges are 0 and 1: divide pixels by its width and height"
                 )
             box = (max(left, 0.0), max(top, 0.0), min(right, 1.0), min(bottom, 1.0))
             if box[0] == box[2] or box[1] == box[3]:

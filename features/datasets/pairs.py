@@ -48,9 +48,15 @@ def read_pairs(path: Path) -> tuple[list[Pair], str]:
                 f"line {number} of {path} is '{kind}', neither sounding nor non-sounding: give the "
                 "extended set's file"
             )
-        if (image, audio) in pairs:
+        pair = Pair(image, audio, _KINDS[kind])
+        known = pairs.setdefault((image, audio), pair)
+        if known.sounding != pair.sounding:
+            raise UserError(
+                f"line {number} of {path} says that {image} with {audio} is {kind}, a line before "
+                "it the opposite: keep one of them"
+            )
+        if known is not pair:
             raise UserError(f"line {number} of {path} repeats {image} and {audio}: remove it")
-        pairs[image, audio] = Pair(image, audio, _KINDS[kind])
     if not pairs:
         raise UserError(f"{path} has a header alone: download it again")
     return list(pairs.values()), fingerprint

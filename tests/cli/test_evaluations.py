@@ -232,7 +232,7 @@ def refusals(w, placed: Path, out: Path) -> dict[str, tuple[tuple[object, ...], 
         ),
         "no boxes": (
             (*place, "--pictures", placed / "exact.h5"),
-            "localisation needs boxes: give --dataset and --annotations",
+            "localisation needs the boxes of what sounds: give --dataset and --annotations",
         ),
         "no counterfactual boxes": (
             ("eval", "counterfactual", "--sounds", placed / "sounds.h5"), "needs the boxes of what",
@@ -251,8 +251,30 @@ def refusals(w, placed: Path, out: Path) -> dict[str, tuple[tuple[object, ...], 
             (*place, *boxes, "--pictures", placed / "exact.h5", "--upsample", "cubic"),
             "--upsample is 'cubic' but is bicubic, bilinear or nearest",
         ),
-        "crops of others": (
+        "regions of pictures": (
+            (*place, *boxes, "--pictures", placed / "exact.h5", "--regions", placed / "boxes.csv"),
+            "--regions belongs to --crops, and --pictures is given: leave --regions out",
+        ),
+        "a grid of crops": (
+            (*place, *boxes, "--crops", placed / "crops.h5", "--grid", "4x4",
+             "--regions", placed / "crops" / "regions.csv"),
+            "--grid belongs to --pictures, and --crops is given: leave --grid out",
+        ),
+        "sounds for pictures": (
+            (*place, *boxes, "--pictures", placed / "sounds.h5"),
+            "sounds.h5 holds audio, and maps are made of pictures: give --pictures a memory of",
+        ),
+        "texts for crops": (
             (*place, *boxes, "--crops", placed / "texts.h5",
+             "--regions", placed / "crops" / "regions.csv"),
+            "texts.h5 holds text, and maps are made of pictures: give --crops a memory of images",
+        ),
+        "a place within a file": (
+            ("eval", "localisation", *exact(placed), "-o", placed / "boxes.csv" / "r.json"),
+            "boxes.csv is a file, not a folder: choose another output",
+        ),
+        "crops of others": (
+            (*place, *boxes, "--crops", placed / "plain.h5",
              "--regions", placed / "crops" / "regions.csv"),
             "which is not an item of",
         ),
@@ -305,7 +327,9 @@ def refusals(w, placed: Path, out: Path) -> dict[str, tuple[tuple[object, ...], 
 
 CASES = [
     "a memory without parts", "no boxes", "no counterfactual boxes", "half of the annotations",
-    "nowhere", "crops alone", "a grid of words", "an upsampling", "crops of others",
+    "nowhere", "crops alone", "a grid of words", "an upsampling", "regions of pictures",
+    "a grid of crops", "sounds for pictures", "texts for crops", "a place within a file",
+    "crops of others",
     "labels of others", "files of no kind", "files without a bridge", "texts that both embed",
     "too few templates", "two spaces without a bridge", "too few resamples",
     "a place that is a folder", "a result beside a bridge", "results with memories",

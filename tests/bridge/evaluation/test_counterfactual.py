@@ -93,3 +93,30 @@ def test_boxes_that_could_be_of_either_sound_are_refused(evaluate, order):
         evaluate([rows[i] for i in order], pairs)
     same = [row("7", "bark.wav", ONE), row("7", "bell.wav", ONE)]
     assert ious(evaluate([same[i] for i in order], pairs)) == {"7 7": 1 / 16}
+
+
+BOTH = (
+    r"^{} with {} is said to sound, and {} with {} to be silent, but they are the same picture and "
+    r"sound: keep one of them$"
+)
+
+
+@pytest.mark.parametrize("order", permutations(range(3)))
+def test_a_pair_that_both_sounds_and_is_silent_is_refused(evaluate, order):
+    rows = [row("7", "7", ONE), row("42", "42", THREE)]
+    # Both names are of the memories' items called 7.
+    pairs = [Pair("7.png", "7", True), Pair("7.jpg", "7.wav", False), Pair("42", "7", False)]
+    with pytest.raises(UserError, match=BOTH.format("7.png", "7", "7.jpg", "7.wav")):
+        evaluate(rows, [pairs[i] for i in order])
+
+
+def test_a_silent_pair_that_the_annotations_say_sounds_is_refused(evaluate):
+    rows = [row("7.png", "7", ONE), row("42", "42", THREE)]
+    with pytest.raises(UserError, match=BOTH.format("7.png", "7", "7", "7")):
+        evaluate(rows, [Pair("7", "7", False), Pair("42", "7", False)])
+
+
+def test_the_same_picture_may_sound_with_one_sound_and_be_silent_with_another(evaluate):
+    rows = [row("7", "7", ONE)]
+    found = evaluate(rows, [Pair("7", "7", True), Pair("7", "42", False), Pair("42", "7", False)])
+    assert found.counts == {"sounding samples": 1, "silent samples": 2}

@@ -27,6 +27,7 @@ from features.extract import extract
 from features.index_build import build_index
 from features.memory import Memory
 from features.sources import read_source
+from features.space import Modality
 
 ROOT = Path(__file__).parents[3]
 NUMBERS = keypad.numbers("test")[5:29]
@@ -89,8 +90,8 @@ def make_place(folder: Path) -> Place:
     ]
     generator = torch.Generator().manual_seed(0)
     spaces = [
-        BridgedSpace(one.space, one.dimension, known, one.header.encoder)
-        for one, known in ((made[0], ("image", "text")), (made[1], ("audio", "text")))
+        BridgedSpace(one.space, one.dimension, (one.modality, "text"), one.header.encoder)
+        for one in made[:2]
     ]
     projectors = {s.name: make_projector(s.dimension, SETTINGS, generator) for s in spaces}
     joined = Bridge("joined", spaces, projectors, SETTINGS)
@@ -100,7 +101,7 @@ def make_place(folder: Path) -> Place:
     return Place(folder)
 
 
-def _extract(folder: Path, name: str, item: str, space: str, modality: str) -> Memory:
+def _extract(folder: Path, name: str, item: str, space: str, modality: Modality) -> Memory:
     table = folder / "files" / f"{name}.csv"
     with table.open("w", newline="", encoding="utf-8") as file:
         rows = [[item.format(n), f"{name}/{n}", n, len(n), _parity(n)] for n in NUMBERS]

@@ -80,6 +80,16 @@ def test_a_temperature_can_be_kept(parted: World, tmp_path: Path) -> None:
     assert made.matcher.spec.temperature == 0.25
 
 
+def test_cosines_count_in_re_ranking_at_a_temperature_of_their_own(
+    parted: World, tmp_path: Path
+) -> None:
+    settings = replace(EVERYTHING, epochs=1, itm_temperature=0.125)
+    train(parted.hub, parted.leaf, tmp_path / "out", settings, device="cpu")
+    matcher = load(tmp_path / "out").matcher
+    assert matcher is not None
+    assert matcher.spec.temperature == 0.125
+
+
 @pytest.mark.parametrize(
     ("patience", "changes"),
     [(None, {}), (2, {}), (2, {"cma_weight": 0.0, "imc_weight": 0.0, "mlm_weight": 0.0})],

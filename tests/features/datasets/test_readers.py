@@ -144,6 +144,10 @@ BAD = {
     "missing field": ("vggss", [{"file": "a", "class": "b"}], "entry 1 of {path} lacks bbox;"),
     "repeated": ("vggss", [VGGSS[0], VGGSS[0]], "has zpWuikVorYg_000032 twice: keep one of them"),
     "pixels": ("vggss", vggss(bbox=[[12, 7, 200, 90]]), "lies outside of the picture, whose edges"),
+    "pixels from the corner": (
+        "vggss", vggss(bbox=[[0, 0, 32, 32]]),
+        "the box [0, 0, 32, 32] of zpWuikVorYg_000032 reaches far beyond the picture, whose edges",
+    ),
     "left of it": ("vggss", vggss(bbox=[[-2, 0, -1, 1]]), "lies outside of the picture"),
     "turned": ("vggss", vggss(bbox=[[0.5, 0, 0.1, 1]]), "of zpWuikVorYg_000032 ends before it"),
     "three edges": ("vggss", vggss(bbox=[[0, 0, 1]]), "is not four finite numbers"),
@@ -255,6 +259,10 @@ def test_a_class_that_the_names_do_not_have_is_refused(tmp_path):
             "line 2 of .* is 'silent', neither sounding nor non-sounding",
         ),
         ("a,a,sounding\na,a,sounding\n", "line 2 of .* repeats a and a"),
+        (
+            "a,b,sounding\nc,c,sounding\na,b,non-sounding\n",
+            "line 3 of .* says that a with b is non-sounding, a line before it the opposite: keep",
+        ),
         ("video,audio,type\n", "has a header alone"),
     ],
 )

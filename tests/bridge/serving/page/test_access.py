@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import bridge.serving
-from bridge.pictures import COLOURS
+from bridge.pictures.palette import DARK, LIGHT
 from tests.bridge.serving.page.conftest import OpenPage
 from tests.bridge.serving.page.looks import group, names, settled, status, until
 from tests.bridge.serving.place import NUMBERS, Place, serving
@@ -159,5 +159,5 @@ def test_what_the_server_refuses_is_said_in_its_words(open_page: OpenPage, tmp_p
 
 def test_colours_are_those_of_the_pictures() -> None:
     style = (PAGE / "page.css").read_text(encoding="utf-8")
-    for modality, colour in COLOURS.items():
-        assert f"--{modality}: {colour};" in style
+    for modality, colour in LIGHT.fill.items():
+        assert f"--{modality}: light-dark({colour}, {DARK.fill[modality]});" in style
