@@ -28,12 +28,17 @@ ELSEWHERE = {
     "docs/real-models.md": ("tests/test_guide.py", "real-models.md"),
     "docs/real-digits.md": ("tests/test_real_data.py", "run.sh"),
     "docs/own-encoders.md": ("tests/features/test_own_encoders.py", "own-encoders.md"),
+    "docs/first-minutes.md": ("tests/cli/test_init.py", "first-minutes.md"),
+    "docs/pictures.md": ("tests/cli/test_pictures_guide.py", "pictures.md"),
+    "docs/serving.md": ("tests/bridge/serving/test_serving_guide.py", "serving.md"),
 }
 # The fixture that makes the folder in which a page's commands run.
 FOLDERS = {
     "README.md": "demo_and_models",
     "docs/tutorial.md": "demo",
     "docs/methods.md": "with_parts",
+    "docs/runs.md": "tour",
+    "docs/sharing.md": "demo",
     "docs/concepts/spaces.md": "demo",
     "docs/guides/own-embeddings.md": "demo",
     "docs/guides/gpu.md": "demo",
@@ -49,7 +54,7 @@ STANDS_FOR = {
 }
 IS_VARIABLE = re.compile(r"[A-Z_]+=").match  # of the environment
 TRAINS = ("train", "ablate", "tune")
-NOT_RUN = 5  # blocks of all pages that say so
+NOT_RUN = 7  # blocks of all pages that say so
 
 
 def name_of(page: Path) -> str:
@@ -79,6 +84,16 @@ def test_what_is_not_run_says_why():
     assert {name for name in PAGES for one in commands(name) if one.kind == "sh"} == {
         "docs/own-encoders.md"
     }
+
+
+@pytest.fixture
+def tour(demo: dict[str, str]) -> dict[str, str]:
+    """The memories of the README's tour."""
+    readme = [step for step in commands("README.md") if step.kind == "command"]
+    for step in readme:
+        if re.match(r"mkdir|mcr extract .* -o tour/", step.text):
+            run(step, demo)
+    return demo
 
 
 @pytest.fixture
