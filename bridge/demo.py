@@ -212,8 +212,9 @@ class Demo:
                 Tile(
                     gallery,
                     hit.item if hit.path is None else Path(hit.path),
-                    f"{hit.label}  {hit.score:.2f}",
+                    hit.label or hit.id,
                     right=hit.label == answer.number,
+                    score=hit.score,
                 )
                 for hit in answer.hits
             ]

@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cli.boundary import guarded
 from cli.options import Device, GalleryMemory, QueryMemory, TrustEncoder
 from cli.output import note
-
-if TYPE_CHECKING:
-    from bridge.artefact import Bridge
-    from bridge.pictures.canvas import Style
-    from features.memory import Memory
-
-Memories = Annotated[list[Path], typer.Argument(help="Memories, one or more.")]
-BridgeOrNone = Annotated[
-    Path | None,
-    typer.Option(
-        "--bridge", "-b", help="From `mcr train`. Unset: in the space that all memories are of."
-    ),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="FILE",
-        help="The picture: .svg, .pdf or .png. Unset: KIND.svg in this folder.",
-    ),
-]
-ThemeName = Annotated[
-    str, typer.Option("--theme", help="light, dark, or transparent, to be read on either.")
-]
-Width = Annotated[
-    str, typer.Option(help="Of a paper of two columns: column (3.35 in) or page (6.9 in).")
-]
-Items = Annotated[
-    int, typer.Option(min=1, help="Items of each memory at most; of more, as many are drawn.")
-]
-Seed = Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")]
-Relevance = Annotated[
-    str, typer.Option(help="What is right: labels, ids, or auto, labels where both have them.")
-]
+from cli.plot_options import (
+    BridgeOrNone,
+    Items,
+    Memories,
+    Out,
+    Relevance,
+    Seed,
+    ThemeName,
+    Width,
+    begin,
+    end,
+    loaded,
+    opened,
+)
 
 
 def scatter(
@@ -64,15 +43,15 @@ def scatter(
 
     One plane for all memories of a panel, by principal components or UMAP.
     """
-    style, out = _begin(out, "scatter", theme, width)
+    style, out = begin(out, "scatter", theme, width)
     from bridge.pictures.scatter import scatter as make
     from bridge.pictures.scatter import scatter_figure
 
     data = make(
-        _opened(memories), bridge=_loaded(bridge, device), method=method, items=items, seed=seed,
+        opened(memories), bridge=loaded(bridge, device), method=method, items=items, seed=seed,
         trust_encoder=trust_encoder,
     )  # fmt: skip
-    _end(scatter_figure(data, style), out, style)
+    end(scatter_figure(data, style), out, style)
 
 
 def similarity(
@@ -94,16 +73,16 @@ def similarity(
 
     One item of each memory for every class (or id) that both have, in the same order.
     """
-    style, out = _begin(out, "similarity", theme, width)
+    style, out = begin(out, "similarity", theme, width)
     from bridge.pictures.similarity import similarity as make
     from bridge.pictures.similarity import similarity_figure
 
-    left, right = _opened([query, gallery])
+    left, right = opened([query, gallery])
     data = make(
-        left, right, bridge=_loaded(bridge, device), items=items, relevance=relevance, seed=seed,
+        left, right, bridge=loaded(bridge, device), items=items, relevance=relevance, seed=seed,
         trust_encoder=trust_encoder,
     )  # fmt: skip
-    _end(similarity_figure(data, style), out, style)
+    end(similarity_figure(data, style), out, style)
 
 
 def histogram(
@@ -124,15 +103,15 @@ def histogram(
 
     Items match that have the same label (or id).
     """
-    style, out = _begin(out, "histogram", theme, width)
+    style, out = begin(out, "histogram", theme, width)
     from bridge.pictures.similarity import histogram_figure, histograms
 
-    left, right = _opened([query, gallery])
+    left, right = opened([query, gallery])
     data = histograms(
-        left, right, bridge=_loaded(bridge, device), items=items, bins=bins, relevance=relevance,
+        left, right, bridge=loaded(bridge, device), items=items, bins=bins, relevance=relevance,
         seed=seed, trust_encoder=trust_encoder,
     )  # fmt: skip
-    _end(histogram_figure(data, style), out, style)
+    end(histogram_figure(data, style), out, style)
 
 
 def gap(
@@ -151,14 +130,14 @@ def gap(
     The distance between the centroids of their embeddings. Before, only memories of one space
     have one.
     """
-    style, out = _begin(out, "gap", theme, width)
+    style, out = begin(out, "gap", theme, width)
     from bridge.pictures.gap import gap_figure, gaps
 
     data = gaps(
-        _opened(memories), bridge=_loaded(bridge, device), items=items, seed=seed,
+        opened(memories), bridge=loaded(bridge, device), items=items, seed=seed,
         trust_encoder=trust_encoder,
     )  # fmt: skip
-    _end(gap_figure(data, style), out, style)
+    end(gap_figure(data, style), out, style)
 
 
 def training(
@@ -172,11 +151,11 @@ def training(
     The loss with its terms, and the scores on held-out hub items; of several bridges the loss
     and R@1.
     """
-    style, out = _begin(out, "training", theme, width)
+    style, out = begin(out, "training", theme, width)
     from bridge.pictures.training import read_curves, training_figure
 
     curves = [one for folder in bridges for one in read_curves(folder)]
-    _end(training_figure(curves, style), out, style)
+    end(training_figure(curves, style), out, style)
 
 
 def recall(
@@ -203,7 +182,7 @@ def recall(
     """
     from features.errors import UserError
 
-    style, out = _begin(out, "recall", theme, width)
+    style, out = begin(out, "recall", theme, width)
     if bool(results) == (query is not None) or (query is None) != (gallery is None):
         raise UserError("give results of `mcr eval retrieval`, or both --query and --gallery")
     from bridge.evaluation.results import read_result
@@ -211,8 +190,8 @@ def recall(
     from bridge.pictures.recall import recall_curves, recall_figure
 
     if query is not None and gallery is not None:
-        made = _loaded(bridge, device)
-        left, right = _opened([query, gallery])
+        made = loaded(bridge, device)
+        left, right = opened([query, gallery])
         found = retrieval_result(
             left, right, bridge=made, relevance=relevance, resamples=0,
             trust_encoder=trust_encoder,
@@ -225,7 +204,7 @@ def recall(
             (name if names.count(name) == 1 else path.stem, one)
             for name, (path, one) in zip(names, read, strict=True)
         ]
-    _end(recall_figure(recall_curves(named), style), out, style)
+    end(recall_figure(recall_curves(named), style), out, style)
 
 
 def hits(
@@ -256,59 +235,19 @@ def hits(
     Pictures as thumbnails, sounds as spectrograms, point clouds as views, texts as words; which
     hits are right, where labels or ids say it.
     """
-    style, out = _begin(out, "hits", theme, width)
+    style, out = begin(out, "hits", theme, width)
     from bridge.pictures.answers import Searches, sheet_rows
     from bridge.pictures.sheet import sheet_figure
 
-    left, right = _opened([query, gallery])
+    left, right = opened([query, gallery])
     searches = Searches(
-        left, right, bridge=_loaded(bridge, device), relevance=relevance, items=items, seed=seed,
+        left, right, bridge=loaded(bridge, device), relevance=relevance, items=items, seed=seed,
         trust_encoder=trust_encoder,
     )  # fmt: skip
     found = searches.named(ids, k) if ids else searches.chosen(choose, rows, k)
     if searches.unknown:
         note(f"which hits are right is not known: {searches.unknown}")
-    _end(sheet_figure(sheet_rows(found), style, notes=found.notes), out, style)
-
-
-def _begin(out: Path | None, kind: str, theme: str, width: str) -> tuple[Style, Path]:
-    """The style and the file, checked before any work."""
-    from bridge.pictures.canvas import WIDTHS, Style, check_picture
-    from bridge.pictures.palette import theme_named
-    from features.errors import UserError
-    from features.extras import require_package
-
-    require_package("matplotlib", "a picture")
-    if width not in WIDTHS:
-        raise UserError(f"there is no width '{width}': choose {' or '.join(WIDTHS)}")
-    out = out or Path(f"{kind}.svg")
-    check_picture(out)
-    return Style(theme_named(theme), WIDTHS[width]), out
-
-
-def _opened(paths: Sequence[Path]) -> list[Memory]:
-    from features.errors import UserError
-    from features.memory import Memory
-
-    for path in paths:
-        if path.is_dir():
-            raise UserError(
-                f"{path} is a folder but this picture is of memories: name a bridge's folder "
-                "with --bridge"
-            )
-    return [Memory(path) for path in paths]
-
-
-def _loaded(folder: Path | None, device: str) -> Bridge | None:
-    from bridge.artefact import load
-
-    return None if folder is None else load(folder, device=device)
-
-
-def _end(figure: Any, out: Path, style: Style) -> None:
-    from bridge.pictures.canvas import save
-
-    typer.echo(save(figure, out, style))
+    end(sheet_figure(sheet_rows(found), style, notes=found.notes), out, style)
 
 
 KINDS: dict[str, Callable[..., None]] = {

@@ -190,4 +190,4 @@ def tile_of(hit: Hit, memory: Memory, right: bool | None, *, score: bool) -> Til
     name = hit.label or hit.id
     sentence = memory.modality == "text" and hit.path is None
     value = hit.item if sentence else Path(hit.path or hit.item)
-    return Tile(memory.modality, value, f"{name}  {hit.score:.2f}" if score else name, right)
+    return Tile(memory.modality, value, name, right, hit.score if score else None)

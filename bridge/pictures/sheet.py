@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bridge.pictures.canvas import Style, footnote, footnote_height, new_figure, styled, wrapped
+from bridge.pictures.canvas import (
+    Style,
+    footnote,
+    footnote_height,
+    new_figure,
+    styled,
+    words_width,
+    wrapped,
+)
 from bridge.pictures.tiles import Tile, draw, lines_height, shown, words_lines
 
 if TYPE_CHECKING:
@@ -64,9 +72,13 @@ def _height(rows: Sequence[Row], width: float, style: Style) -> float:
 def _frame(axis: Axes, tile: Tile, style: Style, width: float) -> None:
     theme = style.theme
     sign = {True: " ✓", False: " ✗", None: ""}[tile.right]
+    told = "" if tile.score is None else f"  {tile.score:.2f}"
+    room = width - words_width([told + sign], style.small)
+    named = tile.caption != tile.value  # else the tile says it already
     colour = theme.right if tile.right else theme.ink if tile.right is None else theme.muted
-    caption = wrapped(tile.caption, width - 0.12, style.small, 1)
-    axis.set_title(f"{caption}{sign}", fontsize=style.small, pad=2, color=colour)
+    caption = wrapped(tile.caption, room, style.small, 1) if named else ""
+    words = f"{'' if caption == '…' else caption}{told}{sign}".strip()
+    axis.set_title(words, fontsize=style.small, pad=2, color=colour)
     line: Any = (0, (2, 1.5)) if tile.right is False else "-"
     for side in axis.spines.values():
         side.set_visible(True)

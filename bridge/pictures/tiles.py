@@ -36,13 +36,14 @@ class Tile:
     """One item of a contact sheet.
 
     value: a path, or, as a string, the sentence itself for text. right: whether it answers the
-    query, None for the query or where it is not known.
+    query, None for the query or where it is not known. score: its cosine with the query.
     """
 
     modality: Modality
     value: str | Path
     caption: str
     right: bool | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True)

@@ -114,16 +114,24 @@ def test_a_sheet_of_everything_has_its_words_apart(tmp_path, width):
     np.savez(tmp_path / "a.npz", xyz=np.random.default_rng(0).normal(size=(200, 3)))
     long = "a sentence that is far longer than any tile of a sheet has room for, " * 3
     tiles = [
-        Tile("image", tmp_path / "a.png", "a very long label that does not fit", right=True),
-        Tile("points", tmp_path / "a.npz", "cloud  0.40", right=False),
-        Tile("text", long, "long  0.30", right=False),
-        Tile("image", tmp_path / "gone.png", "gone  0.20"),
+        Tile(
+            "image",
+            tmp_path / "a.png",
+            "a very long label that does not fit",
+            right=True,
+            score=0.5,
+        ),
+        Tile("points", tmp_path / "a.npz", "cloud", right=False, score=0.4),
+        Tile("text", long, long, right=False, score=-0.3),
+        Tile("image", tmp_path / "gone.png", "gone", score=0.2),
     ]
     rows = [(Tile("audio", tmp_path / "a.wav", "sound"), tiles), (Tile("text", "q", "q"), tiles)]
     style = Style(width=width)
     words = check_words(sheet_figure(rows, style), style)
-    assert any(word.endswith(" ✓") for word in words)
-    assert sum(word.endswith("✗") for word in words) == 4
+    assert sum(word.endswith("0.50 ✓") for word in words) == 2
+    assert words.count("-0.30 ✗") == 2  # of a sentence that the tile shows
+    assert sum(word.endswith("0.40 ✗") for word in words) == 2
+    assert ("cloud  0.40 ✗" in words) == (width == PAGE)
     assert any("✓ right, ✗ wrong" in " ".join(word.split()) for word in words)
     first, second = (rendered(sheet_figure(rows, style), "svg", style) for _ in range(2))
     assert first == second
@@ -132,6 +140,6 @@ def test_a_sheet_of_everything_has_its_words_apart(tmp_path, width):
 def test_the_rows_of_a_sheet_name_labels_and_cosines(searches):
     ((query, hits), *_) = sheet_rows(searches.chosen("best", 1, 2))
     assert (query.modality, query.caption, query.right) == ("audio", "one", None)
-    assert [hit.caption for hit in hits] == ["one  1.00", "two  0.32"]
+    assert [(hit.caption, round(hit.score, 2)) for hit in hits] == [("one", 1.0), ("two", 0.32)]
     assert [hit.right for hit in hits] == [True, False]
     assert hits[0].value == "w"  # a sentence, not a path
