@@ -135,9 +135,9 @@ class Embedder:
                 raise UserError(f"the query {query.value}: {error}; give another") from error
         return encoder, arrays
 
-    def load(self, space: str, description: Mapping[str, Any]) -> None:
-        """Load the encoder of `space` before the first query. Raises UserError as `embed`."""
-        self._encoder(space, description)
+    def load(self, space: str, description: Mapping[str, Any]) -> Encoder:
+        """The encoder of `space`, also before the first query. Raises UserError as `embed`."""
+        return self._encoder(space, description)
 
     def _encoder(self, space: str, description: Mapping[str, Any]) -> Encoder:
         if space not in self._loaded:

@@ -12,6 +12,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -139,6 +140,7 @@ class Filters:
                 self._masks.popitem(last=False)
             return self._masks[key]
 
+    @cached_property
     def infos(self) -> list[ColumnInfo]:
         """For `/v1/info`."""
         return [self.column(name).info(name) for name in self.names]

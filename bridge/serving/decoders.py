@@ -88,6 +88,16 @@ class Decoders:
         self._idle.put(decoder)
 
 
+def _environment() -> dict[str, str]:
+    """Of a process: it finds this package, takes no module from the folder it is started in."""
+    here = str(Path(__file__).parents[2])
+    paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
+    one_thread = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return {
+        **os.environ, **one_thread, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)
+    }  # fmt: skip
+
+
 class _Decoder:
     """One process."""
 
@@ -95,7 +105,7 @@ class _Decoder:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bridge.serving.decoder", json.dumps(asdict(limits))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            env=_environment(),
             start_new_session=True,  # Ctrl-C is for the server, which ends it
         )  # fmt: skip
 

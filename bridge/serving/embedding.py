@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
@@ -46,8 +48,9 @@ class QueryEmbedder:
         sources = [query.source for query in queries if query.source is not None]
         encoder = self.served.spaces[space].encoder
         try:
-            rows = self.served.embedder.embed(sources, space, encoder).cpu()
-        except UserError as error:
+            with self.served.embedding:
+                rows = self.served.embedder.embed(sources, space, encoder).cpu()
+        except Exception as error:
             if len(queries) > 1:  # the others are not to blame
                 for query in queries:
                     self._embed([query], space, failures)
@@ -93,8 +96,11 @@ class QueryEmbedder:
                 query.vectors[place] = row
 
 
-def _told(error: UserError, query: PreparedQuery) -> str:
+def _told(error: Exception, query: PreparedQuery) -> str:
     """The error in words for whoever asked, who knows no path on this machine."""
+    if not isinstance(error, UserError):  # an encoder's own fault, which its makers want to see
+        traceback.print_exception(error, file=sys.stderr)
+        return f"{query.told} cannot be embedded ({type(error).__name__}): give another"
     source: Query | None = query.source
     message = str(error)
     if source is not None and not isinstance(source.value, str):

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -73,7 +72,8 @@ class Service:
         self.served.warm()
         for space, reason in self.served.unusable.items():
             print(f"note: no query is embedded in {space}: {reason}", file=sys.stderr)  # noqa: T201
-        _ = self._collections
+        for one in self.served.collections.values():
+            _ = one.filters.infos
 
     def close(self) -> None:
         """End the threads and processes."""
@@ -146,15 +146,10 @@ class Service:
             )
             for bridge in self.served.bridges.values()
         ]
+        collections = [self._collection(one) for one in self.served.collections.values()]
         queries: list[str] = list(self.served.queries)
         ready = self.served.ready.is_set()
-        return models.Info(
-            self.version, ready, bridges, self._collections, queries, self.limits.told()
-        )
-
-    @cached_property
-    def _collections(self) -> list[models.CollectionInfo]:
-        return [self._collection(one) for one in self.served.collections.values()]
+        return models.Info(self.version, ready, bridges, collections, queries, self.limits.told())
 
     def _collection(self, one: Collection) -> models.CollectionInfo:
         return models.CollectionInfo(
@@ -166,7 +161,7 @@ class Service:
             items=len(one),
             shared=one.bridge is not None,
             queries=list(self.served.askable(one)),
-            columns=one.filters.infos(),
+            columns=one.filters.infos,
             media=one.table.root is not None,
         )
 

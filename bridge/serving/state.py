@@ -10,14 +10,14 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 from bridge.artefact import Bridge, load
 from bridge.projection import check_memory, in_shared_space, is_projected
-from bridge.search import Embedder, check_index
+from bridge.search import Embedder, Query, check_index
 from bridge.serving.columns import Filters
 from bridge.serving.rows import ExactRows, IndexRows, Rows
 from features.errors import UserError
@@ -100,6 +100,7 @@ class Served:
         embedder.check_overrides(self.spaces)
         self.unusable: dict[str, str] = {}  # space -> why its encoder does not load
         self.ready = threading.Event()
+        self.embedding = threading.Lock()  # held while the embedder works: encoders load once
 
     @property
     def queries(self) -> list[Modality]:
@@ -122,16 +123,12 @@ class Served:
 
     def warm(self) -> None:
         """Load every encoder and read what searches need; those that do not load are noted."""
-        from bridge.search import Query
-
-        for space in self.spaces.values():
-            if "text" not in space.modalities and not space.encoder.get("spec"):
+        for space in list(self.spaces.values()):
+            if not space.encoder.get("spec") and space.name not in self.embedder.overrides:
                 continue
             try:
-                if "text" in space.modalities:
-                    self.embedder.embed([Query("text", "a query")], space.name, space.encoder)
-                else:
-                    self.embedder.load(space.name, space.encoder)
+                with self.embedding:
+                    self._warm(space)
             except UserError as error:
                 self.unusable[space.name] = str(error)
         for collection in self.collections.values():
@@ -139,6 +136,14 @@ class Served:
             if collection.own is not None:
                 collection.own.prepare()
         self.ready.set()
+
+    def _warm(self, space: ServedSpace) -> None:
+        """Load an encoder, and use it once. Raises UserError if it does not load."""
+        encoder = self.embedder.load(space.name, space.encoder)
+        if not space.modalities:  # what the memory did not say, the user's own encoder does
+            self.spaces[space.name] = replace(space, modalities=encoder.space.modalities)
+        if "text" in self.spaces[space.name].modalities:
+            self.embedder.embed([Query("text", "a query")], space.name, space.encoder)
 
 
 def open_served(

@@ -14,9 +14,16 @@ import torch
 from bridge.artefact import load
 from bridge.client import Client, ServerError
 from bridge.search import Embedder, Query, embed_for_bridge
+from bridge.serving.answers import Answers
+from bridge.serving.metrics import Metrics
 from bridge.serving.models import EmbeddingQuery, SavedQuery
+from bridge.serving.prepared import JobResult, PreparedQuery, SearchJob
+from bridge.serving.refusal import Refusal
+from bridge.serving.saved import SavedQueries
+from bridge.serving.state import open_served
 from features.errors import UserError
 from features.memory import Memory
+from features.memory_write import save_memory
 from tests.bridge.serving.place import NUMBERS, Place, Running
 
 SENTENCE = f"the number {NUMBERS[3]}"
@@ -215,3 +222,39 @@ def test_an_upload_leaves_no_file(http: httpx.Client, place: Place) -> None:
     assert http.post("/v1/search", json=asked).status_code == 200
     assert list(place.temporary.iterdir()) == []
     assert not Path("/tmp/elsewhere.png").exists()
+
+
+class _Fails(Embedder):
+    """Fails at some sentences as no encoder should."""
+
+    def embed(self, queries, space, description):
+        if any(query.value == "bad" for query in queries):
+            raise ZeroDivisionError("inside")
+        return super().embed(queries, space, description)
+
+
+def test_an_encoder_that_fails_at_a_query_harms_no_other(place: Place, capsys) -> None:
+    served = open_served([], [], [place.memory("texts")], device="cpu")
+    served.embedder = _Fails(device="cpu")
+    queries = [PreparedQuery("text", Query("text", one), text=one) for one in ("a", "bad", "b")]
+    jobs = [SearchJob([query], ("texts",), True, 3, 0, {}, False) for query in queries]
+    first, second, third = Answers(served, SavedQueries(0), Metrics()).work(jobs)
+    assert isinstance(second, Refusal)
+    assert str(second) == "the text cannot be embedded (ZeroDivisionError): give another"
+    assert isinstance(first, JobResult)
+    assert isinstance(third, JobResult)
+    assert len(first.found[0].places) == 3
+    assert "ZeroDivisionError: inside" in capsys.readouterr().err
+
+
+def test_a_memory_of_unknown_origin_is_asked_with_an_encoder_of_the_users(
+    place: Place, tmp_path: Path
+) -> None:
+    known = Memory(place.memory("texts"))
+    path = tmp_path / "unknown.h5"
+    save_memory(path, known.embeddings, list(known.ids), space="theirs", modality="text")
+    without = open_served([], [], [path], device="cpu")
+    assert without.queries == []
+    served = open_served([], [], [path], device="cpu", overrides={"theirs": "mini-clip"})
+    served.warm()
+    assert served.queries == ["text", "image"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,4 +110,17 @@ def test_what_takes_too_long_is_killed(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"longer than 0\.01 s"):  # the process has not even begun
         decoders.run("thumbnail", tmp_path / "a.png")
     assert time.monotonic() - began < 5
+    decoders.close()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python has no safe path before 3.11")
+def test_no_module_is_taken_from_the_folder_it_is_started_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("json", "numpy", "bridge"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('taken')")
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    decoders = Decoders(Limits(), processes=1)
+    assert decoders.run("thumbnail", tmp_path / "a.png").startswith(b"\x89PNG")
     decoders.close()

@@ -112,7 +112,7 @@ def test_columns_are_of_numbers_or_of_text() -> None:
     assert isinstance(filters.column("code"), TextColumn)  # zeros would be lost
     assert filters.values(0) == {"year": 2001, "code": "01"}
     assert filters.values(1) == {"year": None, "code": "2"}
-    year, code, label = filters.infos()
+    year, code, label = filters.infos
     assert (year.minimum, year.maximum, year.distinct) == (-3, 2001, 3)
     assert [(one.value, one.count) for one in code.values] == [("01", 2), ("2", 1)]
     assert label.name == "label"
