@@ -7,22 +7,19 @@ was not. See `features.partial` for what survives a kill.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xxhash
 
 from features.decode_batches import decode_batches
 from features.errors import ItemError, UserError
-from features.file_states import digest_of
+from features.extraction_job import Job
 from features.files import refuse_folder
-from features.memory import Columns, Memory, MemoryHeader, StoredDtype
+from features.memory import Columns, Memory, StoredDtype
 from features.memory_write import bad_parts, bad_rows, write_memory
 from features.partial import (
     Failure,
@@ -34,7 +31,6 @@ from features.partial import (
     write_failures,
 )
 from features.progress import SILENT, Progress
-from features.provenance import for_modality
 from features.shards import Shard
 from features.sources import Item, Source
 
@@ -85,7 +81,7 @@ def extract(
     encoder.space.require(modality)
     encoder.input(modality)  # before its description is read, which may be complete only then
     path = Path(out) if shard is None else shard.path(Path(out))
-    job = _Job(source, encoder, modality, path, batch_size, dtype, local, shard)
+    job = Job(source, encoder, modality, path, batch_size, dtype, local, shard)
     refuse_folder(job.out)
     if job.out.exists() and not overwrite:
         return _finished(job, resume=resume or shard is not None)
@@ -107,89 +103,8 @@ def extract(
     return Extraction(memory, partial.failures, job.failures_path, done)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What decides the output's bytes, and where they go."""
-
-    source: Source
-    encoder: Encoder
-    modality: Modality
-    out: Path
-    batch_size: int
-    dtype: StoredDtype
-    local: bool
-    shard: Shard | None = None
-
-    @cached_property
-    def items(self) -> Sequence[Item]:
-        """The source's items, or those of the shard."""
-        items = self.source.items
-        return items if self.shard is None else items[self.shard.rows(len(items), self.batch_size)]
-
-    @cached_property
-    def header(self) -> MemoryHeader:
-        """The output's header, but for the plan."""
-        root = self.source.root
-        return MemoryHeader(
-            space=self.encoder.space.name,
-            modality=self.modality,
-            dimension=self.encoder.space.dimension,
-            dtype=self.dtype,
-            encoder=for_modality(self.encoder.description.as_dict(), self.modality),
-            root=None if root is None else str(root),
-            local_length=_local_length(self.encoder, self.modality) if self.local else 0,
-        )
-
-    @cached_property
-    def plan(self) -> dict[str, Any]:
-        digest = xxhash.xxh3_128()
-        for item in self.source.items:
-            told = (item.id, item.value, item.label, *item.metadata)
-            digest.update(json.dumps(told).encode())
-        return {
-            "encoder": self.encoder.description.as_dict(),
-            "modality": self.modality,
-            "batch_size": self.batch_size,
-            "dtype": self.dtype,
-            "local": self.header.local_length,
-            "root": None if self.source.root is None else str(self.source.root),
-            "items": len(self.source.items),
-            "source": digest.hexdigest(),
-            "columns": list(self.source.columns),
-        }
-
-    @cached_property
-    def started_plan(self) -> dict[str, Any]:
-        """The plan of an unfinished output, which files that were changed cannot continue."""
-        own = {} if self.shard is None else {"shard": str(self.shard)}
-        return {**self.plan, **own, "files": digest_of(self.file_states)}
-
-    @property
-    def made_by(self) -> dict[str, Any]:
-        """What the memory says of its extraction: the plan of all shards, and which it is."""
-        own = {} if self.shard is None else {"shard": [self.shard.number, self.shard.of]}
-        return {"plan": self.plan_digest, **own}
-
-    @cached_property
-    def file_states(self) -> list[tuple[int, int]]:
-        """Size and time of the last change, in nanoseconds, of every file."""
-        return replace(self.source, items=self.items).file_states()
-
-    @property
-    def plan_digest(self) -> str:
-        return xxhash.xxh3_128_hexdigest(json.dumps(self.plan, sort_keys=True).encode())
-
-    @property
-    def partial_folder(self) -> Path:
-        return self.out.with_name(f"{self.out.name}.partial")
-
-    @property
-    def failures_path(self) -> Path:
-        return self.out.with_suffix(".failures.jsonl")
-
-
 def _embed_rest(
-    job: _Job,
+    job: Job,
     partial: Partial,
     workers: int | None,
     max_failures: int | None,
@@ -219,7 +134,7 @@ def _check_failures(partial: Partial, max_failures: int | None) -> None:
 
 
 def _embed(
-    job: _Job, batch: Sequence[Item], decoded: Sequence[NDArray[Any] | ItemError]
+    job: Job, batch: Sequence[Item], decoded: Sequence[NDArray[Any] | ItemError]
 ) -> tuple[NDArray[Any], list[Failure]]:
     """Rows of the batch's good items as they are stored, and the bad ones with their reasons."""
     reasons = {i: str(one) for i, one in enumerate(decoded) if isinstance(one, ItemError)}
@@ -234,7 +149,7 @@ def _embed(
     return np.delete(rows, list(bad), axis=0), failures
 
 
-def _encode_into(rows: NDArray[Any], arrays: Sequence[NDArray[Any]], job: _Job) -> dict[int, str]:
+def _encode_into(rows: NDArray[Any], arrays: Sequence[NDArray[Any]], job: Job) -> dict[int, str]:
     """Fill `rows` with the embeddings of `arrays`; returns the bad ones with their reasons."""
     shape = (len(rows), job.header.dimension)
     if job.header.local_length:
@@ -252,7 +167,7 @@ def _encode_into(rows: NDArray[Any], arrays: Sequence[NDArray[Any]], job: _Job) 
     return bad | bad_rows(pooled)
 
 
-def _checked(embedded: object, shape: tuple[int, ...], job: _Job) -> NDArray[np.float32]:
+def _checked(embedded: object, shape: tuple[int, ...], job: Job) -> NDArray[np.float32]:
     import torch
 
     name, header = job.encoder.description.name, job.header
@@ -269,19 +184,7 @@ def _checked(embedded: object, shape: tuple[int, ...], job: _Job) -> NDArray[np.
     return array
 
 
-def _local_length(encoder: Encoder, modality: Modality) -> int:
-    from features.encoders import LocalEncoder
-
-    length = encoder.local_length(modality) if isinstance(encoder, LocalEncoder) else 0
-    if not length:
-        raise UserError(
-            f"the encoder {encoder.description.name} has no local embeddings of {modality}: leave "
-            "--local out"
-        )
-    return length
-
-
-def _finish(job: _Job, partial: Partial) -> Memory:
+def _finish(job: Job, partial: Partial) -> Memory:
     failed = {failure.id for failure in partial.failures}
     kept = [item for item in job.items if item.id not in failed]
     write_failures(job.failures_path, partial.failures)
@@ -317,7 +220,7 @@ def _finish(job: _Job, partial: Partial) -> Memory:
     )
 
 
-def _finished(job: _Job, *, resume: bool) -> Extraction:
+def _finished(job: Job, *, resume: bool) -> Extraction:
     """An output that is there already: the end of this extraction, or somebody else's."""
     # A run that was killed after writing the memory leaves its folder: the work is done.
     # What was being deleted has lost its plan already.
