@@ -253,8 +253,9 @@ def _written_beside(folder: Path) -> Iterator[Finding]:
     import json
 
     from bridge.evaluation.results import read_result
+    from bridge.runs.layout import METRICS_FILE, RESULTS_FOLDER
 
-    metrics = folder / "metrics.jsonl"
+    metrics = folder / METRICS_FILE
     if metrics.exists():
         try:
             for line in metrics.read_text(encoding="utf-8").splitlines():
@@ -262,7 +263,7 @@ def _written_beside(folder: Path) -> Iterator[Finding]:
         except ValueError as error:
             told = f"a line of it is not JSON ({error}): nothing depends on it, mend or delete it"
             yield Finding(str(metrics), "bad", told)
-    for file in sorted(folder.glob("*/*.json")):
+    for file in sorted((folder / RESULTS_FOLDER).glob("*.json")):
         result, failed = _tried(file, lambda file=file: read_result(file))  # type: ignore[misc]
         yield from failed
         if result is not None:

@@ -61,8 +61,11 @@ def merge(
         memories = _in_order(memories, sharded)
     _check_alike(memories)
     roots, root = _roots(memories)
-    extra = {"plan": memories[0].header.extra["plan"]} if sharded else {}
-    header = replace(memories[0].header, root=root, extra=extra)
+    extra = memories[0].header.extra
+    kept = ("plan",) if sharded else ("bridge", "projected_from")
+    header = replace(
+        memories[0].header, root=root, extra={name: extra[name] for name in kept if name in extra}
+    )
     columns = _columns(memories, roots)
     with progress.task(f"merge {out.name}", len(columns.ids)) as advance:
         made = write_memory(
@@ -142,7 +145,7 @@ def _check_alike(memories: Sequence[Memory]) -> None:
 def _traits(one: Memory, other: Memory) -> Iterator[tuple[str, object, object]]:
     for name in ("space", "modality", "dimension", "dtype", "local_length"):
         yield name, getattr(one.header, name), getattr(other.header, name)
-    for name in ("bridge",):
+    for name in ("bridge", "projected_from"):
         yield name, one.header.extra.get(name), other.header.extra.get(name)
     yield "files" if one.header.root else "items", bool(one.header.root), bool(other.header.root)
     yield "columns", sorted(one.metadata), sorted(other.metadata)

@@ -135,6 +135,15 @@ def test_a_checkpoint_with_a_flipped_bit_is_not_continued(tmp_path):
     assert "pass --overwrite to train from the start" in _bad(tmp_path)
 
 
+def test_files_of_trackers_are_not_taken_for_results(shop):
+    (shop / "bridge" / "tracking").mkdir()
+    (shop / "bridge" / "tracking" / "wandb.json").write_text("{}")
+    assert "BAD" not in done("verify", shop / "bridge").stdout
+    (shop / "bridge" / "results").mkdir()
+    (shop / "bridge" / "results" / "cut.json").write_text("{")
+    assert "cut.json" in _bad(shop / "bridge")
+
+
 def test_what_lies_beside_a_memory_is_told(shop):
     (shop / "images.h5.partial").mkdir()
     told = done("verify", shop / "images.h5").stdout

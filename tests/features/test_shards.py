@@ -239,3 +239,21 @@ def test_the_output_is_not_one_of_the_memories(tmp_path: Path) -> None:
 def test_what_is_not_a_shard_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"is not a shard: write I/N, such as 1/8"):
         Shard.named(text)
+
+
+def test_projected_memories_stay_projected(tmp_path: Path) -> None:
+    from features.memory import Columns, MemoryHeader
+    from features.memory_write import write_memory
+
+    memories = []
+    for name, bridge in (("a", "1"), ("b", "1"), ("c", "2")):
+        header = MemoryHeader(
+            "joined", "image", 8, "float32", extra={"bridge": bridge, "projected_from": "clip"}
+        )
+        rows = unit_rows(2, 8, seed=len(memories))
+        columns = Columns([f"{name}{i}" for i in range(2)])
+        memories.append(write_memory(tmp_path / f"{name}.h5", header, columns, [rows]))
+    made, _ = merge(memories[:2], tmp_path / "m.h5")
+    assert made.header.extra == {"bridge": "1", "projected_from": "clip"}
+    with pytest.raises(UserError, match=r"has bridge 1 and .* has bridge 2"):
+        merge(memories, tmp_path / "n.h5")
