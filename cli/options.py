@@ -108,7 +108,8 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     def run(**values: Any) -> None:
         for one in own:
             if one.name in parts:
-                names = [part.name for part in parts[one.name]]
+                # Programs, such as recipes, leave out what has a default.
+                names = [part.name for part in parts[one.name] if part.name in values]
                 values[one.name] = one.annotation(**{name: values.pop(name) for name in names})
         command(**values)
 
