@@ -103,6 +103,10 @@ def _in_order(memories: Sequence[Memory], sharded: Sequence[Memory]) -> list[Mem
         )
     of = sharded[0].header.extra["shard"][1]
     numbers = Counter(one.header.extra["shard"][0] for one in sharded)
+    twice = [number for number in numbers if numbers[number] > 1]
+    if twice:
+        paths = [str(one.path) for one in sharded if one.header.extra["shard"][0] == twice[0]]
+        raise UserError(f"shard {twice[0]} of {of} is there twice: {' and '.join(paths[:2])}")
     missing = [number for number in range(1, of + 1) if not numbers[number]]
     if missing:
         raise UserError(
@@ -110,10 +114,6 @@ def _in_order(memories: Sequence[Memory], sharded: Sequence[Memory]) -> list[Mem
             f"`mcr extract` with --shard {missing[0]}/{of}"
             + (" and so on" if len(missing) > 1 else "")
         )
-    twice = [number for number in numbers if numbers[number] > 1]
-    if twice:
-        paths = [str(one.path) for one in sharded if one.header.extra["shard"][0] == twice[0]]
-        raise UserError(f"shard {twice[0]} of {of} is there twice: {' and '.join(paths[:2])}")
     return sorted(sharded, key=lambda one: int(one.header.extra["shard"][0]))
 
 

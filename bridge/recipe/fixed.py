@@ -5,7 +5,7 @@ from __future__ import annotations
 from bridge.recipe.vocabulary import Key
 
 # Options that no table says: outputs have their places, and are kept or replaced as needed.
-FIXED = frozenset({"out", "overwrite", "resume", "json", "dry_run"})
+FIXED = frozenset({"out", "name", "shard", "overwrite", "resume", "json", "dry_run"})
 # Options that name memories or files; of several spellings in the commands.
 BY_NAME = frozenset(
     {
@@ -21,7 +21,9 @@ ALWAYS_FILES = frozenset(
 READS = BY_NAME | ALWAYS_FILES | EVALUATIONS | BRIDGES | {"encoder"}
 GROUPS = {"eval": "protocol", "plot": "kind"}  # key that says which command of a group
 # Options that change how a result comes, not what it is.
-HOW = frozenset({"device", "workers", "overwrite", "resume", "json", "cache", "out", "dry_run"})
+HOW = frozenset(
+    {"device", "workers", "overwrite", "resume", "json", "cache", "track", "out", "dry_run"}
+)
 # Steps behind training, with the outputs of those that a recipe names.
 STAGES = {
     "train": "",

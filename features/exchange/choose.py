@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 ID_COLUMNS = ("id", "ids", LINES, "image_path", "key", "path", "filename", "url")
 LABEL_COLUMNS = ("label", "labels")
 ITEM_COLUMNS = ("item", "items")
+PLACES = ("projection_x", "projection_y")  # of `atlas`, which are made again
 CAPTIONS = ("caption", "text")  # of texts: the sentences themselves
 
 
@@ -71,7 +72,7 @@ def choose_columns(
         _named(table, wanted.item_column, _item_names(modality)),
         _named(table, wanted.label_column, LABEL_COLUMNS),
     }
-    further = [name for name in names if name not in used and name != LINES]
+    further = [name for name in names if name not in used and name not in (LINES, *PLACES)]
     metadata = {} if table is None else _metadata(table, further, file, wanted.keep, notes)
     return Columns(ids, items, labels, metadata), notes
 

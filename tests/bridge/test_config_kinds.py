@@ -22,6 +22,7 @@ OTHER_VALUES = {
     "patience": 3,
     "lmi_weight": 1.0,
     "itm_weight": 1.0,
+    "itm_temperature": 0.03,
     "mlm_weight": 1.0,
     "tcl_momentum": 0.9,
     "tcl_learn_temperature": False,

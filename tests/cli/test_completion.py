@@ -108,4 +108,4 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 
 def test_commands_that_are_told_exist():
-    assert set(completed("mcr", "")) == {*COMMANDS, "eval"}
+    assert set(completed("mcr", "")) == {*COMMANDS, "eval", "plot"}

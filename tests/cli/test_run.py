@@ -195,6 +195,7 @@ def test_embeddings_of_ones_own_are_imported_and_memories_used_where_they_are(wo
 modality = "text"
 ids = "ids.csv"
 id_column = "id"
+keep = ["none"]
 [memory.one]
 import = "text-sees.npy"
 space = "sees"

@@ -313,7 +313,7 @@ def test_every_extra_that_is_named_exists():
     text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
     extras_there = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
     for package, extra in EXTRAS.items():
-        (line,) = re.findall(rf"^{extra} = \[.*\]", extras_there, re.MULTILINE)
+        (line,) = re.findall(rf"^{extra} = \[[^\]]*\]", extras_there, re.MULTILINE)
         assert package.split("_")[0] in line.replace("-", "_"), package
 
 

@@ -135,7 +135,7 @@ def test_missing_shards_are_named(tmp_path: Path) -> None:
 
 def test_a_shard_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     _shards(tmp_path)
-    memories = [Memory(tmp_path / f"m.{i}-of-3.h5") for i in (1, 2, 2, 3)]
+    memories = [Memory(tmp_path / f"m.{i}-of-3.h5") for i in (1, 2, 2)]
     with pytest.raises(UserError, match="shard 2 of 3 is there twice"):
         merge(memories, tmp_path / "out.h5")
 
