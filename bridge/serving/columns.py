@@ -13,6 +13,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,7 +106,7 @@ class Filters:
         self.names = list(self._stored)
         self.metadata = list(table.metadata)
         self._ready: dict[str, TextColumn | NumberColumn] = {}
-        self._masks: OrderedDict[str, NDArray[np.bool_]] = OrderedDict()
+        self._masks: OrderedDict[bytes, NDArray[np.bool_]] = OrderedDict()
         self._lock = threading.RLock()
 
     def column(self, name: str) -> TextColumn | NumberColumn:
@@ -127,7 +128,9 @@ class Filters:
         """
         if not where:
             return None
-        key = repr(sorted(where.items(), key=lambda one: one[0]))
+        asked = repr(sorted(where.items(), key=lambda one: one[0]))
+        # Of any length, so it is not kept; without halves of characters, so it can be encoded.
+        key = blake2b(asked.encode(), digest_size=16).digest()
         with self._lock:
             if key not in self._masks:
                 passes = np.ones(self.count, dtype=bool)

@@ -122,6 +122,15 @@ def test_columns_are_of_numbers_or_of_text() -> None:
         filters.passing({"year": ["new"]})
 
 
+def test_what_is_kept_of_a_filter_is_short() -> None:
+    filters = Filters(TABLE)
+    for value in ("x" * 4096, "\ud800"):
+        assert not filters.passing({"code": [value]}).any()
+    assert filters.passing({"code": ["01"]}).any()
+    assert len(filters._masks) == 3
+    assert sum(map(len, filters._masks)) < 100
+
+
 def _query(number: int) -> SavedQuery:
     return SavedQuery("audio", f"{number}.wav", {"s": unit_rows(1, 8, seed=number)[0].float()})
 
