@@ -111,11 +111,19 @@ class Filters:
 
     def column(self, name: str) -> TextColumn | NumberColumn:
         """A column, made ready."""
+        ready = self._ready.get(name)
+        if ready is not None:  # the lock may be held for as long as another column takes
+            return ready
         with self._lock:
             if name not in self._ready:
                 text_only = name == LABEL and name not in self.metadata
                 self._ready[name] = _ready(list(self._stored[name]), text_only=text_only)
             return self._ready[name]
+
+    def prepare(self) -> None:
+        """Make ready what `values` tells, so that it waits for nothing."""
+        for name in self.metadata:
+            self.column(name)
 
     def values(self, row: int) -> dict[str, str | float | None]:
         """The metadata of an item."""

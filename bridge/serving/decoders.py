@@ -33,10 +33,15 @@ class Decoders:
         self._closed = False
 
     def warm(self) -> None:
-        """Start one process, which takes a while, before it is needed."""
-        started = _Decoder(self._limits)
-        self._idle.get()
-        self._give_back(started)
+        """Start one process, which takes a while, before it is needed, unless there is one."""
+        try:
+            decoder = self._idle.get_nowait()
+        except queue.Empty:  # all are at work
+            return
+        try:
+            decoder = decoder or _Decoder(self._limits)
+        finally:
+            self._give_back(decoder)
 
     def run(self, task: str, path: Path) -> bytes:
         """What the task of `bridge.serving.tasks` makes of a file.
