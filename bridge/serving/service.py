@@ -20,6 +20,7 @@ from bridge.serving import models, shown
 from bridge.serving.answers import Answers, AnyJob
 from bridge.serving.batching import Batcher
 from bridge.serving.decoders import Decoders
+from bridge.serving.identity import identities
 from bridge.serving.kept import Kept
 from bridge.serving.limits import Limits
 from bridge.serving.metrics import Metrics
@@ -52,7 +53,7 @@ class Service:
     ) -> None:
         self.served, self.limits, self.version = served, limits, version("mcr-bridge")
         self.metrics = Metrics()
-        self.saved = SavedQueries(keep_queries, state)
+        self.saved = SavedQueries(keep_queries, state, identities(served))
         self.decoders = Decoders(limits, waiting=limits.queue)
         self.uploads = Uploads(served, self.saved, self.decoders, limits)
         self.pictures = Kept[tuple[str, int, str], Picture](_PICTURE_BYTES)
