@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bridge.serving.embedding import Failures, QueryEmbedder
+from bridge.serving.embedding import Failures, QueryEmbedder, not_told
 from bridge.serving.metrics import Metrics
 from bridge.serving.prepared import EmbedJob, FoundRows, JobResult, PreparedQuery, SearchJob
 from bridge.serving.refusal import UNPROCESSABLE, Refusal
@@ -39,20 +39,20 @@ class Answers:
         self.metrics.batch.observe(sum(len(job.queries) for job in jobs))
         started = time.perf_counter()
         failures = self.embedder.embed(wanted for job in jobs for wanted in self._wanted(job))
-        self._project(jobs)
+        failures |= self._project(jobs)
         embedded = time.perf_counter()
         searches = Searches()
         plans: list[list[_Plan] | Exception] = []
         for job in jobs:
             try:
                 plans.append([self._plan(job, query, failures, searches) for query in job.queries])
-            except Refusal as refusal:
-                plans.append(refusal)
+            except Exception as error:  # told to this one only
+                plans.append(error)
         searches.run()
         self.metrics.embedding.observe(embedded - started)
         self.metrics.search.observe(time.perf_counter() - embedded)
         return [
-            plan if isinstance(plan, Exception) else self._result(job, plan, searches)
+            plan if isinstance(plan, Exception) else self._result_or_error(job, plan, searches)
             for job, plan in zip(jobs, plans, strict=True)
         ]
 
@@ -76,15 +76,17 @@ class Answers:
         spaces = bridges[place].spaces if place in bridges else [place]
         return [s for s in spaces if query.source.modality in self.served.usable(s)]
 
-    def _project(self, jobs: Sequence[AnyJob]) -> None:
-        """Bring the queries into the shared spaces where they are searched."""
+    def _project(self, jobs: Sequence[AnyJob]) -> Failures:
+        """Bring the queries into the shared spaces where they are searched; those that fail."""
         places: dict[str, dict[int, PreparedQuery]] = {}
         for job in jobs:
             names = [job.place] if isinstance(job, EmbedJob) else self._places(job)
             for place in names:
                 places.setdefault(place, {}).update((id(query), query) for query in job.queries)
+        failures: Failures = {}
         for place, queries in places.items():
-            self.embedder.project(list(queries.values()), place)
+            failures |= self.embedder.project(list(queries.values()), place)
+        return failures
 
     def _places(self, job: SearchJob) -> set[str]:
         return {self.served.collections[name].place for name in job.collections}
@@ -130,18 +132,30 @@ class Answers:
             f"bridge leads there: ask by one of {known}, or elsewhere"
         )
 
+    def _result_or_error(
+        self, job: AnyJob, plans: Sequence[_Plan], searches: Searches
+    ) -> JobResult | Exception:
+        try:
+            return self._result(job, plans, searches)
+        except Exception as error:  # told to this one only
+            return error
+
     def _result(self, job: AnyJob, plans: Sequence[_Plan], searches: Searches) -> JobResult:
         found, neighbours = [], []
-        for plan in plans:
+        for query, plan in zip(job.queries, plans, strict=True):
             offset, k = (0, 0) if isinstance(job, EmbedJob) else (job.offset, job.k)
-            places = sorted(_places(plan.collections, searches), key=lambda one: -one[2])
-            found.append(FoundRows(places[offset : offset + k], plan.total))
-            neighbours.append(
-                {
+            try:
+                places = sorted(_places(plan.collections, searches), key=lambda one: -one[2])
+                near = {
                     one.memory: FoundRows(_places([(one.name, ticket)], searches), 0)
                     for one, ticket in plan.neighbours
                 }
-            )
+            except Exception as error:
+                raise Refusal(UNPROCESSABLE, not_told(error, query, "searched")) from error
+            found.append(FoundRows(places[offset : offset + k], plan.total))
+            neighbours.append(near)
+            for name in {*(one[0] for one in places), *(one.name for one, _ in plan.neighbours)}:
+                self.served.collections[name].filters.prepare()  # here, not on the event loop
         return JobResult(found, neighbours, [self._keep(query) for query in job.queries])
 
     def _keep(self, query: PreparedQuery) -> str | None:

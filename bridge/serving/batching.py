@@ -10,6 +10,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from bridge.serving.refusal import BUSY, Refusal
@@ -17,6 +18,10 @@ from bridge.serving.refusal import BUSY, Refusal
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 Work = Callable[[Sequence[Job]], Sequence["Result | Exception"]]
+
+
+def _ending() -> Refusal:
+    return Refusal(BUSY, "the server is ending: try again in a second")
 
 
 class Batcher(Generic[Job, Result]):
@@ -37,6 +42,7 @@ class Batcher(Generic[Job, Result]):
         """
         self._begin = begin
         self._work, self._most = work, most
+        self._closed = False
         self._queue: queue.Queue[tuple[Job, Future[Result]] | None] = queue.Queue(waiting)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -45,8 +51,10 @@ class Batcher(Generic[Job, Result]):
         return self._queue.qsize()
 
     def submit(self, job: Job) -> Future[Result]:
-        """The result to come. Raises Refusal if the queue is full."""
+        """The result to come. Raises Refusal if the queue is full, or the thread is to end."""
         future: Future[Result] = Future()
+        if self._closed:
+            raise _ending()
         try:
             self._queue.put_nowait((job, future))
         except queue.Full:
@@ -56,9 +64,21 @@ class Batcher(Generic[Job, Result]):
         return future
 
     def close(self) -> None:
-        """End the thread once what waits is done."""
-        self._queue.put(None)
+        """End the thread after the batch that it works on; who still waits is told."""
+        self._closed = True
+        while True:
+            try:
+                self._queue.put_nowait(None)
+                break
+            except queue.Full:
+                self._refuse_one()
         self._thread.join(timeout=5)
+
+    def _refuse_one(self) -> None:
+        with suppress(queue.Empty):
+            entry = self._queue.get_nowait()
+            if entry is not None and entry[1].set_running_or_notify_cancel():
+                entry[1].set_exception(_ending())
 
     def _run(self) -> None:
         self._begin()

@@ -13,6 +13,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,16 +106,24 @@ class Filters:
         self.names = list(self._stored)
         self.metadata = list(table.metadata)
         self._ready: dict[str, TextColumn | NumberColumn] = {}
-        self._masks: OrderedDict[str, NDArray[np.bool_]] = OrderedDict()
+        self._masks: OrderedDict[bytes, NDArray[np.bool_]] = OrderedDict()
         self._lock = threading.RLock()
 
     def column(self, name: str) -> TextColumn | NumberColumn:
         """A column, made ready."""
+        ready = self._ready.get(name)
+        if ready is not None:  # the lock may be held for as long as another column takes
+            return ready
         with self._lock:
             if name not in self._ready:
                 text_only = name == LABEL and name not in self.metadata
                 self._ready[name] = _ready(list(self._stored[name]), text_only=text_only)
             return self._ready[name]
+
+    def prepare(self) -> None:
+        """Make ready what `values` tells, so that it waits for nothing."""
+        for name in self.metadata:
+            self.column(name)
 
     def values(self, row: int) -> dict[str, str | float | None]:
         """The metadata of an item."""
@@ -127,7 +136,9 @@ class Filters:
         """
         if not where:
             return None
-        key = repr(sorted(where.items(), key=lambda one: one[0]))
+        asked = repr(sorted(where.items(), key=lambda one: one[0]))
+        # Of any length, so it is not kept; without halves of characters, so it can be encoded.
+        key = blake2b(asked.encode(), digest_size=16).digest()
         with self._lock:
             if key not in self._masks:
                 passes = np.ones(self.count, dtype=bool)

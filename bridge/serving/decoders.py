@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bridge.serving.limits import Limits
-from bridge.serving.refusal import BUSY, UNPROCESSABLE, Refusal
+from bridge.serving.refusal import BUSY, UNPROCESSABLE, Refusal, too_slow
 
 _HEADER, _PAYLOAD = 1 << 16, 1 << 29  # bytes of an answer at most
 _PIECE = 1 << 20
@@ -33,20 +33,26 @@ class Decoders:
         self._closed = False
 
     def warm(self) -> None:
-        """Start one process, which takes a while, before it is needed."""
-        started = _Decoder(self._limits)
-        self._idle.get()
-        self._give_back(started)
+        """Start one process, which takes a while, before it is needed, unless there is one."""
+        try:
+            decoder = self._idle.get_nowait()
+        except queue.Empty:  # all are at work
+            return
+        try:
+            decoder = decoder or _Decoder(self._limits)
+        finally:
+            self._give_back(decoder)
 
-    def run(self, task: str, path: Path) -> bytes:
+    def run(self, task: str, path: Path, deadline: float | None = None) -> bytes:
         """What the task of `bridge.serving.tasks` makes of a file.
 
+        deadline: of the whole request, by `time.monotonic()`; unset, so many seconds from now.
         Raises Refusal if the file is not fit, it takes too long, or too many are waiting.
         """
         if not self._waiting.acquire(blocking=False):
             raise Refusal(BUSY, "too many files are waiting to be read: try again in a second")
         try:
-            return self._run(task, path)
+            return self._run(task, path, deadline or time.monotonic() + self._limits.seconds)
         finally:
             self._waiting.release()
 
@@ -58,18 +64,24 @@ class Decoders:
             if decoder is not None:
                 decoder.kill()
 
-    def _run(self, task: str, path: Path) -> bytes:
+    def _run(self, task: str, path: Path, deadline: float) -> bytes:
         try:
-            decoder = self._idle.get(timeout=self._limits.seconds)
+            decoder = self._idle.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             raise Refusal(BUSY, "too many files are being read: try again in a second") from None
         alive: _Decoder | None = None
+        left = deadline - time.monotonic()
         try:
+            if left <= 0:
+                alive = decoder
+                raise too_slow(self._limits)
             decoder = decoder or _Decoder(self._limits)
-            told, content = decoder.ask(task, path, self._limits.decode_seconds)
+            told, content = decoder.ask(task, path, min(left, self._limits.decode_seconds))
             alive = decoder
         except TimeoutError:
             seconds = self._limits.decode_seconds
+            if left < seconds:
+                raise too_slow(self._limits) from None
             raise Refusal(UNPROCESSABLE, f"it takes longer than {seconds:g} s to decode") from None
         except (OSError, ValueError):
             raise Refusal(UNPROCESSABLE, "it ended the process that decoded it") from None

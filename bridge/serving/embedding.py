@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from bridge.artefact import Bridge
 from bridge.search import Query, project_queries
 from bridge.serving.prepared import PreparedQuery
 from bridge.serving.refusal import UNPROCESSABLE, Refusal
@@ -55,7 +56,7 @@ class QueryEmbedder:
                 for query in queries:
                     self._embed([query], space, failures)
                 return
-            failures[id(queries[0])] = Refusal(UNPROCESSABLE, _told(error, queries[0]))
+            failures[id(queries[0])] = Refusal(UNPROCESSABLE, _told(error, queries[0], "embedded"))
             return
         for query, row in zip(queries, rows, strict=True):
             query.vectors[space] = row
@@ -78,31 +79,56 @@ class QueryEmbedder:
             return []
         return self.served.spaces_for(collection, query.source.modality)
 
-    def project(self, queries: Sequence[PreparedQuery], place: str) -> None:
-        """Bring queries into a bridge's shared space, those of the same kind together."""
+    def project(self, queries: Sequence[PreparedQuery], place: str) -> Failures:
+        """Bring queries into a bridge's shared space, those of the same kind together.
+
+        Returns those that fail.
+        """
+        failures: Failures = {}
         bridges = {bridge_place(name): one for name, one in self.served.bridges.items()}
         if place not in bridges:
-            return
+            return failures
         bridge = bridges[place]
         groups: dict[tuple[tuple[str, ...], Modality | None], list[PreparedQuery]] = {}
         for query in queries:
             known = tuple(space for space in bridge.spaces if space in query.vectors)
             if known and place not in query.vectors:
                 groups.setdefault((known, query.modality), []).append(query)
-        for (spaces, modality), members in groups.items():
-            embedded = {s: torch.stack([one.vectors[s] for one in members]) for s in spaces}
-            rows = project_queries(embedded, bridge, modality).cpu()
-            for query, row in zip(members, rows, strict=True):
-                query.vectors[place] = row
+        for (spaces, _), members in groups.items():
+            _project(members, spaces, bridge, failures)
+        return failures
 
 
-def _told(error: Exception, query: PreparedQuery) -> str:
+def _project(
+    queries: list[PreparedQuery], spaces: Sequence[str], bridge: Bridge, failures: Failures
+) -> None:
+    """Bring queries of one modality, embedded in the same spaces, into a bridge's shared one."""
+    try:
+        embedded = {s: torch.stack([one.vectors[s] for one in queries]) for s in spaces}
+        rows = project_queries(embedded, bridge, queries[0].modality).cpu()
+    except Exception as error:
+        if len(queries) > 1:  # the others are not to blame
+            for query in queries:
+                _project([query], spaces, bridge, failures)
+            return
+        failures[id(queries[0])] = Refusal(UNPROCESSABLE, _told(error, queries[0], "projected"))
+        return
+    for query, row in zip(queries, rows, strict=True):
+        query.vectors[bridge_place(bridge.name)] = row
+
+
+def _told(error: Exception, query: PreparedQuery, what: str) -> str:
     """The error in words for whoever asked, who knows no path on this machine."""
     if not isinstance(error, UserError):  # an encoder's own fault, which its makers want to see
-        traceback.print_exception(error, file=sys.stderr)
-        return f"{query.told} cannot be embedded ({type(error).__name__}): give another"
+        return not_told(error, query, what)
     source: Query | None = query.source
     message = str(error)
     if source is not None and not isinstance(source.value, str):
         message = message.replace(str(source.value), query.told)
     return message.replace("\n", " ")
+
+
+def not_told(error: Exception, query: PreparedQuery, what: str) -> str:
+    """A sentence without the error, which may name paths and goes to the log."""
+    traceback.print_exception(error, file=sys.stderr)
+    return f"{query.told} cannot be {what} ({type(error).__name__}): give another"

@@ -1,8 +1,8 @@
 """The outer layer of the app: what every request and every answer goes through.
 
-It bounds the body and the time that it takes, the requests under way, and the time that an
-answer may lie unread; it checks the name that the server is called by, sets the headers that
-keep a browser safe, counts, and turns what goes wrong into one sentence.
+It bounds the body and the time that it takes, the requests under way and the bytes of all their
+bodies, and the time that an answer may lie unread; it checks the name that the server is called
+by, sets the headers that keep a browser safe, counts, and turns what goes wrong into one sentence.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -37,6 +38,7 @@ HEADERS = (
     (b"permissions-policy", b"microphone=(self), camera=(), geolocation=()"),
 )
 _METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH")
+_BODIES = 8  # of the largest kind, that all requests under way hold together at most
 _UNLIMITED = ("/healthz", "/metrics")  # answered also when the server is full
 
 
@@ -47,20 +49,22 @@ class Guard:
         self, app: ASGIApp, *, limits: Limits, metrics: Metrics, hosts: Collection[str] | None
     ) -> None:
         """hosts: the names that the server may be called by; None for any."""
-        self.app, self.limits, self.metrics, self.hosts = app, limits, metrics, hosts
+        self.app, self.limits, self.metrics = app, limits, metrics
+        self.hosts = None if hosts is None else {host.lower() for host in hosts}
         self.under_way = 0
+        self.held = _Held(_BODIES * limits.body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and its answer back."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        answer = _Answer(scope, send, self.limits)
+        answer, body = _Answer(scope, send, self.limits), _Body(receive, self.limits, self.held)
         started = time.perf_counter()
         self.under_way += 1
         try:
             self._check(scope)
-            await self.app(scope, _Body(receive, self.limits), answer)
+            await self.app(scope, body, answer)
         except (Refusal, HTTPException) as error:
             await answer.refuse(error)
         except _UnreadError:
@@ -70,6 +74,7 @@ class Guard:
             await answer.refuse(Refusal(500, "the server failed: its log says how"))
         finally:
             self.under_way -= 1
+            self.held.bytes -= body.held
             route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self.metrics.requests.labels(method, route, answer.status).inc()
@@ -78,7 +83,7 @@ class Guard:
     def _check(self, scope: Scope) -> None:
         headers = dict(scope["headers"])
         host = headers.get(b"host", b"").decode("latin-1")
-        if self.hosts is not None and _without_port(host) not in self.hosts:
+        if self.hosts is not None and _without_port(host).lower() not in self.hosts:
             raise Refusal(
                 BAD_REQUEST,
                 f"this server is not called '{host[:100]}' but {' or '.join(sorted(self.hosts))}",
@@ -105,12 +110,23 @@ class _UnreadError(Exception):
     """The client does not read what it asked for."""
 
 
-class _Body:
-    """`receive`, with a bound on the bytes and on the time that they take."""
+@dataclass
+class _Held:
+    """Bytes of the bodies of all requests under way, and how many they may be."""
 
-    def __init__(self, receive: Receive, limits: Limits) -> None:
-        self.receive, self.limits = receive, limits
-        self.bytes, self.deadline = 0, time.monotonic() + limits.body_seconds
+    most: int
+    bytes: int = 0
+
+
+class _Body:
+    """`receive`, with a bound on the bytes and on the time that they take.
+
+    held: what it has taken of the bytes that all bodies share.
+    """
+
+    def __init__(self, receive: Receive, limits: Limits, shared: _Held) -> None:
+        self.receive, self.limits, self.shared = receive, limits, shared
+        self.held, self.deadline = 0, time.monotonic() + limits.body_seconds
         self.complete = False
 
     async def __call__(self) -> Message:
@@ -122,9 +138,17 @@ class _Body:
         if not message:
             seconds = self.limits.body_seconds
             raise HTTPException(TIMED_OUT, f"the request did not come within {seconds:g} s")
-        self.bytes += len(message.get("body", b""))
-        if self.bytes > self.limits.body_bytes:
+        size = len(message.get("body", b""))
+        if self.held + size > self.limits.body_bytes:
             raise HTTPException(TOO_LARGE, str(too_large(self.limits)))
+        if self.shared.bytes + size > self.shared.most:
+            raise HTTPException(
+                BUSY,
+                f"the requests under way have {self.shared.bytes} bytes already: try again in a "
+                "second",
+            )
+        self.held += size
+        self.shared.bytes += size
         self.complete = not message.get("more_body", False)
         return message
 
@@ -164,10 +188,10 @@ class _Answer:
 
 
 def start_message(status: int) -> Message:
-    """The start of an answer that refuses; a body that was not read ends the connection."""
+    """The start of an answer that refuses; a body that may be unread ends the connection."""
     headers: list[tuple[bytes, Any]] = [(b"content-type", b"application/json")]
     if status == BUSY:
         headers.append((b"retry-after", b"1"))
-    if status in (TIMED_OUT, TOO_LARGE):
+    if status in (TIMED_OUT, TOO_LARGE, BUSY):
         headers.append((b"connection", b"close"))
     return {"type": "http.response.start", "status": status, "headers": headers}

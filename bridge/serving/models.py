@@ -7,19 +7,44 @@ without checks.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 from features.space import Modality
 
 MAX_ROW = 1 << 62
+_MOST_QUERIES = 256  # that are looked at; the server's own limit is lower
+_MOST_KEYS, _MOST_COLUMNS = 20, 32
 _Name = Annotated[str, Field(min_length=1, max_length=4096)]
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
+def _few_keys(value: Any, most: int) -> Any:
+    """A value as it is. Raises ValueError for an object of many keys, before any is looked at."""
+    if isinstance(value, dict) and len(value) > most:
+        raise ValueError(f"an object has {len(value)} keys, at most {most} are taken")
+    return value
+
+
 class _Request(BaseModel):
+    """What is wrong ends the check at once: every further error would take memory and time."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_keys(cls, value: Any) -> Any:
+        return _few_keys(value, _MOST_KEYS)
 
 
 class TextQuery(_Request):
@@ -57,7 +82,7 @@ class SavedQuery(_Request):
 class EmbeddingQuery(_Request):
     """An embedding of a space, or of a bridge's shared space."""
 
-    embedding: Annotated[list[_Number], Field(min_length=1, max_length=65_536)]
+    embedding: Annotated[list[_Number], Field(min_length=1, max_length=65_536, fail_fast=True)]
     space: _Name
     modality: Annotated[
         Modality | None, Field(description="What was embedded; for bridges that ask for it.")
@@ -99,8 +124,10 @@ class Range(_Request):
         return self
 
 
-Wanted = Annotated[list[str | _Number], Field(min_length=1, max_length=1000)] | Range
+_Value = Annotated[str, Field(max_length=4096)] | _Number
+Wanted = Annotated[list[_Value], Field(min_length=1, max_length=1000, fail_fast=True)] | Range
 Where = dict[str, Wanted]
+_Queries = Annotated[list[AnyQuery], Field(min_length=1, max_length=_MOST_QUERIES, fail_fast=True)]
 
 
 class SearchRequest(_Request):
@@ -111,18 +138,24 @@ class SearchRequest(_Request):
     neighbours: also look the query's own embedding up in the memories of its space.
     """
 
-    queries: Annotated[list[AnyQuery], Field(min_length=1)]
-    collections: Annotated[list[_Name], Field(min_length=1, max_length=1000)] | None = None
+    queries: _Queries
+    collections: (
+        Annotated[list[_Name], Field(min_length=1, max_length=1000, fail_fast=True)] | None
+    ) = None
     k: Annotated[int, Field(ge=1)] = 12
     offset: Annotated[int, Field(ge=0)] = 0
-    where: Annotated[Where, Field(max_length=32)] = {}  # pydantic copies it
+    where: Annotated[
+        Where,
+        Field(max_length=_MOST_COLUMNS),
+        BeforeValidator(partial(_few_keys, most=_MOST_COLUMNS)),
+    ] = {}  # pydantic copies it
     neighbours: bool = False
 
 
 class EmbedRequest(_Request):
     """Queries to embed, in a bridge's shared space or in a space of its own encoder."""
 
-    queries: Annotated[list[AnyQuery], Field(min_length=1)]
+    queries: _Queries
     bridge: _Name | None = None
     space: _Name | None = None
 

@@ -8,6 +8,7 @@ Axes: n rows, q queries, d dimensions.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Protocol
@@ -102,9 +103,11 @@ class IndexRows:
 
     def __init__(self, index: Index) -> None:
         self.index = index
+        self._finding = threading.Lock()
 
     def prepare(self) -> None:
-        """Read what a search reads first."""
+        """Read what a search and a look at single rows read first."""
+        self._find_rows()
         self.index.search_rows(np.zeros((1, self.index.header.dimension), np.float32), 1)
 
     def search(
@@ -144,13 +147,18 @@ class IndexRows:
         return torch.nn.functional.normalize(self._vectors(np.array([row]))[0], dim=0)
 
     def _vectors(self, rows: NDArray[np.int64]) -> Float[Tensor, "n d"]:
+        self._find_rows()
+        index = self.index.faiss_index
+        return torch.from_numpy(index.reconstruct_batch(np.ascontiguousarray(rows, np.int64)))
+
+    def _find_rows(self) -> None:
+        """Note once where each row lies, eight bytes a row; not by two threads at a time."""
         import faiss
 
-        index = self.index.faiss_index
-        cells = faiss.try_extract_index_ivf(index)
-        if cells is not None and cells.direct_map.no():
-            cells.make_direct_map()  # where each row lies: eight bytes a row
-        return torch.from_numpy(index.reconstruct_batch(np.ascontiguousarray(rows, np.int64)))
+        with self._finding:
+            cells = faiss.try_extract_index_ivf(self.index.faiss_index)
+            if cells is not None and cells.direct_map.no():
+                cells.make_direct_map()
 
 
 def _faiss() -> Any:

@@ -31,15 +31,21 @@ class SavedQuery:
 class SavedQueries:
     """The queries that were used last, in RAM, and in a folder if one is given."""
 
-    def __init__(self, most: int, folder: Path | None = None) -> None:
-        """most: how many are kept; the one that was used longest ago goes first."""
-        self.most, self.folder = most, folder
+    def __init__(
+        self, most: int, folder: Path | None = None, made_by: Mapping[str, str] | None = None
+    ) -> None:
+        """most: how many are kept; the one that was used longest ago goes first.
+
+        made_by: place -> what makes its vectors now. Vectors of the folder that something else
+        made, such as a bridge before it was trained anew, are not taken.
+        """
+        self.most, self.folder, self.made_by = most, folder, dict(made_by or {})
         self._kept: OrderedDict[str, SavedQuery] = OrderedDict()
         self._lock = threading.Lock()
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             for path in sorted(folder.glob("*.json"), key=lambda one: one.stat().st_mtime):
-                query = _read(path)
+                query = _read(path, self.made_by)
                 if query is not None and len(path.stem) == KEY:
                     self._kept[path.stem] = query
             self._forget()
@@ -58,7 +64,7 @@ class SavedQueries:
         key = str(digest.hexdigest())
         with self._lock:
             if key not in self._kept and self.folder is not None:
-                _write(self.folder / f"{key}.json", query)
+                _write(self.folder / f"{key}.json", query, self.made_by)
             self._kept[key] = query
             self._kept.move_to_end(key)
             self._forget()
@@ -78,25 +84,30 @@ class SavedQueries:
                 (self.folder / f"{key}.json").unlink(missing_ok=True)
 
 
-def _write(path: Path, query: SavedQuery) -> None:
+def _write(path: Path, query: SavedQuery, made_by: Mapping[str, str]) -> None:
     told = {
         "modality": query.modality,
         "filename": query.filename,
+        "made_by": {place: made_by.get(place) for place in query.vectors},
         "vectors": {place: vector.tolist() for place, vector in query.vectors.items()},
     }
     with replacing(path, synced=False) as temporary:
         temporary.write_text(json.dumps(told), encoding="utf-8")
 
 
-def _read(path: Path) -> SavedQuery | None:
-    """A saved query; None for a file that is damaged, which is as if it were forgotten."""
+def _read(path: Path, made_by: Mapping[str, str]) -> SavedQuery | None:
+    """A saved query, in the places whose maker is the same; None if there is none.
+
+    A file that is damaged is as if it were forgotten.
+    """
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         modality = None if told["modality"] is None else modality_named(told["modality"])
         vectors = {
             str(place): torch.tensor(vector, dtype=torch.float32)
             for place, vector in told["vectors"].items()
+            if told["made_by"][place] == made_by.get(place)
         }
-        return SavedQuery(modality, told["filename"], vectors)
+        return SavedQuery(modality, told["filename"], vectors) if vectors else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bridge.serving.rows import Found, Rows
+from bridge.serving.rows import Rows
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_FoundOne = tuple["NDArray[np.float32]", "NDArray[np.int64]"]
 Ticket = tuple[tuple[int, int], int, int]  # the search, the query's place in it, and its depth
 
 
@@ -23,7 +24,17 @@ class _Search:
     allowed: NDArray[np.bool_] | None
     queries: list[Tensor] = field(default_factory=list)
     depth: int = 0
-    found: Found | None = None
+    found: list[_FoundOne | Exception] = field(default_factory=list)
+
+    def attempt(self, queries: list[Tensor]) -> list[_FoundOne | Exception]:
+        """Scores and rows of each query; where all together fail, each is searched alone."""
+        try:
+            scores, rows = self.rows.search(torch.stack(queries), self.depth, self.allowed)
+        except Exception as error:
+            if len(queries) == 1:
+                return [error]
+            return [found for query in queries for found in self.attempt([query])]
+        return list(zip(scores, rows, strict=True))
 
 
 class Searches:
@@ -45,16 +56,13 @@ class Searches:
     def run(self) -> None:
         """Search everything that was added."""
         for search in self._searches.values():
-            search.found = search.rows.search(
-                torch.stack(search.queries), search.depth, search.allowed
-            )
+            search.found = search.attempt(search.queries)
 
     def found(self, ticket: Ticket) -> list[tuple[int, float]]:
-        """Rows and scores, best first."""
+        """Rows and scores, best first. Raises what its own search raised."""
         key, place, depth = ticket
-        found = self._searches[key].found
-        if found is None:
-            return []
+        found = self._searches[key].found[place]
+        if isinstance(found, Exception):
+            raise found
         scores, rows = found
-        pairs = zip(rows[place, :depth].tolist(), scores[place, :depth].tolist(), strict=True)
-        return list(pairs)
+        return list(zip(rows[:depth].tolist(), scores[:depth].tolist(), strict=True))

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+import anyio
 import anyio.to_thread
 import xxhash
 
@@ -20,17 +21,19 @@ from bridge.serving import models, shown
 from bridge.serving.answers import Answers, AnyJob
 from bridge.serving.batching import Batcher
 from bridge.serving.decoders import Decoders
+from bridge.serving.identity import identities
 from bridge.serving.kept import Kept
 from bridge.serving.limits import Limits
 from bridge.serving.metrics import Metrics
 from bridge.serving.prepared import EmbedJob, JobResult, PreparedQuery, SearchJob
-from bridge.serving.refusal import NOT_FOUND, TOO_SLOW, UNPROCESSABLE, Refusal
+from bridge.serving.refusal import NOT_FOUND, UNPROCESSABLE, Refusal, too_slow
 from bridge.serving.saved import SavedQueries
 from bridge.serving.state import Collection, Served
-from bridge.serving.uploads import Uploads
+from bridge.serving.uploads import Reading, Uploads
 from features.device import cpu_count
 
 PICTURES = Literal["thumbnail", "waveform", "points"]
+_READING = 8  # requests whose files are read at a time
 _TOGETHER = 64  # requests of a batch
 _PICTURE_BYTES = 64 << 20  # of thumbnails and the like that are kept
 
@@ -52,9 +55,11 @@ class Service:
     ) -> None:
         self.served, self.limits, self.version = served, limits, version("mcr-bridge")
         self.metrics = Metrics()
-        self.saved = SavedQueries(keep_queries, state)
+        self.saved = SavedQueries(keep_queries, state, identities(served))
         self.decoders = Decoders(limits, waiting=limits.queue)
         self.uploads = Uploads(served, self.saved, self.decoders, limits)
+        # Threads of their own, so that files leave those of all other requests free.
+        self.reading = anyio.CapacityLimiter(_READING)
         self.pictures = Kept[tuple[str, int, str], Picture](_PICTURE_BYTES)
         self.answers = Answers(served, self.saved, self.metrics)
         self.batcher: Batcher[AnyJob, JobResult] = Batcher(
@@ -82,7 +87,7 @@ class Service:
 
     async def search(self, asked: models.SearchRequest) -> models.SearchResponse:
         """Hits for every query. Raises Refusal."""
-        started = time.perf_counter()
+        started, deadline = time.perf_counter(), time.monotonic() + self.limits.seconds
         names, named = self._named(asked), asked.collections is not None
         if asked.k > self.limits.k or asked.offset + asked.k > self.limits.deepest:
             raise Refusal(
@@ -91,24 +96,26 @@ class Service:
                 f"most {self.limits.k} and ends at {self.limits.deepest}",
             )
         with _folder(asked.queries) as folder:
-            queries = await self._read(asked.queries, folder)
+            reading = Reading(Path(folder), self._places(names, asked.neighbours), deadline)
+            queries = await self._read(asked.queries, reading)
             job = SearchJob(
                 queries, names, named, asked.k, asked.offset, asked.where, asked.neighbours
             )
-            result = await self._work(job)
+            result = await self._work(job, deadline)
         return models.SearchResponse(
             [self._answer(job, result, place, started) for place in range(len(queries))]
         )
 
     async def embed(self, asked: models.EmbedRequest) -> models.EmbedResponse:
         """Embeddings of every query. Raises Refusal."""
+        deadline = time.monotonic() + self.limits.seconds
         name = asked.space or asked.bridge or self._only_place()
         if asked.space and asked.bridge:
             raise Refusal(UNPROCESSABLE, "give a bridge or a space, not both")
         place, dimension = self.uploads.place_named(name)
         with _folder(asked.queries) as folder:
-            queries = await self._read(asked.queries, folder)
-            result = await self._work(EmbedJob(queries, place))
+            queries = await self._read(asked.queries, Reading(Path(folder), [place], deadline))
+            result = await self._work(EmbedJob(queries, place), deadline)
         rows = [query.vectors[place].tolist() for query in queries]
         return models.EmbedResponse(rows, name, dimension, result.saved)
 
@@ -186,20 +193,31 @@ class Service:
             raise Refusal(UNPROCESSABLE, f"say where to embed, in one of {', '.join(places)}")
         return places[0]
 
-    async def _read(self, queries: Sequence[models.AnyQuery], folder: str) -> list[PreparedQuery]:
+    def _places(self, names: Sequence[str], neighbours: bool) -> set[str]:
+        """Where queries are searched: the places of collections, and spaces of neighbours."""
+        every = self.served.collections
+        own = {one.header.space for one in every.values() if neighbours and one.own is not None}
+        return {every[name].place for name in names} | own
+
+    async def _read(
+        self, queries: Sequence[models.AnyQuery], reading: Reading
+    ) -> list[PreparedQuery]:
         quick = (models.TextQuery, models.SavedQuery, models.EmbeddingQuery)
         if all(isinstance(query, quick) for query in queries):
-            return self.uploads.read(queries, Path(folder))
-        return await anyio.to_thread.run_sync(self.uploads.read, queries, Path(folder))
+            return self.uploads.read(queries, reading)
+        # Ends by itself soon after the deadline; only the wait for a thread is given up.
+        with anyio.move_on_after(reading.deadline - time.monotonic()):
+            return await anyio.to_thread.run_sync(
+                self.uploads.read, queries, reading, limiter=self.reading
+            )
+        raise too_slow(self.limits)
 
-    async def _work(self, job: AnyJob) -> JobResult:
-        future = self.batcher.submit(job)
+    async def _work(self, job: AnyJob, deadline: float) -> JobResult:
+        future = asyncio.wrap_future(self.batcher.submit(job))
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self.limits.seconds)
+            return await asyncio.wait_for(future, max(0.0, deadline - time.monotonic()))
         except asyncio.TimeoutError:
-            raise Refusal(
-                TOO_SLOW, f"no answer was found within {self.limits.seconds:g} s: ask for less"
-            ) from None
+            raise too_slow(self.limits) from None
 
     def _answer(
         self, job: SearchJob, result: JobResult, place: int, started: float
@@ -234,7 +252,7 @@ class Service:
 
 def _folder(queries: Sequence[models.AnyQuery]) -> AbstractContextManager[str]:
     """A folder for the files of a request, if it has any."""
-    if any(isinstance(query, models.ContentQuery) for query in queries):
+    if any(isinstance(query, (models.ContentQuery, models.ItemQuery)) for query in queries):
         return TemporaryDirectory(prefix="mcr-query-")
     return nullcontext("")
 

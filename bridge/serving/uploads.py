@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -29,6 +30,19 @@ TAKEN: dict[Modality, tuple[str, ...]] = {
 _MADE = {"image": ".png", "audio": ".wav", "points": ".npz"}  # by the decoder
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How a request's queries are read.
+
+    folder: of its own. places: where its queries are to be known: spaces, or `bridge NAME`.
+    deadline: by `time.monotonic()`.
+    """
+
+    folder: Path
+    places: Collection[str]
+    deadline: float
+
+
 class Uploads:
     """Reads queries; files lie in a folder of the request's own until it is answered."""
 
@@ -37,7 +51,7 @@ class Uploads:
     ) -> None:
         self.served, self.saved, self.decoders, self.limits = served, saved, decoders, limits
 
-    def read(self, queries: Sequence[models.AnyQuery], folder: Path) -> list[PreparedQuery]:
+    def read(self, queries: Sequence[models.AnyQuery], reading: Reading) -> list[PreparedQuery]:
         """The queries, ready to be embedded; blocks while files are decoded. Raises Refusal."""
         if len(queries) > self.limits.batch:
             raise Refusal(
@@ -53,19 +67,19 @@ class Uploads:
         read = []
         for place, query in enumerate(queries):
             try:
-                read.append(self._read(query, folder / str(place)))
+                read.append(self._read(query, place, reading))
             except Refusal as refusal:
                 which = f"query {place + 1}: " if len(queries) > 1 else ""
                 raise Refusal(refusal.status, f"{which}{refusal}") from refusal
         return read
 
-    def _read(self, query: models.AnyQuery, place: Path) -> PreparedQuery:
+    def _read(self, query: models.AnyQuery, place: int, reading: Reading) -> PreparedQuery:
         if isinstance(query, models.TextQuery):
             return self._text(query.text)
         if isinstance(query, models.ContentQuery):
-            return self._content(query, place)
+            return self._content(query, reading.folder / str(place), reading.deadline)
         if isinstance(query, models.ItemQuery):
-            return self._item(query.item)
+            return self._item(query.item, reading.folder / str(place), reading)
         if isinstance(query, models.SavedQuery):
             return self._saved(query.saved)
         return self._embedding(query)
@@ -81,7 +95,7 @@ class Uploads:
             raise Refusal(UNPROCESSABLE, "the text is empty or no Unicode: give a sentence")
         return PreparedQuery("text", Query("text", text), text=text)
 
-    def _content(self, query: models.ContentQuery, place: Path) -> PreparedQuery:
+    def _content(self, query: models.ContentQuery, place: Path, deadline: float) -> PreparedQuery:
         suffix = Path(query.filename.replace("\\", "/")).suffix.lower()
         modality = next((m for m, suffixes in TAKEN.items() if suffix in suffixes), None)
         if modality is None or not _is_unicode(query.filename):
@@ -94,32 +108,49 @@ class Uploads:
         place.mkdir()
         received = place / f"received{suffix}"
         received.write_bytes(content)
-        try:
-            made = self.decoders.run(f"query_{modality}", received)
-        except Refusal as refusal:
-            raise Refusal(refusal.status, f"{query.filename}: {refusal}") from refusal
+        source = self._decoded(modality, received, place, query.filename, deadline)
         received.unlink()
+        return PreparedQuery(modality, source, filename=query.filename, keep=True)
+
+    def _decoded(
+        self, modality: Modality, path: Path, place: Path, name: str, deadline: float
+    ) -> Query:
+        """A file made anew in a process of its own: no encoder reads a file that came."""
+        try:
+            made = self.decoders.run(f"query_{modality}", path, deadline)
+        except Refusal as refusal:
+            raise Refusal(refusal.status, f"{name[:80]}: {refusal}") from refusal
         readable = place / f"query{_MADE[modality]}"
         readable.write_bytes(made)
-        return PreparedQuery(
-            modality, Query(modality, readable), filename=query.filename, keep=True
-        )
+        return Query(modality, readable)
 
-    def _item(self, item: models.ItemName) -> PreparedQuery:
+    def _item(self, item: models.ItemName, place: Path, reading: Reading) -> PreparedQuery:
         collection, row = row_named(self.served, item.collection, item.id)
-        path = item_file(collection, row)
-        source = None
-        if path is not None:
-            source = Query(collection.modality, path)
-        elif collection.modality == "text":
-            source = Query("text", collection.table.items[row])
+        modality, path, source = collection.modality, item_file(collection, row), None
         vectors = {collection.place: collection.rows.vector(row)}
         if collection.own is not None:
             vectors[collection.header.space] = collection.own.vector(row)
+        if path is not None:
+            if self._embeds(modality, reading.places, vectors):
+                place.mkdir()
+                source = self._decoded(modality, path, place, item.id, reading.deadline)
+        elif modality == "text":
+            source = Query("text", collection.table.items[row])
         return PreparedQuery(
             collection.modality, source, vectors,
             item={"collection": collection.name, "id": item.id},
         )  # fmt: skip
+
+    def _embeds(self, modality: Modality, places: Collection[str], known: Collection[str]) -> bool:
+        """Whether a query is to be embedded on the way to places where it is not known."""
+        bridges = {bridge_place(name): bridge for name, bridge in self.served.bridges.items()}
+        spaces = [
+            space
+            for place in places
+            if place not in known
+            for space in (bridges[place].spaces if place in bridges else [place])
+        ]
+        return any(s not in known and modality in self.served.usable(s) for s in spaces)
 
     def _saved(self, key: str) -> PreparedQuery:
         saved = self.saved.get(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from pathlib import Path
@@ -11,20 +12,22 @@ import numpy as np
 import pytest
 import torch
 
-from bridge.artefact import load
+from bridge.artefact import Bridge, load, make_projector
 from bridge.client import Client, ServerError
 from bridge.search import Embedder, Query, embed_for_bridge
 from bridge.serving.answers import Answers
+from bridge.serving.limits import Limits
 from bridge.serving.metrics import Metrics
-from bridge.serving.models import EmbeddingQuery, SavedQuery
+from bridge.serving.models import EmbeddingQuery, SavedQuery, SearchRequest
 from bridge.serving.prepared import JobResult, PreparedQuery, SearchJob
 from bridge.serving.refusal import Refusal
 from bridge.serving.saved import SavedQueries
+from bridge.serving.service import Service
 from bridge.serving.state import open_served
 from features.errors import UserError
 from features.memory import Memory
 from features.memory_write import save_memory
-from tests.bridge.serving.place import NUMBERS, Place, Running
+from tests.bridge.serving.place import NUMBERS, SETTINGS, Place, Running
 
 SENTENCE = f"the number {NUMBERS[3]}"
 
@@ -258,3 +261,29 @@ def test_a_memory_of_unknown_origin_is_asked_with_an_encoder_of_the_users(
     served = open_served([], [], [path], device="cpu", overrides={"theirs": "mini-clip"})
     served.warm()
     assert served.queries == ["text", "image"]
+
+
+def test_a_kept_query_is_of_one_bridge(place: Place, tmp_path: Path) -> None:
+    """Another bridge of the same name, as it is after training anew, does not take its vectors."""
+    asked = EmbeddingQuery(embedding=[1.0] * 32, space="joined")
+
+    def ask(folder: Path, query: EmbeddingQuery | SavedQuery):
+        served = open_served([folder], [], [place.memory("sounds")], device="cpu")
+        service = Service(served, Limits(), keep_queries=9, state=tmp_path / "state")
+        try:
+            return asyncio.run(service.search(SearchRequest(queries=[query]))).results[0]
+        finally:
+            service.close()
+
+    first = ask(place.bridge, asked)
+    again = SavedQuery(saved=first.query.saved or "")
+    assert ask(place.bridge, again).hits == first.hits
+    old = load(place.bridge, device="cpu")
+    generator = torch.Generator().manual_seed(1)
+    projectors = {
+        name: make_projector(space.dimension, SETTINGS, generator)
+        for name, space in old.spaces.items()
+    }
+    Bridge("joined", list(old.spaces.values()), projectors, SETTINGS).save(tmp_path / "joined")
+    with pytest.raises(Refusal, match="no longer kept"):
+        ask(tmp_path / "joined", again)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,15 @@ def test_columns_are_of_numbers_or_of_text() -> None:
         filters.passing({"year": ["new"]})
 
 
+def test_what_is_kept_of_a_filter_is_short() -> None:
+    filters = Filters(TABLE)
+    for value in ("x" * 4096, "\ud800"):
+        assert not filters.passing({"code": [value]}).any()
+    assert filters.passing({"code": ["01"]}).any()
+    assert len(filters._masks) == 3
+    assert sum(map(len, filters._masks)) < 100
+
+
 def _query(number: int) -> SavedQuery:
     return SavedQuery("audio", f"{number}.wav", {"s": unit_rows(1, 8, seed=number)[0].float()})
 
@@ -137,6 +147,25 @@ def test_queries_are_kept_and_the_oldest_forgotten(tmp_path: Path) -> None:
     back = again.get(keys[3])
     assert (back.modality, back.filename) == ("audio", "3.wav")
     assert torch.equal(back.vectors["s"], _query(3).vectors["s"])
+
+
+def test_vectors_of_another_maker_are_not_taken(tmp_path: Path) -> None:
+    one, both = unit_rows(2, 8).float()
+    vectors = {"bridge b": one, "s": both}
+    kept = SavedQueries(3, tmp_path, {"bridge b": "first", "s": "encoder"})
+    keys = [
+        kept.keep(SavedQuery("audio", None, chosen))
+        for chosen in (vectors, {"bridge b": one}, {"s": both})
+    ]
+    trained_anew = SavedQueries(3, tmp_path, {"bridge b": "second", "s": "encoder"})
+    found = [trained_anew.get(key) for key in keys]
+    assert [one and list(one.vectors) for one in found] == [["s"], None, ["s"]]
+    path = tmp_path / f"{keys[2]}.json"  # of an earlier version, which did not note the makers
+    told = json.loads(path.read_text())
+    del told["made_by"]
+    path.write_text(json.dumps(told))
+    assert SavedQueries(3, tmp_path, kept.made_by).get(keys[2]) is None
+    assert SavedQueries(3, tmp_path, kept.made_by).get(keys[1]) is not None
 
 
 def test_damaged_files_of_kept_queries_are_as_if_forgotten(tmp_path: Path) -> None:
