@@ -69,14 +69,16 @@ def test_a_memory_does_not_have_the_home_folder_sent(
     far_memory: Path, tmp_path: Path, home: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / home))
-    message = refused("serve", "--memory", far_memory)
+    # At a host that is not here: it ends also where it would be served.
+    given = ("serve", "--memory", far_memory, "--host", "192.0.2.1")
+    message = refused(*given)
     assert f"far would have files sent from all of /, which holds {tmp_path / home}" in message
     assert "give --files /, else" in message
     with h5py.File(far_memory, "r+") as file:
         file.attrs["root"] = str(tmp_path / "x" / "..")
     if home == ".":
-        assert f"the home folder {tmp_path}: if" in refused("serve", "--memory", far_memory)
-    assert "--files" in refused("serve", "--memory", far_memory, "--files", tmp_path / home / "a")
+        assert f"the home folder {tmp_path}: if" in refused(*given)
+    assert "--files" in refused(*given, "--files", tmp_path / home / "a")
     served = open_served([], [], [far_memory], device="cpu", files=[tmp_path])
     assert served.roots == {tmp_path: ["far"]}
 
