@@ -135,8 +135,8 @@ class Client:
     def pages(self, query: Asked, *, k: int = 50, **more: Any) -> Iterator[models.Hit]:
         """All hits that paging reaches, page by page. more: as `search` takes them."""
         deepest, offset = int(self.info().limits["deepest"]), 0
-        while offset + k <= deepest:
-            answer = self.search(query, k=k, offset=offset, **more)
+        while offset < deepest:
+            answer = self.search(query, k=min(k, deepest - offset), offset=offset, **more)
             yield from answer.hits
             offset += k
             if offset >= answer.total or not answer.hits:

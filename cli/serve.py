@@ -59,6 +59,13 @@ def serve(
     timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds until a request is given up.")
     ] = 30.0,
+    files: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder that files are sent from although it is, or holds, the home folder, "
+            "where a memory names it; any number."
+        ),
+    ] = None,
     encoder: EncoderOverrides = None,
     trust_encoder: TrustEncoder = False,
     device: Device = "auto",
@@ -89,12 +96,15 @@ def serve(
     )
     served = open_served(
         bridge or [], index or [], memory or [], device=device, trust_encoder=trust_encoder,
-        overrides=pairs("--encoder", encoder, form="SPACE=SPEC"),
+        overrides=pairs("--encoder", encoder, form="SPACE=SPEC"), files=files or (),
     )  # fmt: skip
     listening = listen(host, port)
     hosts = hosts_of(host, allow_host or ())
     app = create_app(served, limits=limits, keep_queries=keep_queries, state=state, hosts=hosts)
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    for root, names in served.roots.items():
+        missing = "" if root.is_dir() else ", which is not there"
+        note(f"files of {', '.join(names)} are sent from {root}{missing}")
     if not is_loopback(host):
         note(
             f"there is no authentication, and {host} is reached from other machines: whoever does "

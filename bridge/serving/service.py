@@ -72,11 +72,16 @@ class Service:
             self.metrics.items.labels(one.name).set(len(one))
 
     def warm(self) -> None:
-        """Load what the first requests need."""
-        self.decoders.warm()
+        """Load what the first requests need. What fails is noted; the server is ready without."""
+        try:
+            self.decoders.warm()
+        except Exception as error:
+            _note(f"no process to decode files was started: {error}")
         self.served.warm()
         for space, reason in self.served.unusable.items():
-            print(f"note: no query is embedded in {space}: {reason}", file=sys.stderr)  # noqa: T201
+            _note(f"no query is embedded in {space}: {reason}")
+        for name, reason in self.served.unprepared.items():
+            _note(f"{name} is not read for searches: {reason}")
         for one in self.served.collections.values():
             _ = one.filters.infos
 
@@ -248,6 +253,10 @@ class Service:
         if path is None:
             raise Refusal(NOT_FOUND, f"item {row} of {collection} has no file that is served")
         return path
+
+
+def _note(what: str) -> None:
+    print(f"note: {what}", file=sys.stderr)  # noqa: T201
 
 
 def _folder(queries: Sequence[models.AnyQuery]) -> AbstractContextManager[str]:

@@ -1,4 +1,6 @@
-"""What is told of items, and the files that may be sent: those that a served memory names."""
+"""What is told of items, and the files that may be sent: those that a served memory names, in the
+folder that it names.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +39,10 @@ def row_named(served: Served, name: str, item: str) -> tuple[Collection, int]:
 
 
 def item_file(collection: Collection, row: int) -> Path | None:
-    """The file of an item, if it lies in its memory's folder and is of the memory's modality.
+    """The file of an item, if it lies in its memory's folder and has a suffix of its modality.
 
-    A memory may come from somebody else: it names no other file of this machine.
+    A memory may come from somebody else, and names that folder itself: `mcr serve` says which
+    folders these are, and refuses those that hold the home folder (`bridge.serving.roots`).
     """
     if not _may_have_file(collection, row):
         return None

@@ -19,6 +19,7 @@ from bridge.artefact import Bridge, load
 from bridge.projection import check_memory, in_shared_space, is_projected
 from bridge.search import Embedder, Query, check_index
 from bridge.serving.columns import Filters
+from bridge.serving.roots import check_roots, file_roots
 from bridge.serving.rows import ExactRows, IndexRows, Rows
 from features.errors import UserError
 from features.index import HitTable, hit_table, open_index
@@ -99,6 +100,7 @@ class Served:
         self.spaces = _spaces(bridges, collections, trust=embedder.trust_encoder)
         embedder.check_overrides(self.spaces)
         self.unusable: dict[str, str] = {}  # space -> why its encoder does not load
+        self.unprepared: dict[str, str] = {}  # collection -> why what searches need is not read
         self.ready = threading.Event()
         self.embedding = threading.Lock()  # held while the embedder works: encoders load once
 
@@ -107,6 +109,11 @@ class Served:
         """The modalities that some collection can be asked in."""
         askable = {m for one in self.collections.values() for m in self.askable(one)}
         return [modality for modality in MODALITIES if modality in askable]
+
+    @property
+    def roots(self) -> dict[Path, list[str]]:
+        """The folders that files are sent from, and the collections that name them."""
+        return file_roots({name: one.table.root for name, one in self.collections.items()})
 
     def askable(self, collection: Collection) -> list[Modality]:
         """The modalities that a collection can be asked in."""
@@ -122,23 +129,29 @@ class Served:
         return () if space in self.unusable else self.spaces[space].modalities
 
     def warm(self) -> None:
-        """Load every encoder and read what searches need; those that do not load are noted."""
+        """Load every encoder and read what searches need; what fails is noted, and the rest ready.
+
+        Encoders are code of others, and may raise anything.
+        """
         for space in list(self.spaces.values()):
             if not space.encoder.get("spec") and space.name not in self.embedder.overrides:
                 continue
             try:
                 with self.embedding:
                     self._warm(space)
-            except UserError as error:
-                self.unusable[space.name] = str(error)
-        for collection in self.collections.values():
-            collection.rows.prepare()
-            if collection.own is not None:
-                collection.own.prepare()
+            except Exception as error:
+                self.unusable[space.name] = _reason(error)
+        for name, collection in self.collections.items():
+            try:
+                collection.rows.prepare()
+                if collection.own is not None:
+                    collection.own.prepare()
+            except Exception as error:
+                self.unprepared[name] = _reason(error)
         self.ready.set()
 
     def _warm(self, space: ServedSpace) -> None:
-        """Load an encoder, and use it once. Raises UserError if it does not load."""
+        """Load an encoder, and use it once. Raises UserError, or what the encoder raises."""
         encoder = self.embedder.load(space.name, space.encoder)
         if not space.modalities:  # what the memory did not say, the user's own encoder does
             self.spaces[space.name] = replace(space, modalities=encoder.space.modalities)
@@ -154,47 +167,63 @@ def open_served(
     device: str = "auto",
     overrides: Mapping[str, str] | None = None,
     trust_encoder: bool = False,
+    files: Sequence[Path] = (),
 ) -> Served:
     """Open what is to be served; nothing large is read.
 
-    Raises UserError if something is missing or damaged, or does not belong together.
+    files: folders that files are sent from although they hold the user's home folder.
+    Raises UserError if something is missing or damaged, does not belong together, or names such a
+    folder that is not among `files`.
     """
     if not index_paths and not memory_paths:
         raise UserError("there is nothing to search: give an --index or a --memory")
     embedder = Embedder(device=device, overrides=overrides, trust_encoder=trust_encoder)
     bridges = [load(folder, device=device) for folder in bridge_folders]
-    collections = [_index_collection(path, bridges) for path in index_paths]
+    names = _names([*index_paths, *memory_paths])
+    collections = [_index_collection(path, names[path], bridges) for path in index_paths]
     for path in memory_paths:
-        collections += _memory_collections(path, bridges, trust=trust_encoder)
-    return Served(bridges, collections, embedder)
+        collections += _memory_collections(path, names[path], bridges, trust=trust_encoder)
+    served = Served(bridges, collections, embedder)
+    check_roots(served.roots, files)
+    return served
 
 
-def _index_collection(path: Path, bridges: Sequence[Bridge]) -> Collection:
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """What files are called: NAME, or NAME.faiss and NAME.h5 where there are both, as recipes make
+    them.
+    """
+    stems = Counter(path.stem for path in paths)
+    return {path: path.stem if stems[path.stem] == 1 else path.name for path in paths}
+
+
+def _index_collection(path: Path, name: str, bridges: Sequence[Bridge]) -> Collection:
     index = open_index(path)
     bridge = _maker(path, index.header, bridges)
     check_index(index, bridge)
     rows = IndexRows(index)
     own = rows if bridge is None else None
-    return Collection(path.stem, path.stem, "index", index.header, index.table, rows, bridge, own)
+    return Collection(name, name, "index", index.header, index.table, rows, bridge, own)
 
 
-def _memory_collections(path: Path, bridges: Sequence[Bridge], *, trust: bool) -> list[Collection]:
+def _memory_collections(
+    path: Path, name: str, bridges: Sequence[Bridge], *, trust: bool
+) -> list[Collection]:
     memory = Memory(path)
     table, own = hit_table(memory), ExactRows(lambda: memory.embeddings)
     if is_projected(memory):
         maker = _maker(path, memory.header, bridges)
         if maker is not None:
             check_memory(maker, memory, trust_encoder=trust)
-        return [Collection(path.stem, path.stem, "memory", memory.header, table, own, maker)]
+        return [Collection(name, name, "memory", memory.header, table, own, maker)]
     joined = [bridge for bridge in bridges if memory.space in bridge.spaces]
     if not joined:
-        return [Collection(path.stem, path.stem, "memory", memory.header, table, own, None, own)]
+        return [Collection(name, name, "memory", memory.header, table, own, None, own)]
     found = []
     for bridge in joined:
         check_memory(bridge, memory, trust_encoder=trust)
-        name = path.stem if len(joined) == 1 else f"{path.stem}@{bridge.name}"
+        where = name if len(joined) == 1 else f"{name}@{bridge.name}"
         rows = ExactRows(partial(_projected, bridge, memory, trust))
-        found.append(Collection(name, path.stem, "memory", memory.header, table, rows, bridge, own))
+        found.append(Collection(where, name, "memory", memory.header, table, rows, bridge, own))
     return found
 
 
@@ -215,6 +244,12 @@ def _maker(path: Path, header: MemoryHeader, bridges: Sequence[Bridge]) -> Bridg
         f"{path} holds the space of the bridge {header.space} ({made_by}), the bridges given are "
         f"{given}: give it with --bridge"
     )
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, with its kind where it is none of our own, in one line."""
+    said = " ".join(str(error).split())
+    return said if isinstance(error, UserError) else f"{type(error).__name__}: {said}"
 
 
 def _refuse_same(what: str, names: Sequence[str]) -> None:

@@ -27,18 +27,22 @@ if TYPE_CHECKING:
     from soundfile import SoundFile
 
 PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+_SERVED_PICTURES = (*PICTURES, "TIFF")  # of a memory's own, for thumbnails
 SOUNDS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3", "AIFF")
 THUMBNAIL = 320  # pixels of the longer side
 PEAKS, SHOWN_POINTS = 400, 2048
 _POINT_BYTES = 64  # of an archive's arrays, for every point it may have
 _CHANNELS = 32
 _BLOCK = 1 << 16  # frames
-_SERVED_SECONDS = 3600.0  # of a memory's own sound, for its waveform
+# Of a memory's own files, for what a page shows: longer and larger ones than are asked by.
+_SERVED_SECONDS = 3600.0
+_SERVED_PIXELS = 178_000_000  # what Pillow takes, and fits into a decoder's memory
+_SERVED_POINTS = 10_000_000
 
 
 def query_image(path: Path, limits: Limits) -> bytes:
     """A picture as PNG, upright."""
-    return _png(_picture(path, limits))
+    return _png(_picture(path, limits.image_pixels, PICTURES))
 
 
 def query_audio(path: Path, limits: Limits) -> bytes:
@@ -60,7 +64,7 @@ def query_audio(path: Path, limits: Limits) -> bytes:
 
 def query_points(path: Path, limits: Limits) -> bytes:
     """A point cloud as .npz."""
-    cloud = _cloud(path, limits)
+    cloud = _cloud(path, limits.points)
     out = BytesIO()
     if cloud.shape[1] > 3:
         np.savez(out, xyz=cloud[:, :3], rgb=cloud[:, 3:])
@@ -69,9 +73,9 @@ def query_points(path: Path, limits: Limits) -> bytes:
     return out.getvalue()
 
 
-def thumbnail(path: Path, limits: Limits) -> bytes:
+def thumbnail(path: Path, _: Limits) -> bytes:
     """A picture of at most THUMBNAIL pixels as PNG, or WebP if it was made smaller."""
-    picture = _picture(path, limits)
+    picture = _picture(path, _SERVED_PIXELS, _SERVED_PICTURES)
     if max(picture.size) <= THUMBNAIL:
         return _png(picture)
     if picture.mode not in ("L", "RGB", "RGBA"):
@@ -96,9 +100,9 @@ def waveform(path: Path, _: Limits) -> bytes:
     return json.dumps({"seconds": seconds, "peaks": shown.tolist()}).encode()
 
 
-def points(path: Path, limits: Limits) -> bytes:
+def points(path: Path, _: Limits) -> bytes:
     """JSON: at most SHOWN_POINTS points of a cloud, evenly chosen, and their colours or null."""
-    cloud = _cloud(path, limits)
+    cloud = _cloud(path, _SERVED_POINTS)
     chosen = np.linspace(0, len(cloud) - 1, min(SHOWN_POINTS, len(cloud))).round().astype(np.intp)
     shown = cloud[chosen].astype(float).round(5)
     colours = shown[:, 3:].tolist() if shown.shape[1] > 3 else None
@@ -115,24 +119,25 @@ TASKS: dict[str, Callable[[Path, Limits], bytes]] = {
 }
 
 
-def _picture(path: Path, limits: Limits) -> Image:
+def _picture(path: Path, most: int, formats: tuple[str, ...]) -> Image:
+    """A picture of at most so many pixels. Raises Refusal if it has more, or is of another kind."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path, formats=PICTURES) as image:
+        with Image.open(path, formats=formats) as image:
             width, height = image.size
     except UnidentifiedImageError:
         raise Refusal(
-            UNSUPPORTED, f"it is no picture of a kind that is taken: {', '.join(PICTURES)}"
+            UNSUPPORTED, f"it is no picture of a kind that is taken: {', '.join(formats)}"
         ) from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ItemError("it cannot be decoded as an image") from error
-    if width * height > limits.image_pixels:
+    if width * height > most:
         raise Refusal(
             TOO_LARGE,
-            f"the picture has {width} x {height} pixels, at most {limits.image_pixels} are taken",
+            f"the picture has {width} x {height} pixels, at most {most} are taken",
         )
-    return read_image(path, formats=PICTURES)
+    return read_image(path, formats=formats)
 
 
 def _png(picture: Image) -> bytes:
@@ -182,18 +187,18 @@ def _add_peaks(
     np.maximum.at(peaks[:, 1], places, mono)
 
 
-def _cloud(path: Path, limits: Limits) -> NDArray[np.float32]:
+def _cloud(path: Path, most: int) -> NDArray[np.float32]:
     """A cloud (n, 3) or (n, 6). Raises Refusal if it has too many points, or claims so."""
-    too_large = Refusal(TOO_LARGE, f"a cloud of at most {limits.points} points is taken")
+    too_large = Refusal(TOO_LARGE, f"a cloud of at most {most} points is taken")
     if path.suffix.lower() == ".npz":
         try:
             with ZipFile(path) as archive:
                 claimed = sum(info.file_size for info in archive.infolist())
         except (BadZipFile, OSError, ValueError) as error:
             raise ItemError("it is no archive of arrays") from error
-        if claimed > limits.points * _POINT_BYTES + _BLOCK:
+        if claimed > most * _POINT_BYTES + _BLOCK:
             raise too_large
     cloud = read_cloud(path, min_points=1)
-    if len(cloud) > limits.points:
+    if len(cloud) > most:
         raise too_large
     return cloud

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import httpx
 import pytest
 
 from bridge.artefact import load
 from bridge.serving.state import open_served
 from features.errors import UserError
+from features.memory import Memory
 from tests.cli.conftest import Workshop, done, mcr
 from tests.cli.refusals import refused
 
@@ -48,7 +51,36 @@ def test_an_encoder_of_another_space_is_refused(workshop: Workshop) -> None:
 
 def test_two_collections_of_one_name_are_refused(workshop: Workshop) -> None:
     twice = ("--memory", workshop.memory("images"), "--memory", workshop.memory("images"))
-    assert "2 collections are called images" in refused("serve", *twice)
+    assert "2 collections are called images.h5" in refused("serve", *twice)
+
+
+@pytest.fixture
+def far_memory(workshop: Workshop, tmp_path: Path) -> Path:
+    """The memory of pictures, as if it were extracted from all of this machine."""
+    path = tmp_path / "far.h5"
+    shutil.copy(workshop.memory("images"), path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["root"] = "/"
+    return path
+
+
+@pytest.mark.parametrize("home", ["someone", "."])
+def test_a_memory_does_not_have_the_home_folder_sent(
+    far_memory: Path, tmp_path: Path, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / home))
+    # At a host that is not here: it ends also where it would be served.
+    given = ("serve", "--memory", far_memory, "--host", "192.0.2.1")
+    message = refused(*given)
+    assert f"far would have files sent from all of /, which holds {tmp_path / home}" in message
+    assert "give --files /, else" in message
+    with h5py.File(far_memory, "r+") as file:
+        file.attrs["root"] = str(tmp_path / "x" / "..")
+    if home == ".":
+        assert f"the home folder {tmp_path}: if" in refused(*given)
+    assert "--files" in refused(*given, "--files", tmp_path / home / "a")
+    served = open_served([], [], [far_memory], device="cpu", files=[tmp_path])
+    assert served.roots == {tmp_path: ["far"]}
 
 
 def test_a_port_that_is_taken_is_named(workshop: Workshop) -> None:
@@ -113,6 +145,8 @@ def test_it_warns_begins_and_ends(workshop: Workshop, tmp_path: Path) -> None:
     _, told = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "there is no authentication" in told
+    root = Memory(workshop.memory("images")).header.root
+    assert f"files of images are sent from {root}\n" in told
     assert told.endswith("stopped\n")
     assert "Traceback" not in told
     kept = [path.stem for path in (tmp_path / "kept").iterdir()]

@@ -40,9 +40,10 @@ export function drawFilters(form, columns, where, change) {
     read();
   };
   const clear = el("button", { type: "button", class: "quiet", onclick: () => change({}) }, "Clear filters");
-  const telling = columns.filter(({ name, distinct }) => distinct > 1 || where[name]);
+  const chosen = ({ name }) => (Object.hasOwn(where, name) ? where[name] : []);
+  const telling = columns.filter((column) => column.distinct > 1 || chosen(column).length);
   form.replaceChildren(
-    ...telling.map((column) => fieldset(column, where[column.name] ?? [])),
+    ...telling.map((column) => fieldset(column, chosen(column))),
     ...(Object.keys(where).length ? [clear] : []),
   );
 }
@@ -82,7 +83,7 @@ function values(column, chosen) {
 const isChosen = ({ type, checked, value }) => (type === "text" ? value : checked);
 
 function readFields(form) {
-  const where = {};
+  const where = Object.create(null);
   for (const set of form.querySelectorAll("fieldset")) {
     const inputs = [...set.querySelectorAll("input")];
     const chosen = set.dataset.kind === "number"

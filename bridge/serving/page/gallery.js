@@ -29,7 +29,11 @@ export function mediaOf(hit, large = false) {
   const picture = large ? media?.file ?? media?.thumbnail : media?.thumbnail ?? media?.file;
   if (modality === "image" && picture) {
     const image = el("img", { src: picture, alt: label, loading: "lazy", draggable: "false" });
-    image.addEventListener("error", () => image.replaceWith(nothing(modality, "The file cannot be shown.")));
+    image.addEventListener("error", () => {
+      const small = media.thumbnail; // a browser shows no TIFF, the server makes a picture of it
+      if (small && image.getAttribute("src") !== small) image.src = small;
+      else image.replaceWith(nothing(modality, "The file cannot be shown."));
+    });
     return image;
   }
   return nothing(modality, hit.id);

@@ -54,9 +54,12 @@ const unasked = () =>
 /** Change the state, give it an address of its own, and show it. */
 function go(changes) {
   const next = { ...state, ...changes };
-  if (!next.query?.file) move(next);
+  if (!isNew(next.query)) move(next);
   return show(next);
 }
+
+/** Whether a query is a file that the server has not seen yet. */
+const isNew = (query) => Boolean(query?.file && !query.content);
 
 function move(next) {
   const address = new URL(toAddress(next), location.href).href;
@@ -70,7 +73,7 @@ async function show(next) {
   const { signal } = running;
   state = next;
   // Asked first, so that the server works while the page is drawn.
-  let asking = state.query && !state.query.file ? ask(signal) : null;
+  let asking = state.query && !isNew(state.query) ? ask(signal) : null;
   asking?.catch(() => {}); // it is awaited below
   closeDetail();
   stopSound();
@@ -80,7 +83,7 @@ async function show(next) {
     drawWaiting(state.view === "hits" && chosen().length === 1);
     const known = isKnown(state.query);
     drawQuery(known ? state.query : null, null, signal);
-    if (state.query.file) {
+    if (isNew(state.query)) {
       await settle(signal);
       if (signal.aborted) return;
       asking = ask(signal);
@@ -115,13 +118,13 @@ async function start(signal) {
   if (!signal.aborted) drawStart(served, samples);
 }
 
-/** A file has an address once the server keeps its embeddings under a key. */
+/** A file has an address once the server keeps its embeddings under a key, if it keeps any. */
 async function settle(signal) {
   const { file } = state.query;
-  const asked = await embedFile(file, served, signal);
+  const query = await embedFile(file, served, signal);
   if (signal.aborted) return;
-  remember(asked.saved, file);
-  state = { ...state, query: { saved: asked.saved, as: asked.modality } };
+  if (query.saved) remember(query.saved, file);
+  state = { ...state, query };
   move(state);
 }
 
@@ -240,6 +243,10 @@ by("turning").addEventListener("click", () => {
 });
 sayTurning();
 by("share").addEventListener("click", async () => {
+  if (state.query?.file) {
+    by("status").textContent = "This search has no address: the server keeps no files that were asked by.";
+    return;
+  }
   const copied = navigator.clipboard?.writeText(location.href) ?? Promise.reject();
   const told = await copied.then(() => "The address is copied.", () => "The address is in the address bar.");
   by("status").textContent = told;

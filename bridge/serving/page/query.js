@@ -14,6 +14,7 @@ const WORDS = { text: "sentence", audio: "sound", image: "image", points: "point
 const KEPT = 20; // files to show again after going back
 
 const files = new Map(); // saved key -> file
+let shown = null; // the address of the file on the page
 
 /** What a file input should offer. */
 export const accepted = (queries) =>
@@ -80,10 +81,11 @@ function strip(modality, media, word, name) {
     el("p", {}, el("span", { class: "word" }, word), el("strong", {}, name)));
 }
 
-
 function fileMedia(file, modality) {
   if (modality !== "image" && modality !== "audio") return null;
+  if (shown) URL.revokeObjectURL(shown); // else the browser holds the file until the page is left
   const src = URL.createObjectURL(file);
+  shown = src;
   if (modality === "audio") return soundPlayer({ src, load: () => peaksOf(file), label: file.name });
   const image = el("img", { src, alt: `the query, ${file.name}` });
   image.addEventListener("error", () => image.replaceWith(icon(modality)));

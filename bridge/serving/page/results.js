@@ -40,7 +40,7 @@ export function drawStrips(answers, unasked, state, go) {
   const near = state.view === "neighbours";
   const strips = answers.map(({ collection, answer, error }) => {
     if (!collection) return empty(0, state, go, "No memory of the query's own space is served.");
-    const all = !near && answer?.hits.length && allOf(collection, answer.total, state);
+    const all = !near && answer?.hits.length && allOf(collection, answer.total, state, go);
     return group(collection, all,
       error ? el("p", { class: "note" }, error.message)
         : answer.hits.length ? el("ul", { class: "strip" }, ...cards(answer.hits, state))
@@ -124,10 +124,11 @@ function group(collection, all, content) {
     el("h2", { class: collection.modality }, el("span", { class: "dot" }), collection.name, all), content);
 }
 
-function allOf(collection, total, state) {
-  const only = toAddress({ ...state, collections: [collection.name], page: 1 });
-  return el("a", { href: only, "data-go": "" }, `All ${count(total)}`,
-    el("span", { class: "hidden" }, ` of ${collection.name}`));
+function allOf(collection, total, state, go) {
+  const only = { collections: [collection.name], page: 1 };
+  const words = [`All ${count(total)}`, el("span", { class: "hidden" }, ` of ${collection.name}`)];
+  if (state.query.file) return el("button", { type: "button", class: "quiet", onclick: () => go(only) }, ...words);
+  return el("a", { href: toAddress({ ...state, ...only }), "data-go": "" }, ...words);
 }
 
 function empty(total, state, go, words) {

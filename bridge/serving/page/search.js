@@ -14,18 +14,24 @@ const POOL = 60; // items of which a few are shown at the start
 export const askable = (collections, modality) =>
   collections.filter(({ queries }) => !modality || queries.includes(modality));
 
-/** Have a file embedded wherever it can be asked; its key, modality and name. */
+/**
+ * Have a file embedded wherever it can be asked. Its query in a state: the key that the server
+ * keeps it under, or the file and its content where the server keeps none.
+ */
 export async function embedFile(file, { collections, limits }, signal) {
   const names = askable(collections, modalityOf(file)).map(({ name }) => name);
   const options = { k: 1, neighbours: true, ...(names.length && { collections: names }) };
-  const { query } = await api.search(await fileRequest(file, limits), options, signal);
-  return query;
+  const content = await fileRequest(file, limits);
+  const { query: { saved, modality: as } } = await api.search(content, options, signal);
+  return saved ? { saved, as } : { file, content, as };
 }
 
 /** [{collection, answer or error}]: a page of one collection, or the best of each of several. */
 export async function hitsOf(state, collections, columns, limits, signal) {
   const alone = collections.length === 1;
-  const [k, offset] = alone ? [pageSize(limits), (state.page - 1) * pageSize(limits)] : [STRIP, 0];
+  const offset = alone ? (state.page - 1) * pageSize(limits) : 0;
+  const most = Math.max(1, limits.deepest - offset); // the last page may be a part of one
+  const k = Math.min(alone ? pageSize(limits) : STRIP, limits.k, most);
   const where = asWhere(state.where, columns);
   const answers = await Promise.all(collections.map(async (collection) => {
     try {

@@ -1,8 +1,9 @@
 // What the page shows, and its address: the one can be made from the other, so that every search
 // can be shared, and back and forward work.
 //
-// A state: query: null, {text}, {item, of} or {saved, as} (a key of the server, and the modality
-// that it stands for); collections: names, none for all;
+// A state: query: null, {text}, {item, of}, {saved, as} (a key of the server, and the modality
+// that it stands for) or, without an address, {file} and what `embedFile` makes of it;
+// collections: names, none for all;
 // where: {column: [values]}, for numbers one "from..to"; page: from 1; view: hits or neighbours.
 
 const FILTER = "where.";
@@ -10,7 +11,7 @@ const FILTER = "where.";
 /** The state that an address (its `?...` part) asks for. */
 export function fromAddress(address) {
   const parameters = new URLSearchParams(address);
-  const where = {};
+  const where = Object.create(null); // columns may be called "constructor"
   for (const [name, value] of parameters) {
     if (name.startsWith(FILTER)) (where[name.slice(FILTER.length)] ??= []).push(value);
   }
@@ -51,14 +52,15 @@ export function toAddress({ query, collections, where, page, view }) {
 }
 
 /** A state's query, as `POST /v1/search` takes it. */
-export function asRequest({ text, item, of, saved }) {
+export function asRequest({ text, item, of, saved, content }) {
   if (text) return { text };
+  if (content) return content;
   return item != null ? { item: { collection: of, id: item } } : { saved };
 }
 
 /** A state's filters, as `POST /v1/search` takes them; null for none. */
 export function asWhere(where, columns) {
-  const wanted = {};
+  const wanted = Object.create(null);
   for (const [name, values] of Object.entries(where)) {
     const kind = columns.find((column) => column.name === name)?.kind;
     const asked = kind === "number" ? range(values[0]) : values;

@@ -124,3 +124,22 @@ def test_no_module_is_taken_from_the_folder_it_is_started_in(
     decoders = Decoders(Limits(), processes=1)
     assert decoders.run("thumbnail", tmp_path / "a.png").startswith(b"\x89PNG")
     decoders.close()
+
+
+def test_a_memorys_own_pictures_may_be_larger_than_those_asked_by(tmp_path: Path) -> None:
+    Image.new("RGB", (400, 300), "red").save(tmp_path / "a.png")
+    Image.new("I;16", (400, 300), 40000).save(tmp_path / "a.tiff")
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).random((90, 3)))
+    small = Decoders(Limits(image_pixels=100, points=80), processes=1)
+    try:
+        for name in ("a.png", "a.tiff"):
+            made = Image.open(io.BytesIO(small.run("thumbnail", tmp_path / name)))
+            assert max(made.size) == THUMBNAIL
+            with pytest.raises(Refusal):
+                small.run("query_image", tmp_path / name)
+        shown = json.loads(small.run("points", tmp_path / "a.npy"))
+        assert len(shown["points"]) == 90
+        with pytest.raises(Refusal, match="at most 80 points"):
+            small.run("query_points", tmp_path / "a.npy")
+    finally:
+        small.close()
