@@ -194,6 +194,10 @@ def test_the_card_gets_the_results_of_the_report(world, made, folder):
     assert "license: mit" in card
     assert "## Results" in card
     assert load(folder, device="cpu").fingerprint == made.fingerprint
+    (folder / "results" / "a.json").unlink()
+    card = update_card(gather(folder)).read_text()
+    assert "## Results" not in card  # there are none now
+    assert "license: mit" in card
 
 
 def test_mistakes_are_named(world, folder, tmp_path):
