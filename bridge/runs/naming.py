@@ -17,9 +17,14 @@ from features.errors import UserError
 from features.files import explained
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a file or folder may be called so: no other folder, no option, not hidden."""
+    return re.fullmatch(r"\w[\w.+-]*", name) is not None
+
+
 def named_folder(name: str) -> Path:
     """The folder of the run called `name`. Raises UserError if it is not the name of a folder."""
-    if not re.fullmatch(r"\w[\w.+-]*", name):
+    if not is_plain_name(name):
         raise UserError(
             f"a run cannot be called '{name}': use letters, digits, '.', '_', '+' and '-', or "
             "give a whole path with --out"
