@@ -11,7 +11,6 @@ killed at any moment: what was committed before stays, and the next run goes on 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -27,6 +26,7 @@ import xxhash
 
 from features.errors import UserError
 from features.files import explained, replacing
+from features.locks import take_lock
 from features.provenance import side_by_side
 
 if TYPE_CHECKING:
@@ -213,15 +213,8 @@ def _delete(folder: Path) -> None:
 
 
 def _locked(folder: Path) -> IO[str]:
-    lock = (folder / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.close()
-        raise UserError(
-            f"another process is writing {folder}: wait for it or choose another output"
-        ) from error
-    return lock
+    told = f"another process is writing {folder}: wait for it or choose another output"
+    return take_lock(folder / "lock", told)
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:

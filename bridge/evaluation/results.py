@@ -22,13 +22,13 @@ from torch import Tensor
 from bridge.artefact import Bridge
 from bridge.evaluation.statistics import STATISTICS
 from bridge.metrics.bootstrap import MIN_RESAMPLES, percentile_interval, resampled_samples
+from bridge.runs.layout import EVALUATION
 from features.datasets.annotations import Annotations
 from features.errors import UserError
 from features.files import replacing, require_file
 from features.memory import Memory
 from features.progress import SILENT, Progress
 
-FORMAT = "mcr-bridge evaluation"
 VERSION = 1
 ByPart = Mapping[str, Mapping[str, Any]]
 
@@ -83,7 +83,7 @@ class Result:
 
     def about(self, *, samples: bool = True) -> dict[str, Any]:
         """What the file says; without the samples, what a table needs."""
-        told = {"format": FORMAT, "version": VERSION, **asdict(self)}
+        told = {"format": EVALUATION, "version": VERSION, **asdict(self)}
         if not samples:
             told.pop("samples")
         return told
@@ -179,7 +179,7 @@ def read_result(path: Path) -> Result:
         raise UserError(
             f"{path} is not a result of `mcr eval` ({error}): evaluate again"
         ) from error
-    if not isinstance(told, dict) or told.get("format") != FORMAT:
+    if not isinstance(told, dict) or told.get("format") != EVALUATION:
         raise UserError(f"{path} is JSON but not a result of `mcr eval`: give what that wrote")
     try:
         if told["version"] > VERSION:

@@ -6,7 +6,6 @@ it is done, so that a kill at any moment leaves it known what may be continued.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import Any
 
 from features.errors import UserError
 from features.files import explained, replacing
+from features.locks import take_lock
 
 FORMAT = "mcr-bridge journal 1"
 NAME = "journal.json"
@@ -95,12 +95,9 @@ def locked(folder: Path) -> Iterator[None]:
     """
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".journal.lock").open("a")
+        lock = take_lock(
+            folder / ".journal.lock",
+            f"another process runs a recipe into {folder}: wait for it, or give another folder",
+        )
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"another process runs a recipe into {folder}: wait for it, or give another folder"
-            ) from error
         yield

@@ -7,6 +7,7 @@ from pathlib import Path
 
 _HEADER = re.compile(r"^\s*\[+\s*(?P<name>[^\[\]#]+?)\s*\]+\s*(#.*)?$")
 _KEY = re.compile(r"^\s*(?P<name>[\w\"'.-]+?)\s*=")
+_PART = re.compile(r"""\s*"[^"]*"|\s*'[^']*'|[^.]+""")  # dots in quotes are part of a name
 _QUOTES = "\"'"
 
 
@@ -33,4 +34,4 @@ class Places:
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    return tuple(part.strip().strip(_QUOTES) for part in name.split("."))
+    return tuple(part.strip().strip(_QUOTES) for part in _PART.findall(name))

@@ -32,6 +32,7 @@ from bridge.recipe.references import References
 from bridge.recipe.step import DATA, Recipe, Step
 from bridge.recipe.tables import Tables
 from bridge.recipe.vocabulary import Key, Vocabulary
+from bridge.runs.naming import is_plain_name
 from features.encoders import ENCODERS
 from features.encoders.own import require_known
 from features.errors import UnknownNameError, UserError
@@ -111,6 +112,7 @@ class _Reader:
                 f"{' and '.join(ways) or 'no source'}: give one of extract = a folder, list or "
                 "table, import = a file of embeddings, and file = a memory that is made already"
             )
+        self._check_name(name, where)
         (way,) = ways
         if way == "file":
             self.tables.require_known(table, ["file"], *where)
@@ -128,6 +130,14 @@ class _Reader:
         options["out"] = self.folder / "memories" / f"{name}.h5"
         self._finish(f"{way}/{name}", way, options, where)
         self.references.memories[name] = f"{way}/{name}"
+
+    def _check_name(self, name: str, where: tuple[str, ...]) -> None:
+        """Raise UserError unless a table's name can be that of a file in the recipe's folder."""
+        if not is_plain_name(name):
+            raise UserError(
+                f"{self.tables.places.of(*where)}: '{name}' of [{where[0]}] cannot be the name of "
+                "its file: use letters, digits, '.', '_', '+' and '-'"
+            )
 
     def _source(self, way: str, value: Any, name: str) -> Any:
         where = ("memory", name, way)
@@ -204,6 +214,8 @@ class _Reader:
     def _measure(self, stage: str, name: str | None = None) -> None:
         """A step that reads memories and the bridge: an evaluation, a picture, the report."""
         where = (stage,) if name is None else (stage, name)
+        if name is not None:
+            self._check_name(name, where)
         table = dict(self.tables.table(*where))
         command = stage if stage not in GROUPS else self._member(stage, table, where)
         keys = self._keys(command, *where)

@@ -9,7 +9,8 @@ that a copy of a folder is as good as the folder.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import astuple
 from importlib.metadata import version
 from pathlib import Path
@@ -17,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from bridge.recipe.fixed import HOW, READS
+from bridge.recipe.fixed import BRIDGES, BY_NAME, HOW, READS
 from bridge.recipe.step import DATA, Step
+from bridge.runs.layout import ABOUT_FILE
+from features.encoders.own import own_file
 from features.errors import UserError
 from features.file_states import content_state, digest_of, path_state
 
@@ -93,7 +96,7 @@ def _made_state(path: Path) -> str | None:
             return Memory(path).fingerprint
         except UserError:
             return None
-    about = path / "bridge.json"
+    about = path / ABOUT_FILE
     if not about.exists():
         if path.is_dir():
             return None
@@ -129,14 +132,13 @@ def _told(value: Any) -> Any:
 def _read_files(step: Step) -> dict[str, str]:
     found: dict[str, str] = {}
     if step.command == "extract":
-        from features.encoders.own import own_file
-
         source, digest = source_of(step), xxhash.xxh3_128()
         for item in source.items:
             digest.update(json.dumps(astuple(item)).encode())
         states = digest_of(source.file_states())
         found[step.options["source"]] = f"{digest.hexdigest()} {states}"
-        own = own_file(step.options["encoder"])
+    for spec in _specs(step):
+        own = own_file(spec)
         if own is not None:
             found[str(own)] = path_state(own)
     for option, files in step.files.items():
@@ -144,6 +146,37 @@ def _read_files(step: Step) -> dict[str, str]:
         if option in READS - {"config"} and (step.command, option) != ("extract", "source"):
             found |= {file: _input_state(Path(file)) for file in files}
     return found
+
+
+def _specs(step: Step) -> Iterator[str]:
+    """The encoders that a step may load: those it names, and in an evaluation those of its inputs.
+
+    Only evaluations embed with an encoder that they are not told.
+    """
+    named = step.options.get("encoder")
+    if isinstance(named, list):
+        yield from (one.partition("=")[2] for one in named)  # SPACE=SPEC
+    elif named is not None:
+        yield str(named)
+    if step.stage == "eval":
+        for option in (BY_NAME | BRIDGES) & step.options.keys():
+            inputs = step.options[option]
+            for one in inputs if isinstance(inputs, list) else [inputs]:
+                yield from _recorded_specs(Path(one))
+
+
+def _recorded_specs(path: Path) -> list[str]:
+    """The encoders that a memory or a bridge says it is of; none if it cannot be read."""
+    from features.memory import Memory
+
+    encoders: list[Any] = []
+    with suppress(UserError, OSError, ValueError, KeyError, TypeError):
+        if path.suffix == ".h5":
+            encoders = [Memory(path).header.encoder]
+        else:
+            about = json.loads((path / ABOUT_FILE).read_text("utf-8"))
+            encoders = [space["encoder"] for space in about["spaces"]]
+    return [str(one["spec"]) for one in encoders if one.get("spec")]
 
 
 def _input_state(path: Path) -> str:

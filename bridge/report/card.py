@@ -11,10 +11,10 @@ from features.files import replacing
 
 
 def update_card(contents: Contents, *, licence: str | None = None) -> Path:
-    """Write the report's results into the card, if it has any; what its owner wrote stays."""
+    """Put the report's results in place of the card's; what its owner wrote stays."""
     path, made = contents.folder / CARD_FILE, contents.bridge
     card = path.read_text(encoding="utf-8") if path.is_file() else model_card(made)
-    results = [one.result for one in contents.results] or None
+    results = [one.result for one in contents.results]
     with replacing(path) as temporary:
         temporary.write_text(
             card_with(card, made, results=results, licence=licence), encoding="utf-8"

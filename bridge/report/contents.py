@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from bridge.artefact import Bridge, load
-from bridge.evaluation.results import FORMAT, Result, read_result
+from bridge.evaluation.results import Result, read_result
 from bridge.evaluation.retrieval_result import retrieval_result
 from bridge.pictures.answers import Answers, Searches
 from bridge.pictures.training import Curves, read_curves
-from bridge.runs.layout import ABOUT_FILE, METRICS_FILE
+from bridge.runs.layout import ABOUT_FILE, EVALUATION, METRICS_FILE, RESULTS_FOLDER, RUN_FILE
 from features.errors import UserError
 from features.memory import Memory
 from features.progress import SILENT, Progress
 
-RESULT_FOLDERS = (".", "results", "evaluations")  # of a bridge's folder
-RECORD_FILE = "run.json"  # how the training was started, where that was recorded
+RESULT_FOLDERS = (".", RESULTS_FOLDER, "evaluations")  # of a bridge's folder
 COMPUTED = "computed for this report"
 
 
@@ -124,7 +123,7 @@ def _results(folder: Path, bridge: Bridge, named: Sequence[Path]) -> tuple[list[
         found.append(Named(str(path), result))
     for part in RESULT_FOLDERS:
         for path in sorted((folder / part).glob("*.json")):
-            if path.name in (ABOUT_FILE, RECORD_FILE) or path.resolve() in mine:
+            if path.name in (ABOUT_FILE, RUN_FILE) or path.resolve() in mine:
                 continue
             if not _is_result(path):
                 continue
@@ -143,7 +142,7 @@ def _is_result(path: Path) -> bool:
         told = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(told, dict) and told.get("format") == FORMAT
+    return isinstance(told, dict) and told.get("format") == EVALUATION
 
 
 def _is_of(result: Result, bridge: Bridge) -> bool:
@@ -162,7 +161,7 @@ def _of_memories(results: Sequence[Named], query: Memory, gallery: Memory) -> Na
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    path = folder / RECORD_FILE
+    path = folder / RUN_FILE
     if not path.is_file():
         return {}
     try:

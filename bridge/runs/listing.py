@@ -12,6 +12,7 @@ from typing import Any
 from bridge.config import load_settings
 from bridge.runs.layout import (
     ABOUT_FILE,
+    EVALUATION,
     METRICS_FILE,
     PARTS_FOLDER,
     RESULTS_FOLDER,
@@ -22,7 +23,6 @@ from bridge.runs.layout import (
 from bridge.runs.record import RunRecord, read_run
 from features.errors import UserError
 
-EVALUATION = "mcr-bridge evaluation"  # the format of results
 HELD_OUT = {"held-out R@1": "held_out_r1", "held-out MRR": "held_out_mrr"}
 
 

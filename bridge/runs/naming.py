@@ -5,20 +5,26 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from bridge.runs.layout import ABOUT_FILE, METRICS_FILE, RUNS_FOLDER
+from bridge.runs.locking import locked_run
 from bridge.runs.record import goes_on, plan_hash, read_run
 from features.errors import UserError
 from features.files import explained
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a file or folder may be called so: no other folder, no option, not hidden."""
+    return re.fullmatch(r"\w[\w.+-]*", name) is not None
+
+
 def named_folder(name: str) -> Path:
     """The folder of the run called `name`. Raises UserError if it is not the name of a folder."""
-    if not re.fullmatch(r"\w[\w.+-]*", name):
+    if not is_plain_name(name):
         raise UserError(
             f"a run cannot be called '{name}': use letters, digits, '.', '_', '+' and '-', or "
             "give a whole path with --out"
@@ -32,34 +38,46 @@ def chosen_folder(
 ) -> Iterator[Path]:
     """A folder of its own in `runs`, or that of the unfinished run of the same plan.
 
-    resume: or that of a finished one. The folder is made, so that no other run takes it, and
-    removed if the block refuses to train.
+    resume: or that of a finished one. The folder is made and locked, so that no other run takes
+    it, and removed if the block refuses to train.
     """
-    earlier = _earlier(plan, finished=resume)
-    folder = earlier or _claimed(spaces, kind)
-    try:
-        yield folder
-    except UserError:
-        begun = any(folder.glob("checkpoint*")) or any(folder.rglob(METRICS_FILE))
-        if earlier is None and not begun:
-            shutil.rmtree(folder, ignore_errors=True)
-            with suppress(OSError):  # other runs are in it
-                RUNS_FOLDER.rmdir()
-        raise
+    with ExitStack() as held:
+        earlier = _earlier(plan, finished=resume, held=held)
+        folder = earlier or held.enter_context(locked_run(_claimed(spaces, kind)))
+        try:
+            yield folder
+        except UserError:
+            begun = any(folder.glob("checkpoint*")) or any(folder.rglob(METRICS_FILE))
+            if earlier is None and not begun:
+                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # other runs are in it
+                    RUNS_FOLDER.rmdir()
+            raise
 
 
-def _earlier(plan: Mapping[str, Any], *, finished: bool) -> Path | None:
-    """The newest unfinished run of this plan, or finished one."""
+def _earlier(plan: Mapping[str, Any], *, finished: bool, held: ExitStack) -> Path | None:
+    """The newest unfinished run of this plan, or finished one, that no process trains.
+
+    held: takes its lock.
+    """
     for folder in sorted(RUNS_FOLDER.glob("*/"), reverse=True):
-        has_bridge = (folder / ABOUT_FILE).exists()
-        if not has_bridge and goes_on(folder, plan):
-            return folder
-        if finished and has_bridge:
-            with suppress(UserError):  # of another run's record
-                found = read_run(folder)
-                if found is not None and found.plan == plan_hash(plan):
-                    return folder
+        if not _is_of(folder, plan, finished=finished):
+            continue
+        with ExitStack() as attempt, suppress(UserError):  # locked, or read-only
+            attempt.enter_context(locked_run(folder))
+            if _is_of(folder, plan, finished=finished):  # nobody finished it meanwhile
+                held.push(attempt.pop_all())
+                return folder
     return None
+
+
+def _is_of(folder: Path, plan: Mapping[str, Any], *, finished: bool) -> bool:
+    if not (folder / ABOUT_FILE).exists():
+        return goes_on(folder, plan)
+    with suppress(UserError):  # of another run's record
+        found = read_run(folder)
+        return finished and found is not None and found.plan == plan_hash(plan)
+    return False
 
 
 def _claimed(spaces: Sequence[str], kind: str) -> Path:

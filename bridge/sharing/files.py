@@ -15,15 +15,27 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
 from bridge.artefact import load
-from bridge.runs.layout import ABOUT_FILE, CARD_FILE, RESULTS_FOLDER
+from bridge.runs.layout import (
+    ABOUT_FILE,
+    CARD_FILE,
+    EVALUATION,
+    METRICS_FILE,
+    RESULTS_FOLDER,
+    RUN_FILE,
+    SETTINGS_FILE,
+)
+from bridge.tcl.matcher import MATCHER_FILE
 from features.errors import UserError
 from features.files import explained
 
 PATTERNS = ("*.safetensors", "*.json", "*.jsonl", "*.toml", CARD_FILE)
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".joblib")
 _PLAIN = re.compile(r"\w[\w.+ -]*")  # names that are no patterns, hidden or beyond the folder
+RECORDS = (MATCHER_FILE, METRICS_FILE, RUN_FILE, SETTINGS_FILE)  # that not all bridges have
+_COMING = ".coming-"  # begins the names of folders that are being filled
 _CACHES = (".cache", ".git", ".gitattributes")  # that hubs and repositories add by themselves
 
 
@@ -89,27 +101,29 @@ def share_of(folder: Path, *, links: bool = False) -> Share:
 
 @contextmanager
 def placed(out: Path, *, overwrite: bool, what: str) -> Iterator[Path]:
-    """A folder to fill, which takes the place of `out` once the bridge in it has been loaded.
+    """A folder to fill, whose files come into `out` once the bridge in it has been loaded.
 
+    Files of an earlier bridge there are replaced, everything else stays.
     what: names the source in messages. Raises UserError if `out` holds something that may not be
     replaced, or what was put into the folder is not a bridge.
     """
     refuse_occupied(out, overwrite=overwrite)
-    temporary = out.with_name(f".{out.name}.coming")
+    out = out.resolve()  # `.` has no name and no parent
     with explained(out):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
+        near = out if out.exists() else out.parent
+        near.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=_COMING, dir=near) as held:
+            temporary = Path(held) / out.name
+            temporary.mkdir()
             yield temporary
             check_bridge(temporary, what)
-            _swap(temporary, out)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            refuse_occupied(out, overwrite=overwrite)  # by another process, meanwhile
+            _move(temporary, out)
 
 
 def refuse_occupied(out: Path, *, overwrite: bool) -> None:
     """Raise UserError if `out` exists, and is not a bridge that may be replaced."""
-    if out.is_dir() and not any(out.iterdir()):
+    if out.is_dir() and all(one.name.startswith(_COMING) for one in out.iterdir()):
         return
     if out.exists() and not (out / ABOUT_FILE).exists():
         raise UserError(f"{out} exists and is not a bridge's folder: choose another")
@@ -147,18 +161,21 @@ def _is_shared(parts: Sequence[str]) -> bool:
 
 
 def _is_result(path: Path) -> bool:
-    from bridge.runs.listing import EVALUATION
-
     with suppress(OSError, ValueError, AttributeError):
         return bool(json.loads(path.read_text(encoding="utf-8")).get("format") == EVALUATION)
     return False
 
 
-def _swap(temporary: Path, out: Path) -> None:
-    """Put a folder in place of another, which is there until then."""
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    temporary.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
+def _move(temporary: Path, out: Path) -> None:
+    """Move a bridge into `out`, `bridge.json` last: killed before, it can be moved there again."""
+    if not out.exists():
+        temporary.rename(out)
+        return
+    coming = {path.relative_to(temporary) for path in temporary.rglob("*") if path.is_file()}
+    for name in coming - {Path(ABOUT_FILE)}:
+        (out / name).parent.mkdir(exist_ok=True)
+        (temporary / name).replace(out / name)
+    for record in RECORDS:
+        if Path(record) not in coming:
+            (out / record).unlink(missing_ok=True)  # it tells of the bridge that is replaced
+    (temporary / ABOUT_FILE).replace(out / ABOUT_FILE)

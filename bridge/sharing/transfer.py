@@ -49,7 +49,7 @@ def push(
         return Transfer(address, share, size, commit)
     _only_hub(revision=revision, private=private, message=message)
     assert target.folder is not None
-    _refuse_same(folder, target.folder)
+    _refuse_nested(folder, target.folder)
     with placed(target.folder, overwrite=overwrite, what=str(folder)) as coming:
         size = copy_files(folder, share.names, coming)
     return Transfer(str(target.folder), share, size)
@@ -75,7 +75,10 @@ def pull(
         refuse_occupied(out, overwrite=overwrite)  # before anything is downloaded
         found, share, commit = download(source.repo, revision=revision)
         with placed(out, overwrite=overwrite, what=str(source)) as coming:
-            names = [name for name in share_of(found, links=True).names if name in share.names]
+            usable = share_of(found, links=True).names
+            names = tuple(name for name in share.names if name in usable)
+            foreign = [name for name in share.names if name not in usable]
+            share = Share(names, (*share.left_out, *foreign))
             size = copy_files(found, names, coming)
         return Transfer(str(out), share, size, commit)
     assert source.folder is not None
@@ -85,7 +88,7 @@ def pull(
             f"{source} is no folder: check the path, or name a repository hf:OWNER/NAME"
         )
     out = out or Path(source.folder.resolve().name)
-    _refuse_same(source.folder, out)
+    _refuse_nested(source.folder, out)
     share = share_of(source.folder)
     with placed(out, overwrite=overwrite, what=str(source)) as coming:
         size = copy_files(source.folder, share.names, coming)
@@ -100,6 +103,9 @@ def _only_hub(**options: object) -> None:
             )
 
 
-def _refuse_same(one: Path, other: Path) -> None:
+def _refuse_nested(one: Path, other: Path) -> None:
     if one.resolve() == other.resolve():
         raise UserError(f"{one} and {other} are the same folder: choose another")
+    for inner, outer in ((one, other), (other, one)):
+        if inner.resolve().is_relative_to(outer.resolve()):
+            raise UserError(f"{inner} lies in {outer}, the other of the two: choose another folder")

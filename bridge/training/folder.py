@@ -8,7 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bridge.runs.layout import ABOUT_FILE, METRICS_FILE, PARTS_FOLDER, RUN_FILE, TRACKING_FOLDER
+from bridge.runs.layout import (
+    ABOUT_FILE,
+    LOCK_FILE,
+    METRICS_FILE,
+    PARTS_FOLDER,
+    RUN_FILE,
+    TRACKING_FOLDER,
+)
 from bridge.runs.record import goes_on
 from bridge.training.checkpoint import (
     MIXTURE_FILE,
@@ -19,11 +26,11 @@ from bridge.training.checkpoint import (
     remove_parts,
 )
 from features.errors import UserError
-from features.files import explained, replacing
+from features.files import replacing
 
 
 def open_folder(out: Path, plan: dict[str, Any], *, overwrite: bool) -> bool:
-    """Make `out` ready for a training of `plan`. Returns whether it goes on with one.
+    """Make `out`, which is locked, ready for a training of `plan`. Returns whether one goes on.
 
     Raises UserError if it holds something else.
     """
@@ -61,10 +68,8 @@ def gather_metrics(out: Path, names: Iterable[str]) -> None:
 
 def _continues(out: Path, plan: dict[str, Any], *, overwrite: bool) -> bool:
     """Whether `out` holds an unfinished training of the same plan."""
-    if out.is_file():
-        raise UserError(f"{out} is a file but a bridge is a folder: choose another output")
     known = (ABOUT_FILE, METRICS_FILE, PROGRESS_FILE, MIXTURE_FILE, RUN_FILE)
-    empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    empty = all(path.name == LOCK_FILE for path in out.iterdir())
     if not (empty or overwrite or any((out / name).exists() for name in known)):
         raise UserError(
             f"{out} exists and is not a bridge's folder: choose another output, or pass "
@@ -98,7 +103,5 @@ def _unfinished(out: Path) -> dict[str, Any] | None:
 
 def _prepare(out: Path) -> None:
     """A folder without traces of another training; a bridge in it stays until the new is done."""
-    with explained(out):
-        out.mkdir(parents=True, exist_ok=True)
     tidy_folder(out)
     (out / METRICS_FILE).unlink(missing_ok=True)

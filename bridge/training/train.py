@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ from bridge.methods.closed import solve
 from bridge.methods.mixture import members, weigh
 from bridge.projector import AnyProjector, Mixture
 from bridge.runs.layout import ABOUT_FILE
+from bridge.runs.locking import locked_run
 from bridge.runs.naming import chosen_folder
 from bridge.runs.record import begin_run, finish_run, read_run
 from bridge.tcl.fusion import Fusion
@@ -80,7 +80,8 @@ def train(
     cache: keep large pseudo pairs beside the leaf memories, and use those that are kept.
     trackers: get the figures of every epoch; see `bridge.tracking.tracker`.
     command: that the user gave, for the record.
-    Raises UserError if memories do not fit together or the output exists.
+    Raises UserError if memories do not fit together, the output exists, or another process trains
+    into it.
     """
     settings = settings or load_settings(preset="best")
     where = resolve_device(device)
@@ -98,7 +99,7 @@ def train(
     placed = (
         chosen_folder(plan, sources.spaces, settings.kind, resume=resume)
         if out is None
-        else nullcontext(Path(out))
+        else locked_run(Path(out))
     )
     with placed as folder:
         if (folder / ABOUT_FILE).exists() and not overwrite:

@@ -98,6 +98,15 @@ EDITS = {
         'file = "there.h5"', 'file = "there.h5"\nimport = "there.npy"', MISTAKE,
         "[memory.there]", "[memory.there] has import and file: give one of extract = a folder,",
     ),
+    "a memory outside of the folder": (
+        '[memory.there]\nfile = "there.h5"',
+        '[memory."../../x"]\nimport = "small.toml"', MISTAKE,
+        '[memory."../../x"]', "'../../x' of [memory] cannot be the name of its file: use letters",
+    ),
+    "an evaluation outside of the folder": (
+        "[eval.sounds-to-images]", '[eval."/x"]', MISTAKE,
+        '[eval."/x"]', "'/x' of [eval] cannot be the name of its file: use letters, digits, '.'",
+    ),
     "missing memory": (
         'file = "there.h5"', 'file = "gone.h5"', MISTAKE,
         "file", "file of [memory.there] is 'gone.h5', which is no file: mend the path",

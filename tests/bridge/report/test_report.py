@@ -152,7 +152,7 @@ def test_a_named_result_is_told_once(world, made, folder):
 
 
 def test_the_record_of_a_run_is_told(folder):
-    (folder / "run.json").unlink()  # as a bridge from elsewhere may come
+    (folder / "run.json").unlink()
     assert "were not recorded" in without_curves(folder)
     record = {"starts": [{"command": "mcr train", "git": {"commit": "abc", "dirty": True}}]}
     (folder / "run.json").write_text(json.dumps(record))
@@ -195,6 +195,10 @@ def test_the_card_gets_the_results_of_the_report(world, made, folder):
     assert "license: mit" in card
     assert "## Results" in card
     assert load(folder, device="cpu").fingerprint == made.fingerprint
+    (folder / "results" / "a.json").unlink()
+    card = update_card(gather(folder)).read_text()
+    assert "## Results" not in card  # there are none now
+    assert "license: mit" in card
 
 
 def test_mistakes_are_named(world, folder, tmp_path):

@@ -6,6 +6,7 @@ import json
 import shlex
 import shutil
 import subprocess
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -187,6 +188,52 @@ def test_an_unnamed_run_that_was_stopped_goes_on_where_it_was(world, tmp_path, m
     kept = train(world.hub, world.leaf, settings=BRIEF, device="cpu", resume=True)
     assert kept.name in (folder.name, again.name)
     assert len(list(Path("runs").iterdir())) == 3
+
+
+class AtTheFirstEpoch:
+    """A progress that does something while a bridge is trained."""
+
+    def __init__(self, act) -> None:
+        self.act, self.made = act, []
+
+    @contextmanager
+    def task(self, description: str, total: int, *, unit: str = "items", done: int = 0):  # noqa: ARG002
+        def advance(count: int) -> None:  # noqa: ARG001
+            if not self.made:
+                self.made.append(self.act())
+
+        yield advance
+
+
+def test_the_same_training_twice_at_once_takes_two_folders(world, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training_run, "CHECKPOINT_SECONDS", -1.0)
+    second = AtTheFirstEpoch(lambda: train(world.hub, world.leaf, settings=BRIEF, device="cpu"))
+    first = train(world.hub, world.leaf, settings=BRIEF, device="cpu", progress=second)
+    assert second.made[0].name != first.name
+    assert second.made[0].fingerprint == first.fingerprint
+    assert {path.name for path in Path("runs").iterdir()} == {first.name, second.made[0].name}
+    assert not list(Path("runs").rglob(".lock"))
+
+
+@pytest.mark.parametrize("how", [{}, {"overwrite": True}, {"resume": True}])
+def test_a_folder_that_is_trained_into_is_refused(world, tmp_path, how):
+    def again() -> str:
+        with pytest.raises(UserError, match=r"another process trains into .*out: wait for it, or"):
+            train(world.hub, world.leaf, tmp_path / "out", BRIEF, device="cpu", **how)
+        return "refused"
+
+    second = AtTheFirstEpoch(again)
+    train(world.hub, world.leaf, tmp_path / "out", BRIEF, device="cpu", progress=second)
+    assert second.made == ["refused"]
+    assert not (tmp_path / "out" / ".lock").exists()
+    assert load(tmp_path / "out", device="cpu")
+
+
+def test_the_lock_of_a_killed_training_holds_nobody_up(world, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").touch()
+    train(world.hub, world.leaf, tmp_path / "out", BRIEF, device="cpu")
 
 
 def test_a_refused_training_leaves_no_folder(world, tmp_path, monkeypatch):

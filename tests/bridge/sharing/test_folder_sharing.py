@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from bridge.artefact import load
-from bridge.sharing.files import share_of, shared
+from bridge.sharing.files import placed, share_of, shared
 from bridge.sharing.place import Place, place_named
 from bridge.sharing.transfer import pull, push
 from features.errors import UserError
@@ -98,7 +99,7 @@ def test_a_bridge_is_replaced_when_told_and_anything_else_never(bridge, tmp_path
     with pytest.raises(UserError, match=r"out holds a bridge: pass --overwrite to replace it"):
         push(bridge, target)
     push(bridge, target, overwrite=True)
-    assert not (tmp_path / "out" / "mine.txt").exists()
+    assert (tmp_path / "out" / "mine.txt").read_text() == "x"
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "one.png").write_text("x")
     for overwrite in (False, True):
@@ -107,6 +108,97 @@ def test_a_bridge_is_replaced_when_told_and_anything_else_never(bridge, tmp_path
     with pytest.raises(UserError, match=r"are the same folder: choose another"):
         push(bridge, Place(folder=bridge), overwrite=True)
     assert load(bridge, device="cpu")
+
+
+MINE = (
+    "report.html", "results/mine.json", "tracking/offline/a", "memory.h5", "checkpoint.safetensors"
+)  # fmt: skip
+
+
+def another(bridge: Path, out: Path) -> Path:
+    """A bridge of another name, without records of its training."""
+    out.mkdir()
+    for name in ("README.md", "bridge.safetensors"):
+        shutil.copy(bridge / name, out)
+    about = json.loads((bridge / "bridge.json").read_text())
+    (out / "bridge.json").write_text(json.dumps({**about, "name": "another"}))
+    return out
+
+
+def test_replacing_a_bridge_leaves_what_else_is_in_its_folder(bridge, tmp_path):
+    out = tmp_path / "out"
+    push(bridge, Place(folder=out))
+    for name in MINE:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(name)
+    pull(Place(folder=another(bridge, tmp_path / "another")), out, overwrite=True)
+    assert load(out, device="cpu").name == "another"
+    assert [(out / name).read_text() for name in MINE] == list(MINE)
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    # Not the records of the training of the bridge that was there.
+    assert found == {*MINE, "README.md", "bridge.json", "bridge.safetensors"}
+
+
+def test_a_folder_in_the_other_is_refused_and_nothing_is_lost(bridge, tmp_path):
+    inner = bridge / "inner"
+    shutil.copytree(bridge, tmp_path / "copy")
+    shutil.move(tmp_path / "copy", inner)
+    for source, target in ((bridge, inner), (inner, bridge), (bridge, bridge / "results" / "x")):
+        for act in (push, lambda one, to, **told: pull(Place(folder=one), to.folder, **told)):
+            with pytest.raises(UserError, match=r" lies in .*, the other of the two: choose"):
+                act(source, Place(folder=target), overwrite=True)
+    assert load(bridge, device="cpu").fingerprint == load(inner, device="cpu").fingerprint
+
+
+@pytest.mark.parametrize("moves", range(1, 8))
+def test_a_kill_while_files_are_moved_loses_nothing(bridge, tmp_path, monkeypatch, moves):
+    source, out = another(bridge, tmp_path / "another"), tmp_path / "out"
+    push(bridge, Place(folder=out))
+    (out / "report.html").write_text("x")
+    with monkeypatch.context() as patched:
+        calls = []
+
+        def counted(act):
+            def killed(*arguments, **options):
+                calls.append(1)
+                if len(calls) == moves:
+                    raise KeyboardInterrupt
+                return act(*arguments, **options)
+
+            return killed
+
+        for name in ("replace", "unlink", "rename"):
+            patched.setattr(Path, name, counted(getattr(Path, name)))
+        with suppress(KeyboardInterrupt):
+            push(source, Place(folder=out), overwrite=True)
+    assert (out / "bridge.json").exists()
+    assert (out / "report.html").read_text() == "x"
+    push(source, Place(folder=out), overwrite=True)
+    assert load(out, device="cpu").name == "another"
+    assert not list(tmp_path.rglob(".coming-*"))
+
+
+def test_a_bridge_is_pulled_into_the_folder_one_is_in(bridge, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for overwrite in (False, True):
+        done = pull(Place(folder=bridge), Path(), overwrite=overwrite)
+        assert done.place == "."
+        assert {path.name for path in here.iterdir()} == set(ARTEFACT)
+        assert Path("bridge.json").exists()  # it is the same folder still
+
+
+def test_two_pulls_at_once_do_not_share_a_folder(tmp_path):
+    out = tmp_path / "out"
+    with suppress(KeyboardInterrupt), placed(out, overwrite=False, what="one") as one:
+        with suppress(KeyboardInterrupt), placed(out, overwrite=False, what="two") as two:
+            (one / "a").write_text("one")
+            (two / "b").write_text("two")
+            assert [path.name for path in one.iterdir()] == ["a"]
+            raise KeyboardInterrupt
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("option", ["revision", "private", "message"])
