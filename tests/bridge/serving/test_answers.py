@@ -16,18 +16,20 @@ from bridge.artefact import Bridge, load, make_projector
 from bridge.client import Client, ServerError
 from bridge.search import Embedder, Query, embed_for_bridge
 from bridge.serving.answers import Answers
-from bridge.serving.limits import Limits
 from bridge.serving.metrics import Metrics
 from bridge.serving.models import EmbeddingQuery, SavedQuery, SearchRequest
 from bridge.serving.prepared import JobResult, PreparedQuery, SearchJob
 from bridge.serving.refusal import Refusal
 from bridge.serving.saved import SavedQueries
-from bridge.serving.service import Service
 from bridge.serving.state import open_served
 from features.errors import UserError
 from features.memory import Memory
 from features.memory_write import save_memory
+<<<<<<< HEAD
 from tests.bridge.serving.place import NUMBERS, SETTINGS, Place, Running, serving
+=======
+from tests.bridge.serving.place import NUMBERS, Place, Running
+>>>>>>> f-s2
 
 SENTENCE = f"the number {NUMBERS[3]}"
 
@@ -261,6 +263,7 @@ def test_a_memory_of_unknown_origin_is_asked_with_an_encoder_of_the_users(
     served = open_served([], [], [path], device="cpu", overrides={"theirs": "mini-clip"})
     served.warm()
     assert served.queries == ["text", "image"]
+<<<<<<< HEAD
 
 
 def test_a_kept_query_is_of_one_bridge(place: Place, tmp_path: Path) -> None:
@@ -334,3 +337,5 @@ def test_an_index_is_served_with_the_memory_it_was_made_of(place: Place, tmp_pat
         assert client.media(hit.media.file) == client.media(
             client.item(hit.id, "pictures.h5").media.file
         )
+=======
+>>>>>>> f-s2
