@@ -25,11 +25,7 @@ from bridge.serving.state import open_served
 from features.errors import UserError
 from features.memory import Memory
 from features.memory_write import save_memory
-<<<<<<< HEAD
-from tests.bridge.serving.place import NUMBERS, SETTINGS, Place, Running, serving
-=======
-from tests.bridge.serving.place import NUMBERS, Place, Running
->>>>>>> f-s2
+from tests.bridge.serving.place import NUMBERS, SETTINGS, Place, Running
 
 SENTENCE = f"the number {NUMBERS[3]}"
 
@@ -263,7 +259,6 @@ def test_a_memory_of_unknown_origin_is_asked_with_an_encoder_of_the_users(
     served = open_served([], [], [path], device="cpu", overrides={"theirs": "mini-clip"})
     served.warm()
     assert served.queries == ["text", "image"]
-<<<<<<< HEAD
 
 
 def test_a_kept_query_is_of_one_bridge(place: Place, tmp_path: Path) -> None:
@@ -290,52 +285,3 @@ def test_a_kept_query_is_of_one_bridge(place: Place, tmp_path: Path) -> None:
     Bridge("joined", list(old.spaces.values()), projectors, SETTINGS).save(tmp_path / "joined")
     with pytest.raises(Refusal, match="no longer kept"):
         ask(tmp_path / "joined", again)
-
-
-def test_what_fails_while_it_is_loaded_is_noted_and_the_rest_is_ready(
-    place: Place, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
-    class Broken(Embedder):
-        def load(self, space, description):
-            if space == "mini-clap":
-                raise RuntimeError("no such\nlayer")
-            return super().load(space, description)
-
-    served = open_served([], [], [place.memory("texts"), place.memory("sounds")], device="cpu")
-    served.embedder = Broken(device="cpu")
-    unread = served.collections["texts"].rows
-    monkeypatch.setattr(unread, "prepare", lambda: Path("/nowhere").read_bytes())
-    service = Service(served, Limits(), keep_queries=0, state=None)
-    try:
-        service.warm()
-    finally:
-        service.close()
-    assert served.ready.is_set()
-    assert served.queries == ["text", "image"]
-    told = capsys.readouterr().err
-    assert "no query is embedded in mini-clap: RuntimeError: no such layer\n" in told
-    assert "texts is not read for searches: FileNotFoundError: " in told
-
-
-def test_an_index_is_served_with_the_memory_it_was_made_of(place: Place, tmp_path: Path) -> None:
-    """For the neighbours in the memory's own space; both are called NAME by a recipe."""
-    memory = tmp_path / "memories" / "pictures.h5"
-    memory.parent.mkdir()
-    memory.symlink_to(place.memory("pictures-own"))
-    with (
-        serving("--bridge", place.bridge, "--index", place.pictures, "--memory", memory) as running,
-        Client(running.address) as client,
-    ):
-        names = [one.name for one in client.info().collections]
-        assert names == ["pictures.faiss", "pictures.h5"]
-        answer = client.search(SENTENCE, collections=["pictures.faiss"], neighbours=True)
-        assert {hit.collection for hit in answer.hits} == {"pictures.faiss"}
-        (near,) = answer.neighbours or []
-        assert near.memory == "pictures.h5"
-        hit = answer.hits[0]
-        assert hit.media is not None
-        assert client.media(hit.media.file) == client.media(
-            client.item(hit.id, "pictures.h5").media.file
-        )
-=======
->>>>>>> f-s2
