@@ -48,6 +48,10 @@ class Query:
             modality = _modality_of_suffix(path.suffix.lower())
             if path.suffix.lower() in SUFFIXES["text"] and path.is_file():
                 return cls("text", path)
+            if modality == "text" and text.strip() and path.is_dir():
+                raise UserError(
+                    f"{text} is a folder: give a file, or pass --as text if it is a sentence"
+                )
             if modality == "text" and _FILE_NAME.fullmatch(text):
                 known = ", ".join(suffix for m in MODALITIES for suffix in SUFFIXES[m])
                 raise UserError(

@@ -166,7 +166,7 @@ def show_plan(recipe: Recipe, steps: Sequence[Step], *, force: bool, json: bool)
     for how, names in _reasons(planned).items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         typer.echo(f"{names[0]}{more}: {how}")
-    _room(recipe.folder, known)
+    _room(recipe.folder, known, whole=not any(one.unknown for one in planned))
     typer.echo("nothing was written")
 
 
@@ -189,7 +189,8 @@ def _cells(estimate: Estimate) -> list[str]:
     ]
 
 
-def _room(out: Path, estimates: Sequence[Estimate]) -> None:
+def _room(out: Path, estimates: Sequence[Estimate], *, whole: bool = True) -> None:
+    """What all of it takes. whole: nothing is left out because it cannot be known yet."""
     disk = sum(one.disk for one in estimates)
     peak = disk + max((one.peak for one in estimates), default=0)
     free = _free(out)
@@ -200,7 +201,8 @@ def _room(out: Path, estimates: Sequence[Estimate]) -> None:
     typer.echo(
         f"in all {told_bytes(disk)} on disk, {told_bytes(peak)} while it runs, of "
         f"{told_bytes(free['free_disk'])} free; at most {told_bytes(memory)} of memory, of "
-        f"{told_bytes(free['free_memory'])} free; {told_seconds(sum(known))}"
+        f"{told_bytes(free['free_memory'])} free; "
+        f"{'' if whole else 'without what cannot be told yet, '}{told_seconds(sum(known))}"
     )
     if peak > free["free_disk"]:
         note(

@@ -246,3 +246,9 @@ def test_an_override_of_a_space_that_is_not_searched_is_refused(encoders, untrai
     embedder = Embedder(device="cpu", overrides={"see": encoders["sees"].description.spec})
     with pytest.raises(UserError, match=r"names the space see but the search is in .*: name one"):
         embed_for_bridge([Query("text", "one")], untrained, embedder)
+
+
+def test_a_folder_is_not_taken_for_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="is a folder: give a file, or pass --as text"):
+        Query.parse(str(tmp_path))
+    assert Query.parse(str(tmp_path), "text").value == str(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,11 @@ class Workshop:
         """The file that shows `number`."""
         folder, suffix = KINDS[modality]
         return self.files / folder / f"{number}.{suffix}"
+
+
+def without_results(bridge: Path, out: Path) -> Path:
+    """A copy of a bridge, without what other tests have measured of it."""
+    return Path(shutil.copytree(bridge, out, ignore=shutil.ignore_patterns("results")))
 
 
 KINDS = {"image": ("images", "png"), "audio": ("sounds", "wav"), "points": ("clouds", "npz")}

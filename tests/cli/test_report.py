@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 
-from tests.cli.conftest import answer, done, mcr
+from tests.cli.conftest import answer, done, mcr, without_results
 
 pytest.importorskip("matplotlib")
 
 
 @pytest.fixture
 def run(workshop, tmp_path):
-    return shutil.copytree(workshop.sound_bridge, tmp_path / "run")
+    return without_results(workshop.sound_bridge, tmp_path / "run")
 
 
 def test_the_page_and_the_card_lie_beside_the_bridge(workshop, run):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import SMALL, Workshop, answer, done
+from tests.cli.conftest import SMALL, Workshop, answer, done, without_results
 from tests.cli.refusals import refused
 
 
@@ -90,7 +89,7 @@ def test_mistakes_are_a_sentence(workshop, here):
 
 
 def test_push_and_pull_between_folders(workshop, here):
-    bridge = shutil.copytree(workshop.sound_bridge, here / "mine")
+    bridge = without_results(workshop.sound_bridge, here / "mine")
     (bridge / "model.pkl").write_text("x")
     result = done("push", bridge, here / "shared" / "one")
     assert re.fullmatch(rf"{here}/shared/one: 6 files, 0\.\d MB\n", result.stdout)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from bridge.training.checkpoint import load_checkpoint, save_checkpoint
 from features.errors import UserError
-from tests.cli.conftest import Workshop, done, mcr
+from tests.cli.conftest import Workshop, done, mcr, without_results
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def shop(workshop: Workshop, tmp_path: Path) -> Path:
         for file in (path, path.with_suffix(".ids.h5"), path.with_suffix(".json")):
             if file.exists():
                 shutil.copy(file, tmp_path / file.name)
-    shutil.copytree(workshop.sound_bridge, tmp_path / "bridge")
+    without_results(workshop.sound_bridge, tmp_path / "bridge")
     return tmp_path
 
 

@@ -51,3 +51,9 @@ export const count = (number) => number.toLocaleString("en");
 
 /** "1 item", "2 items". */
 export const plural = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+
+/** Words in a row, with `last` (and, or) before the last of them. */
+export function listedWith(words, last) {
+  const all = [...words];
+  return all.length > 1 ? `${all.slice(0, -1).join(", ")} ${last} ${all.at(-1)}` : all.join("");
+}

@@ -1,7 +1,7 @@
 // The answer on the page: a page of one collection, strips of several, or why there is none.
 
 import { openDetail } from "./detail.js";
-import { count, el, plural } from "./dom.js";
+import { count, el, listedWith, plural } from "./dom.js";
 import { blanks, card, choose } from "./gallery.js";
 import { pageSize, pagesOf } from "./search.js";
 import { toAddress } from "./state.js";
@@ -62,12 +62,12 @@ export function drawStart(served, samples) {
   results.removeAttribute("aria-busy");
   const asked = { text: "a sentence", audio: "a sound", image: "an image", points: "a point cloud" };
   const ways = served.queries.map((modality) => asked[modality]);
-  const listed = ways.length > 1 ? `${ways.slice(0, -1).join(", ")} or ${ways.at(-1)}` : ways.join("");
+  const listed = listedWith(ways, "or");
   const spaces = new Set(served.bridges.flatMap((bridge) => bridge.spaces.map((space) => space.name)));
   const { collections } = served;
   const items = collections.reduce((sum, collection) => sum + collection.items, 0);
   const bridges = plural(served.bridges.length, "bridge");
-  const joined = spaces.size ? `, joined by ${bridges} between ${[...spaces].join(", ")}` : "";
+  const joined = spaces.size ? `, joined by ${bridges} between ${listedWith(spaces, "and")}` : "";
   const key = (name) => el("kbd", {}, name);
   show(
     el("div", { class: "start" },
