@@ -21,10 +21,10 @@ import torch
 
 from benchmarks.clusters import clustered, clustered_rows
 from benchmarks.report import parser, report
-from features.index_build import build_index
-from features.memory import Columns, MemoryHeader
-from features.memory_write import write_memory
-from features.nearest import ExactSearch
+from features.memories.memory import Columns, MemoryHeader
+from features.memories.writing import write_memory
+from features.search.building import build_index
+from features.search.nearest import ExactSearch
 
 K = 10
 TURN = 20  # queries

@@ -19,8 +19,8 @@ from benchmarks.report import parser, report
 from bridge.config import TrainSettings
 from bridge.pseudo_pairs.cache import kept_pairs
 from bridge.training.training_set import FrozenRows, build_training_set, check_memories, load_rows
-from features.memory import Memory
-from features.memory_write import save_memory
+from features.memories.memory import Memory
+from features.memories.writing import save_memory
 from features.space import Modality
 
 OURS, AGAIN = "kept", "retrieved again"

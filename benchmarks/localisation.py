@@ -37,7 +37,7 @@ from bridge.config import TrainSettings
 from bridge.evaluation.localisation import QueryRows, localisation_result
 from bridge.metrics.maps import SUCCESS, success_areas, truth_map
 from bridge.training.train import train
-from features.memory import Memory
+from features.memories.memory import Memory
 from features.progress import SILENT
 
 # Chosen for C-MCR alone, with another seed and on other pictures than those that are reported.

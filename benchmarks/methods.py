@@ -35,8 +35,8 @@ from bridge.config import CLOSED_FORMS, TrainSettings, load_settings
 from bridge.evaluation.retrieval import evaluate_retrieval
 from bridge.training.train import train
 from features.encoders import load_encoder
-from features.memory import Memory
-from features.memory_write import save_memory
+from features.memories.memory import Memory
+from features.memories.writing import save_memory
 from features.space import Modality
 
 NARROW: dict[str, Any] = {"dimension": 128, "holdout": 0.0}  # for spaces as small as these

@@ -30,8 +30,8 @@ from benchmarks.reranking import look_again
 from bridge.config import TrainSettings
 from bridge.evaluation.retrieval import evaluate_retrieval
 from bridge.training.train import train
-from features.memory import Memory
-from features.memory_write import save_memory
+from features.memories.memory import Memory
+from features.memories.writing import save_memory
 
 TCL: dict[str, Any] = {
     "objective": "tcl",

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from bridge.demo import TABLES, TASKS
 from features.encoders import Encoder, load_encoder
-from features.extract import extract
-from features.memory import Memory
-from features.sources import read_source
+from features.extraction.extract import extract
+from features.extraction.sources import read_source
+from features.memories.memory import Memory
 from features.space import Modality
 
 FOLDER = "memories-with-parts"  # in the demo's

@@ -19,8 +19,8 @@ import numpy as np
 from benchmarks.clusters import clustered
 from benchmarks.machine import medians
 from benchmarks.report import parser, report
-from features.memory import Columns, Memory, MemoryHeader
-from features.memory_write import write_memory
+from features.memories.memory import Columns, Memory, MemoryHeader
+from features.memories.writing import write_memory
 
 
 def main() -> None:

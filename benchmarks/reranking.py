@@ -31,7 +31,7 @@ from bridge.metrics.retrieval import Retrieval, retrieval
 from bridge.projection import in_shared_space
 from bridge.tcl.rerank import DEPTH, matcher_of, matches, sides_of, tokens_of
 from bridge.training.train import train
-from features.memory import Memory
+from features.memories.memory import Memory
 
 ITM = TrainSettings(
     dimension=128, hidden=256, objective="tcl", cma_weight=0.0, imc_weight=0.0, itm_weight=1.0,

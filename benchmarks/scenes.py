@@ -26,10 +26,10 @@ from features.datasets.annotations import Annotations
 from features.encoders import EncoderDescription, ItemInput, LocalEmbeddings
 from features.encoders.mini.encoder import load_builtin_clip
 from features.encoders.mini.inputs import MiniInput
-from features.extract import extract
-from features.memory import Memory
+from features.extraction.extract import extract
+from features.extraction.sources import read_source
+from features.memories.memory import Memory
 from features.progress import Progress
-from features.sources import read_source
 from features.space import Modality, Space
 
 HEIGHT, WIDTH = 64, 128  # pixels

@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks.clusters import clustered_rows
 from benchmarks.machine import medians
 from benchmarks.report import parser, report
-from features.nearest import ExactSearch, nearest
+from features.search.nearest import ExactSearch, nearest
 
 K = 10
 OURS = "ours, kept"

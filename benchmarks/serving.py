@@ -38,10 +38,10 @@ from bridge.config import TrainSettings
 from bridge.search import Embedder, Query, embed_for_bridge
 from bridge.serving.service import leave_a_core
 from features.encoders import load_encoder
-from features.index import open_index
-from features.index_build import build_index
-from features.memory import Columns, MemoryHeader
-from features.memory_write import write_memory
+from features.memories.memory import Columns, MemoryHeader
+from features.memories.writing import write_memory
+from features.search.building import build_index
+from features.search.index import open_index
 from features.space import Modality
 
 K = 12

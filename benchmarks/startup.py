@@ -23,9 +23,9 @@ from benchmarks.report import parser, report
 from bridge.artefact import Bridge, BridgedSpace, make_projector
 from bridge.config import TrainSettings
 from features.encoders import load_encoder
-from features.index_build import build_index
-from features.memory import Columns, MemoryHeader
-from features.memory_write import write_memory
+from features.memories.memory import Columns, MemoryHeader
+from features.memories.writing import write_memory
+from features.search.building import build_index
 
 
 def main() -> None:

@@ -31,10 +31,10 @@ from benchmarks.clusters import BLOCK, clustered_rows
 from benchmarks.machine import machine
 from benchmarks.report import parser, report
 from bridge.pseudo_pairs.exact import Rows, retrieve
-from features.memory import Columns, Memory, MemoryHeader
-from features.memory_write import write_memory
-from features.streamed_rows import StreamedRows
-from features.strings import StringColumn
+from features.memories.memory import Columns, Memory, MemoryHeader
+from features.memories.streamed_rows import StreamedRows
+from features.memories.strings import StringColumn
+from features.memories.writing import write_memory
 
 TEMPERATURE = 0.01
 _OFTEN = 2_000_000  # items that small memories are asked for in a turn, all runs together

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import bridge
-from features.memory_write import save_memory
+from features.memories.writing import save_memory
 
 SETTINGS = Path(__file__).parents[1] / "examples" / "vggsound309" / "settings.toml"
 FOLDS = 5

@@ -29,7 +29,7 @@ from bridge.evaluation.prompts import FIRST, read_templates
 from bridge.evaluation.zero_shot import zero_shot_result
 from bridge.search import Embedder
 from bridge.training.train import train
-from features.memory import Memory
+from features.memories.memory import Memory
 
 PLAIN = TrainSettings(dimension=128, hidden=256, holdout=0.0)
 OBJECTIVES: dict[str, dict[str, Any]] = {

@@ -27,9 +27,9 @@ from bridge.training.training_set import CheckedMemories, check_memories
 from bridge.variants import CHANGES, FULL, variants
 from features.errors import UserError
 from features.files import replacing
-from features.memory import Memory
+from features.memories.memory import Memory
+from features.memories.provenance import check_encoders, merged
 from features.progress import SILENT, Advance, Progress
-from features.provenance import check_encoders, merged
 
 RESULT_FILE = "ablation.json"
 

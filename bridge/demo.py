@@ -27,14 +27,14 @@ from bridge.search import Embedder, Query, embed_for_bridge, search_index
 from bridge.training.train import train
 from features.encoders import Encoder, load_encoder
 from features.errors import UserError
-from features.extract import extract
+from features.extraction.extract import extract
+from features.extraction.sources import read_source
 from features.files import replacing
-from features.index import Hit
-from features.index_build import build_index
 from features.keypad_files import write_keypad_numbers
-from features.memory import Memory
+from features.memories.memory import Memory
 from features.progress import SILENT, Progress
-from features.sources import read_source
+from features.search.building import build_index
+from features.search.index import Hit
 from features.space import Modality
 
 # Fewer epochs than published: the spaces are small and quickly bridged.

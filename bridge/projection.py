@@ -14,10 +14,10 @@ from torch import Tensor
 
 from bridge.artefact import Bridge
 from features.errors import UserError
-from features.memory import Memory, MemoryHeader
-from features.memory_write import write_memory
+from features.memories.memory import Memory, MemoryHeader
+from features.memories.provenance import check_encoders
+from features.memories.writing import write_memory
 from features.progress import SILENT, Progress
-from features.provenance import check_encoders
 
 BLOCK = 16_384  # rows
 

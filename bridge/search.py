@@ -17,13 +17,13 @@ from torch.nn import functional as F
 from bridge.artefact import Bridge
 from bridge.projection import check_memory, in_shared_space, is_projected
 from bridge.tcl.fusion import Tokens
-from features.decode import SUFFIXES
 from features.encoders import Encoder, LocalEncoder, load_encoder
 from features.errors import ItemError, UserError
-from features.index import Hit, Index, hit_table
-from features.memory import Memory
-from features.nearest import nearest
-from features.provenance import check_encoders, for_modality
+from features.extraction.decode import SUFFIXES
+from features.memories.memory import Memory
+from features.memories.provenance import check_encoders, for_modality
+from features.search.index import Hit, Index, hit_table
+from features.search.nearest import nearest
 from features.space import MODALITIES, Modality
 
 _WORTH_A_GPU = 32  # queries

@@ -24,7 +24,7 @@ from bridge.training.training_set import check_memories, load_rows
 from features.device import resolve_device
 from features.errors import UserError
 from features.files import refuse_folder, replacing
-from features.memory import Memory
+from features.memories.memory import Memory
 from features.progress import SILENT, Progress
 
 NOISE_VARIANCES = (0.0, 0.001, 0.004, 0.016)

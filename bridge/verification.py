@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from features.errors import UserError
-from features.memory import Memory, as_column
-from features.memory_write import bad_parts, bad_rows
+from features.memories.memory import Memory, as_column
+from features.memories.unique import first_repetition
+from features.memories.writing import bad_parts, bad_rows
 from features.progress import SILENT, Progress
-from features.unique import first_repetition
 
 if TYPE_CHECKING:
     from bridge.artefact import Bridge
@@ -172,7 +172,7 @@ def _beside(path: Path) -> Iterator[Finding]:
 
 
 def _index(path: Path) -> Iterator[Finding]:
-    from features.index import full_checksum, open_index
+    from features.search.index import full_checksum, open_index
 
     index, failed = _tried(path, lambda: open_index(path))
     yield from failed

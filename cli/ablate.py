@@ -65,7 +65,7 @@ def ablate(
     from bridge.ablation import ablate as run_ablation
     from bridge.config import load_settings
     from cli.progress import BarProgress
-    from features.memory import Memory
+    from features.memories.memory import Memory
 
     result = run_ablation(
         [Memory(path) for path in hub],

@@ -63,7 +63,7 @@ def compare(
     from bridge.artefact import load
     from bridge.evaluation.comparison import compare_retrieval
     from cli.progress import BarProgress
-    from features.memory import Memory
+    from features.memories.memory import Memory
 
     result = compare_retrieval(
         [load(bridge, device=device) for bridge in bridges],

@@ -38,9 +38,9 @@ def crops(
     from cli.evaluations.inputs import parse_grid
     from cli.output import end_with_failures
     from cli.progress import BarProgress
-    from features.crops import TABLE, cut_pictures
-    from features.partial import write_failures
-    from features.sources import read_source
+    from features.extraction.crops import TABLE, cut_pictures
+    from features.extraction.partial import write_failures
+    from features.extraction.sources import read_source
 
     rows, columns = parse_grid(grid)
     pictures = read_source(source, "image", column=column, id_column=id_column)

@@ -42,8 +42,8 @@ def doctor(
     """
     import time
 
-    from features.doctor import examine
     from features.encoders import load_encoder
+    from features.extraction.doctor import examine
 
     start = time.perf_counter()
     loaded = load_encoder(encoder, device=device, precision=precision)
@@ -81,7 +81,7 @@ def _samples(spec: str) -> Samples:
 
 
 def _print_description(encoder: Encoder, seconds: float) -> None:
-    from features.provenance import flat
+    from features.memories.provenance import flat
 
     space = encoder.space
     typer.echo(f"{space.name}: {', '.join(space.modalities)}, {space.dimension}-d")

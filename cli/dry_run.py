@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from bridge.config import TrainSettings
     from bridge.recipe.planning import Planned
     from bridge.recipe.step import Recipe, Step
-    from features.estimates import Estimate
-    from features.memory import Memory
-    from features.shards import Shard
-    from features.sources import Source
+    from features.extraction.estimates import Estimate
+    from features.extraction.shards import Shard
+    from features.extraction.sources import Source
+    from features.memories.memory import Memory
     from features.space import Modality
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -62,7 +62,7 @@ def show_extraction(
 ) -> None:
     """Print what an extraction would do, some of its items embedded."""
     from features.encoders import LocalEncoder, load_encoder
-    from features.estimates import estimate_extraction, items_done, measure_embedding
+    from features.extraction.estimates import estimate_extraction, items_done, measure_embedding
 
     without_downloads()
     if shard is not None:
@@ -96,7 +96,7 @@ def show_training(
 ) -> None:
     """Print what a training would do."""
     from bridge.training.estimates import estimate_training, size_of
-    from features.memory import Memory
+    from features.memories.memory import Memory
 
     estimate = estimate_training(
         [size_of(Memory(path)) for path in hub],
@@ -112,7 +112,7 @@ def show_index(memory: Memory, out: Path, kind: str, *, json: bool) -> None:
     """Print what an index would be."""
     import numpy as np
 
-    from features.estimates import SAMPLE, estimate_index
+    from features.extraction.estimates import SAMPLE, estimate_index
 
     rows = memory.tensor(np.arange(min(SAMPLE, len(memory)))).numpy()
     estimate = estimate_index(kind, len(memory), memory.dimension, rows)

@@ -70,7 +70,7 @@ def export_memory(
     from cli.progress import BarProgress
     from features.exchange.exporting import LOCAL, format_of
     from features.exchange.exporting import export_memory as run_export
-    from features.memory import Memory
+    from features.memories.memory import Memory
 
     read = Memory(memory)
     lost = run_export(

@@ -105,10 +105,10 @@ def extract(
     from features.encoders import ENCODERS, load_encoder
     from features.encoders.own import require_known
     from features.errors import UserError
-    from features.extract import extract as run_extract
+    from features.extraction.extract import extract as run_extract
+    from features.extraction.shards import Shard
+    from features.extraction.sources import read_source
     from features.files import require_h5
-    from features.shards import Shard
-    from features.sources import read_source
     from features.space import modality_named
 
     kind = modality_named(modality)

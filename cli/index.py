@@ -33,8 +33,8 @@ def index(
     Its recall against exact search is measured and kept beside it.
     """
     from cli.progress import BarProgress
-    from features.index_build import build_index
-    from features.memory import Memory
+    from features.memories.memory import Memory
+    from features.search.building import build_index
 
     if dry_run:
         from cli.dry_run import show_index

@@ -37,7 +37,7 @@ def info(
 
 
 def _memory(path: Path) -> dict[str, Any]:
-    from features.memory import Memory
+    from features.memories.memory import Memory
 
     memory = Memory(path)
     memory.verify()
@@ -77,7 +77,7 @@ def _bridge(path: Path) -> dict[str, Any]:
 
 
 def _index(path: Path) -> dict[str, Any]:
-    from features.index import open_index
+    from features.search.index import open_index
 
     index = open_index(path)
     return {

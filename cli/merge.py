@@ -28,10 +28,10 @@ def merge(
     """
     from cli.progress import BarProgress
     from features.errors import UserError
+    from features.extraction.shards import shards_beside
     from features.files import require_h5
-    from features.memory import Memory
-    from features.merge import merge as run_merge
-    from features.shards import shards_beside
+    from features.memories.memory import Memory
+    from features.memories.merging import merge as run_merge
 
     paths = memories or shards_beside(require_h5(out))
     if not paths:

@@ -14,8 +14,8 @@ from cli.boundary import SOME_FAILED
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from features.memory import Memory
-    from features.partial import Failure
+    from features.extraction.partial import Failure
+    from features.memories.memory import Memory
 
 
 def print_json(answer: Any) -> None:

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from bridge.artefact import Bridge
     from bridge.pictures.canvas import Style
-    from features.memory import Memory
+    from features.memories.memory import Memory
 
 Memories = Annotated[list[Path], typer.Argument(help="Memories, one or more.")]
 BridgeOrNone = Annotated[
@@ -62,7 +62,7 @@ def begin(out: Path | None, kind: str, theme: str, width: str) -> tuple[Style, P
 def opened(paths: Sequence[Path]) -> list[Memory]:
     """Memories. Raises UserError for a folder, which a bridge is."""
     from features.errors import UserError
-    from features.memory import Memory
+    from features.memories.memory import Memory
 
     for path in paths:
         if path.is_dir():

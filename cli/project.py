@@ -25,7 +25,7 @@ def project(
     from bridge.projection import project_memory
     from cli.progress import BarProgress
     from features.files import require_h5
-    from features.memory import Memory
+    from features.memories.memory import Memory
 
     made = project_memory(
         load(bridge, device=device),

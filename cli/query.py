@@ -14,7 +14,7 @@ from cli.output import print_json
 
 if TYPE_CHECKING:
     from bridge.search import Embedder, Query
-    from features.index import Hit
+    from features.search.index import Hit
 
 
 def query(
@@ -110,7 +110,7 @@ def _reranked(
     from bridge.artefact import load
     from bridge.tcl.rerank import rerank
     from features.errors import UserError
-    from features.memory import Memory
+    from features.memories.memory import Memory
 
     if bridge_folder is None or parts is None:
         missing = "--bridge" if bridge_folder is None else "--parts"
@@ -134,8 +134,8 @@ def _search(
     from bridge.artefact import load
     from bridge.search import embed_for_bridge, search_index, search_memory
     from features.errors import UserError
-    from features.index import open_index
-    from features.memory import Memory
+    from features.memories.memory import Memory
+    from features.search.index import open_index
 
     gallery = Memory(memory_path) if memory_path is not None else None
     index = open_index(index_path) if index_path is not None else None

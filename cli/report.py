@@ -58,7 +58,7 @@ def report(
     from cli.progress import BarProgress
     from features.errors import UserError
     from features.extras import require_package
-    from features.memory import Memory
+    from features.memories.memory import Memory
 
     require_package("matplotlib", "a report")
     page = out or run / "report.html"

@@ -85,7 +85,7 @@ def train(
     from bridge.training.train import train as run_train
     from cli.progress import BarProgress
     from features.errors import UserError
-    from features.memory import Memory
+    from features.memories.memory import Memory
 
     if bool(hub) == bool(pairs):
         raise UserError("give either two --hub memories or two --pairs memories")

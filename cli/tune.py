@@ -49,7 +49,7 @@ def tune(
     from bridge.config import load_settings
     from bridge.tuning import tune as run_tune
     from cli.progress import BarProgress
-    from features.memory import Memory
+    from features.memories.memory import Memory
 
     found = run_tune(
         [Memory(path) for path in hub],

@@ -35,7 +35,7 @@ def verify(
     from bridge.verification import verify_partners
     from cli.progress import BarProgress
     from features.errors import UserError
-    from features.memory import Memory
+    from features.memories.memory import Memory
 
     if partners and len(paths) < 2:
         raise UserError(f"--partners compares memories and {len(paths)} is given: give two or more")

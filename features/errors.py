@@ -21,5 +21,5 @@ class UnknownNameError(UserError):
 class ItemError(Exception):
     """One item of a source cannot be embedded; the message is the reason, without the item.
 
-    `features.extract` records it in the failures list and goes on with the other items.
+    `features.extraction.extract` records it in the failures list and goes on with the other items.
     """

@@ -33,7 +33,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_encoder) -> Itera
     if find_spec("open_clip") is None:
         pytest.skip("the page needs open_clip")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("features.decode_batches.cpu_count", lambda: 1)
+    monkeypatch.setattr("features.extraction.decode_batches.cpu_count", lambda: 1)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     hears = make_encoder("audio", "text", name="clap", seed=2)

@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 
 from bridge.artefact import load
 from cli.main import app
-from features.memory import Memory
+from features.memories.memory import Memory
 from tests.features.ulip_checkpoints import (
     image_shapes,
     point_shapes,

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from features.memory import Memory
+from features.memories.memory import Memory
 from tests.cli.conftest import mcr
 from tests.conftest import DATA
 from tests.features.clap_models import (

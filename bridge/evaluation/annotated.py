@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from features.datasets.annotations import Annotations, Sample
 from features.datasets.matching import RowsByName
 from features.errors import UserError
-from features.memory import Memory
+from features.memories.memory import Memory
 
 
 @dataclass(frozen=True)

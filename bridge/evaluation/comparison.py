@@ -14,7 +14,7 @@ from bridge.metrics.bootstrap import MIN_RESAMPLES
 from bridge.metrics.retrieval import CUTOFFS, PerQuery, Retrieval, summary
 from bridge.projection import check_memory, is_projected
 from features.errors import UserError
-from features.memory import Memory
+from features.memories.memory import Memory
 from features.progress import SILENT, Progress
 
 

@@ -19,7 +19,7 @@ from features.datasets.annotations import Annotations, Box, Sample
 from features.datasets.matching import RowsByName
 from features.datasets.pairs import Pair
 from features.errors import UserError
-from features.memory import Memory
+from features.memories.memory import Memory
 from features.progress import SILENT, Progress
 
 

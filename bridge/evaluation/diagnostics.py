@@ -29,9 +29,9 @@ from bridge.metrics.spaces import (
 )
 from bridge.projection import check_memory, is_projected
 from features.errors import UserError
-from features.memory import Memory
-from features.nearest import nearest
+from features.memories.memory import Memory
 from features.progress import SILENT, Progress
+from features.search.nearest import nearest
 
 ROWS = 10_000
 

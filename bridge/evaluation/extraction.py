@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bridge.artefact import Bridge
-from features.decode import SUFFIXES
 from features.encoders import LocalEncoder, load_encoder
 from features.errors import UserError
-from features.extract import Extraction, extract
+from features.extraction.decode import SUFFIXES
+from features.extraction.extract import Extraction, extract
+from features.extraction.sources import read_source
 from features.progress import SILENT, Progress
-from features.sources import read_source
 from features.space import Modality
 
 

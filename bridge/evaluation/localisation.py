@@ -18,7 +18,7 @@ from bridge.metrics.maps import consensus_iou, minmax, predicted, truth_map
 from features.datasets.annotations import Annotations, Sample
 from features.datasets.matching import RowsByName
 from features.errors import UserError
-from features.memory import Memory
+from features.memories.memory import Memory
 from features.progress import SILENT, Progress
 
 

@@ -22,7 +22,7 @@ from bridge.projection import check_memory, is_projected
 from features.datasets.annotations import Boxes, require_fields
 from features.datasets.matching import RowsByName
 from features.errors import UserError
-from features.memory import Memory
+from features.memories.memory import Memory
 from features.tables import read_table
 
 

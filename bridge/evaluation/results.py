@@ -26,7 +26,7 @@ from bridge.runs.layout import EVALUATION
 from features.datasets.annotations import Annotations
 from features.errors import UserError
 from features.files import replacing, require_file
-from features.memory import Memory
+from features.memories.memory import Memory
 from features.progress import SILENT, Progress
 
 VERSION = 1

@@ -14,7 +14,7 @@ from bridge.artefact import Bridge
 from bridge.metrics.retrieval import PerQuery, Retrieval, per_query, summary
 from bridge.projection import in_shared_space
 from features.errors import UserError
-from features.memory import Memory
+from features.memories.memory import Memory
 
 RELEVANCE = ("auto", "labels", "ids")
 SCORES_AT_A_TIME = 1 << 24  # sorting them takes about twenty times as many bytes

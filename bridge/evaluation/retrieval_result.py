@@ -18,7 +18,7 @@ from bridge.evaluation.rows import comparable_rows
 from bridge.metrics.retrieval import PerQuery
 from features.datasets.annotations import Annotations
 from features.errors import UserError
-from features.memory import Memory
+from features.memories.memory import Memory
 from features.progress import SILENT, Progress
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from bridge.artefact import Bridge
 from bridge.projection import in_shared_space, is_projected
 from features.errors import UserError
-from features.memory import Memory
-from features.provenance import check_encoders, for_modality
+from features.memories.memory import Memory
+from features.memories.provenance import check_encoders, for_modality
 from features.space import Modality
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from features.decode import read_image
 from features.errors import ItemError, UserError
-from features.memory import Memory
+from features.extraction.decode import read_image
+from features.memories.memory import Memory
 
 # How a picture becomes the encoder's input, by open_clip's name of it.
 FITS = {"shortest": "crop", "longest": "pad", "squash": "squash"}

@@ -22,7 +22,7 @@ from bridge.metrics.classification import class_embeddings, class_ranks
 from bridge.search import Embedder, Query, embed_for_bridge
 from features.datasets.annotations import Annotations
 from features.errors import UserError
-from features.memory import Memory
+from features.memories.memory import Memory
 from features.progress import SILENT, Progress
 
 _PROMPTS_AT_A_TIME = 256

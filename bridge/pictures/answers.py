@@ -23,9 +23,9 @@ from bridge.metrics.retrieval import first_ranks
 from bridge.pictures.stages import told_draws
 from bridge.pictures.tiles import Tile
 from features.errors import UserError
-from features.index import Hit, hit_table
-from features.memory import Memory
-from features.nearest import nearest
+from features.memories.memory import Memory
+from features.search.index import Hit, hit_table
+from features.search.nearest import nearest
 
 CHOICES = ("spread", "random", "best", "worst")
 

@@ -18,7 +18,7 @@ from bridge.metrics.spaces import modality_gap
 from bridge.pictures.canvas import Style, footnote, footnote_height, new_figure, styled
 from bridge.pictures.stages import AFTER, BEFORE, drawn_rows, names_of, stages, told_draws
 from features.errors import UserError
-from features.memory import Memory
+from features.memories.memory import Memory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -30,7 +30,7 @@ from bridge.pictures.palette import MARKS
 from bridge.pictures.stages import drawn_rows, names_of, stages, told_draws
 from features.errors import UserError
 from features.extras import require_package
-from features.memory import Memory
+from features.memories.memory import Memory
 from features.space import Modality
 
 if TYPE_CHECKING:

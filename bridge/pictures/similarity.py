@@ -26,7 +26,7 @@ from bridge.pictures.canvas import (
     words_width,
 )
 from bridge.pictures.stages import names_of, stages
-from features.memory import Memory
+from features.memories.memory import Memory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

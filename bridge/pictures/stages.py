@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bridge.artefact import Bridge
 from bridge.evaluation.rows import check_one_space
 from bridge.projection import check_memory, is_projected
-from features.memory import Memory
+from features.memories.memory import Memory
 
 BEFORE, AFTER = "before the bridge", "after the bridge"
 TURNED = "before, each space is turned at random into the same number of dimensions"

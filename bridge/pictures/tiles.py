@@ -12,8 +12,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from bridge.pictures.canvas import Style, wrapped
-from features.decode import read_audio_parts, read_image, read_points, read_text
 from features.errors import ItemError
+from features.extraction.decode import read_audio_parts, read_image, read_points, read_text
 from features.space import Modality
 
 if TYPE_CHECKING:

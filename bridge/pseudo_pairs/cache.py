@@ -52,10 +52,10 @@ CODE = (
     "bridge.pseudo_pairs.weighing",
     "features.compiled",
     "features.cores",
-    "features.memory",
+    "features.memories.memory",
     "features.products",
-    "features.rough",
-    "features.streamed_rows",
+    "features.search.rough",
+    "features.memories.streamed_rows",
 )
 
 _MAKERS = ("faiss-cpu", "faiss-gpu", "numba", "llvmlite", "triton")  # whose sums are ours

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from features.compiled import compiled
 from features.cores import in_parts
-from features.rough import Levels, RoughQueries
+from features.search.rough import Levels, RoughQueries
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

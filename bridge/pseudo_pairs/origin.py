@@ -10,7 +10,7 @@ import xxhash
 from numpy.typing import NDArray
 from torch import Tensor
 
-from features.memory import Memory
+from features.memories.memory import Memory
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from bridge.pseudo_pairs.exact import Retriever, Rows, retrieve
 from bridge.pseudo_pairs.fused import fits_fused, retrieve_fused
 from bridge.pseudo_pairs.sparse import retrieve_sparse
 from features.errors import UserError
-from features.memory import Memory
+from features.memories.memory import Memory
 
 if TYPE_CHECKING:
-    from features.index import Index
+    from features.search.index import Index
 
 Indices = Sequence[tuple[Rows, "Index"]]
 
@@ -89,7 +89,7 @@ def index_beside(memory: Memory) -> Index | None:
     path = memory.path.with_suffix(".faiss")
     if not path.exists():
         return None
-    from features.index import open_index  # here, as faiss is slow to load
+    from features.search.index import open_index  # here, as faiss is slow to load
 
     try:
         index = open_index(path)

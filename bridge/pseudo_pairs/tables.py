@@ -17,7 +17,7 @@ from features.progress import Progress
 
 if TYPE_CHECKING:
     from bridge.training.training_set import FrozenRows
-    from features.index import Index
+    from features.search.index import Index
 
 Part = dict[str, dict[str, Tensor]]
 

@@ -1,7 +1,7 @@
 """Softmax weights of the kept items of a memory, and the sums of their values.
 
 Items that carry much of the weight are scored and added in float32, the many others by their
-bytes (`features.rough.Levels`), of which a cache holds four times as many.
+bytes (`features.search.rough.Levels`), of which a cache holds four times as many.
 
 Axes: n queries, m memory items, d dimensions, e of the values, s sampled items, c kept items.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 from bridge.pseudo_pairs.neighbours import Neighbours
 from features.compiled import compiled
 from features.cores import in_parts
-from features.rough import MIDDLE, Levels
+from features.search.rough import MIDDLE, Levels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,7 +14,7 @@ from bridge.recipe.journal import Journal
 from bridge.recipe.states import source_of
 from bridge.recipe.step import DATA, Recipe, Step
 from features.errors import UserError
-from features.estimates import (
+from features.extraction.estimates import (
     Estimate,
     Rate,
     estimate_extraction,
@@ -22,13 +22,13 @@ from features.estimates import (
     items_done,
 )
 from features.keypad_files import write_keypad_tables
-from features.memory import Memory, MemoryHeader
+from features.memories.memory import Memory, MemoryHeader
 from features.progress import SILENT, Progress
 from features.space import modality_named
 
 if TYPE_CHECKING:
     from bridge.training.estimates import Size
-    from features.sources import Source
+    from features.extraction.sources import Source
 
 _ROW_BYTES = {"float16": 2, "float32": 4}
 
@@ -146,7 +146,7 @@ class _Planner:
         return self.encoders[key]  # type: ignore[no-any-return]
 
     def _measured(self, step: Step, source: Any, encoder: Any, kind: Any) -> Rate:
-        from features.estimates import measure_embedding
+        from features.extraction.estimates import measure_embedding
 
         key = (step.options["encoder"], kind, "rate", step.options.get("precision"))
         if key not in self.encoders:

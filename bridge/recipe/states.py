@@ -26,7 +26,7 @@ from features.errors import UserError
 from features.file_states import content_state, digest_of, path_state
 
 if TYPE_CHECKING:
-    from features.sources import Source
+    from features.extraction.sources import Source
 
 NUMBER_TABLES = ("images.csv", "sounds.csv", "points.csv", "texts.csv")
 _SMALL = 1 << 24  # bytes of a file that is read whole
@@ -39,7 +39,7 @@ def source_of(step: Step, location: str | None = None) -> Source:
 
     location: to read them from instead of the step's source.
     """
-    from features.sources import read_source
+    from features.extraction.sources import read_source
     from features.space import modality_named
 
     options = step.options
@@ -89,7 +89,7 @@ def output_state(step: Step) -> str | None:
 
 
 def _made_state(path: Path) -> str | None:
-    from features.memory import Memory
+    from features.memories.memory import Memory
 
     if path.suffix == ".h5":
         try:
@@ -167,7 +167,7 @@ def _specs(step: Step) -> Iterator[str]:
 
 def _recorded_specs(path: Path) -> list[str]:
     """The encoders that a memory or a bridge says it is of; none if it cannot be read."""
-    from features.memory import Memory
+    from features.memories.memory import Memory
 
     encoders: list[Any] = []
     with suppress(UserError, OSError, ValueError, KeyError, TypeError):

@@ -15,7 +15,7 @@ from bridge.pictures.answers import Answers, Searches
 from bridge.pictures.training import Curves, read_curves
 from bridge.runs.layout import ABOUT_FILE, EVALUATION, METRICS_FILE, RESULTS_FOLDER, RUN_FILE
 from features.errors import UserError
-from features.memory import Memory
+from features.memories.memory import Memory
 from features.progress import SILENT, Progress
 
 RESULT_FOLDERS = (".", RESULTS_FOLDER, "evaluations")  # of a bridge's folder

@@ -22,7 +22,7 @@ from bridge.pictures.similarity import (
 from bridge.pictures.training import training_figure
 from bridge.report.contents import Contents
 from bridge.report.markup import Markup, joined, picture, section, table, tag, text
-from features.provenance import flat
+from features.memories.provenance import flat
 
 _WEIGHT = "weight of "  # begins the names of a mixture's weights among a bridge's metrics
 

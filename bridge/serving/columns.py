@@ -24,7 +24,7 @@ from bridge.serving.refusal import UNPROCESSABLE, Refusal
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from features.index import HitTable
+    from features.search.index import HitTable
 
 LABEL = "label"
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")

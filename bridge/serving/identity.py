@@ -26,6 +26,6 @@ def identities(served: Served) -> dict[str, str]:
 
 
 def _known(encoder: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells an encoder from others, as `features.provenance` does."""
+    """What tells an encoder from others, as `features.memories.provenance` does."""
     told = ("weights" if encoder.get("weights") else "spec", "preprocessing")
     return {key: encoder.get(key) for key in told}

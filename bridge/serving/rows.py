@@ -19,8 +19,8 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from features.index import Index
-from features.nearest import ExactSearch, as_tensor, nearest
+from features.search.index import Index
+from features.search.nearest import ExactSearch, as_tensor, nearest
 
 _MOST_ASKED = 4096  # rows of a search without a filter, of which those that pass are taken
 _WORTH_A_COPY = 1 << 31  # bytes: what is larger is searched as it lies on the disk

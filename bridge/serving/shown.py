@@ -10,7 +10,7 @@ from urllib.parse import quote
 from bridge.serving.models import Hit, Item, Media
 from bridge.serving.refusal import NOT_FOUND, Refusal
 from bridge.serving.state import Collection, Served
-from features.decode import SUFFIXES
+from features.extraction.decode import SUFFIXES
 
 TYPES = {
     ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp",

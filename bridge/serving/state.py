@@ -22,9 +22,9 @@ from bridge.serving.columns import Filters
 from bridge.serving.roots import check_roots, file_roots
 from bridge.serving.rows import ExactRows, IndexRows, Rows
 from features.errors import UserError
-from features.index import HitTable, hit_table, open_index
-from features.memory import Memory, MemoryHeader
-from features.provenance import check_encoders
+from features.memories.memory import Memory, MemoryHeader
+from features.memories.provenance import check_encoders
+from features.search.index import HitTable, hit_table, open_index
 from features.space import MODALITIES, Modality
 
 

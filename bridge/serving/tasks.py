@@ -18,8 +18,8 @@ import numpy as np
 from bridge.serving.limits import MAX_SAMPLE_RATE, Limits
 from bridge.serving.refusal import TOO_LARGE, UNPROCESSABLE, UNSUPPORTED, Refusal
 from features.clouds import read_cloud
-from features.decode import read_image
 from features.errors import ItemError
+from features.extraction.decode import read_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -26,8 +26,8 @@ from bridge.tcl.momentum import Momentum
 from bridge.tcl.words import FIRST, MASK, PADDING, Vocabulary
 from bridge.training.leaf_rows import loaded
 from bridge.training.training_set import FrozenRows
-from features.nearest import nearest
 from features.progress import Progress
+from features.search.nearest import nearest
 
 CANDIDATES = 8  # leaf items that a hub item is paired with; the rest have hardly a share
 _AS_MASK, _AS_OTHER = 0.8, 0.1  # shares of the masked words, as BERT has them

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from features.errors import UserError
-from features.memory import Memory
+from features.memories.memory import Memory
 from features.space import Modality
 
 MAKE_PARTS = "make it again with `mcr extract --local`"

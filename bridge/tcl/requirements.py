@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from bridge.config import TrainSettings
 from bridge.tcl.items import MAKE_PARTS, Items
 from features.errors import UserError
-from features.memory import Memory
+from features.memories.memory import Memory
 
 
 class LeftOutOfLmi(UserWarning):

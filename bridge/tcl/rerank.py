@@ -21,8 +21,8 @@ from bridge.search import Embedder, Query
 from bridge.tcl.fusion import Fusion, Side, Tokens
 from bridge.tcl.items import MAKE_PARTS
 from features.errors import UserError
-from features.index import Hit
-from features.memory import Memory
+from features.memories.memory import Memory
+from features.search.index import Hit
 
 DEPTH = 16  # hits that are looked at again, unless told
 _AT_ONCE = 1024  # pairs

@@ -20,8 +20,8 @@ from bridge.training.leaf_rows import LeafRows
 from bridge.training.run import Run
 from bridge.training.training_set import FrozenRows, TrainingSet, build_training_set
 from features.device import resolve_device
-from features.estimates import Estimate
-from features.memory import Memory
+from features.extraction.estimates import Estimate
+from features.memories.memory import Memory
 from features.progress import SILENT
 from features.room import free_bytes
 from features.space import Modality

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from bridge.config import TrainSettings
 from features.errors import UserError
-from features.memory import Memory
+from features.memories.memory import Memory
+from features.memories.streamed_rows import StreamedRows
 from features.room import free_bytes
-from features.streamed_rows import StreamedRows
 
 SHARE = 0.5  # of the device's free memory, that leaf memories may take
 BLOCK = 4096  # rows that are read at a time

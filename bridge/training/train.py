@@ -40,10 +40,10 @@ from bridge.training.training_set import (
 )
 from features.device import resolve_device
 from features.errors import UserError
-from features.memory import Memory
+from features.memories.memory import Memory
+from features.memories.provenance import merged
 from features.products import fast_dtype
 from features.progress import SILENT, Progress
-from features.provenance import merged
 
 WEIGHT = "weight of "  # begins the names of a mixture's weights among the metrics
 

@@ -23,9 +23,9 @@ from bridge.tcl.items import ItemsOf, items_of
 from bridge.training.leaf_rows import LeafRows, check_resident, leaf_rows, loaded, mean_of
 from bridge.training.requirements import check_requirements
 from features.errors import UserError
-from features.memory import Memory
+from features.memories.memory import Memory
+from features.memories.provenance import check_encoders
 from features.progress import SILENT, Progress
-from features.provenance import check_encoders
 from features.space import Modality
 
 MIN_ITEMS = 2

@@ -45,7 +45,7 @@ def diagnostics(
     """
     from bridge.evaluation.diagnostics import diagnostics_result
     from cli.progress import BarProgress
-    from features.memory import Memory
+    from features.memories.memory import Memory
 
     check_out(out)
     result = diagnostics_result(

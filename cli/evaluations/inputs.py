@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bridge.evaluation.results import Result
     from cli.evaluations.options import Labels, Measuring, Places
     from features.datasets.annotations import Annotations
-    from features.memory import Memory
+    from features.memories.memory import Memory
     from features.space import Modality
 
 UPSAMPLING = ("bicubic", "bilinear", "nearest")  # the first unless told
@@ -55,7 +55,7 @@ class Evaluation:
         """
         from bridge.evaluation.extraction import extraction_of, modality_of
         from cli.progress import BarProgress
-        from features.memory import Memory
+        from features.memories.memory import Memory
 
         if Path(location).suffix == ".h5":
             return Memory(location)
@@ -71,7 +71,7 @@ class Evaluation:
     def maps(self, places: Places) -> tuple[PictureMaps, dict[str, Any]]:
         """Maps of pictures or of crops, and the settings they were made with."""
         from bridge.evaluation.picture_maps import CropMaps, LocalMaps
-        from features.memory import Memory
+        from features.memories.memory import Memory
 
         trust = self.measuring.trust_encoder
         if places.crops is not None and places.regions is not None:

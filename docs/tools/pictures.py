@@ -23,7 +23,7 @@ from bridge.metrics.spaces import modality_gap
 from bridge.pictures.palette import TRANSPARENT
 from bridge.training.noise import add_noise
 from docs.tools.links import DOCS
-from features.memory import Memory
+from features.memories.memory import Memory
 from features.space import Modality, modality_named
 
 OUT = DOCS / "concepts"

@@ -25,21 +25,21 @@ EVERYTHING = "*"  # of a module that is public
 # Names that a section documents, by module. Those of `bridge` itself come from its `__all__`.
 SECTIONS: dict[str, dict[str, str]] = {
     "Memories": {
-        "features.memory": "Memory MemoryHeader",
-        "features.memory_write": "save_memory",
+        "features.memories.memory": "Memory MemoryHeader",
+        "features.memories.writing": "save_memory",
         "features.space": "Space",
         "features.errors": EVERYTHING,
     },
     "Files to memories": {
-        "features.sources": "Item Source read_source",
-        "features.extract": "Extraction extract",
+        "features.extraction.sources": "Item Source read_source",
+        "features.extraction.extract": "Extraction extract",
         "features.encoders": "EncoderDescription Encoder LocalEmbeddings LocalEncoder load_encoder",
         "features.exchange.importing": "Imported import_memory",
         "features.exchange.exporting": "export_memory",
     },
     "Indices": {
-        "features.index": "Hit Index open_index",
-        "features.index_build": "build_index",
+        "features.search.index": "Hit Index open_index",
+        "features.search.building": "build_index",
     },
     "Evaluation": {
         "features.datasets": "read_annotations",

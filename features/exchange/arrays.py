@@ -24,7 +24,7 @@ from features.exchange.embedding_file import (
     require_embeddings,
 )
 from features.files import require_file
-from features.strings import StringColumn
+from features.memories.strings import StringColumn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

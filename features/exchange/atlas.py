@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from features.decode import read_image
 from features.errors import ItemError
 from features.exchange.neighbors import exact_neighbors
 from features.exchange.parquet import require_arrow
 from features.exchange.stored import Stored
 from features.exchange.write_tables import MoreColumn, write_parquet
+from features.extraction.decode import read_image
 from features.plane import plane
 
 THUMBNAIL = 96  # pixels of the longer side

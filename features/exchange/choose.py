@@ -13,8 +13,8 @@ from features.errors import UserError
 from features.exchange.embedding_file import EmbeddingFile, TextColumns
 from features.exchange.join import numbers, same
 from features.exchange.text_tables import LINES, open_columns
-from features.memory import Columns
-from features.strings import StringColumn
+from features.memories.memory import Columns
+from features.memories.strings import StringColumn
 
 if TYPE_CHECKING:
     from features.space import Modality

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 import numpy as np
 
 from features.errors import UserError
-from features.strings import StringColumn
+from features.memories.strings import StringColumn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -25,12 +25,12 @@ from features.exchange.write_files import (
 )
 from features.exchange.write_tables import SHARD_ROWS, write_clip_retrieval, write_parquet
 from features.files import refuse_existing, refuse_folder, replacing
+from features.memories.strings import write_strings
 from features.plane import PROJECTIONS
 from features.progress import SILENT, Progress
-from features.strings import write_strings
 
 if TYPE_CHECKING:
-    from features.memory import Memory
+    from features.memories.memory import Memory
 
 NEIGHBORS = 100  # of every query
 LOCAL = "local embeddings"  # no format has a place for them

@@ -24,8 +24,8 @@ from features.exchange.embedding_file import (
 )
 from features.exchange.join import stored_column
 from features.files import require_file
-from features.memory import FORMAT
-from features.strings import StringColumn
+from features.memories.memory import FORMAT
+from features.memories.strings import StringColumn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

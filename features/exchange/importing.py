@@ -18,13 +18,13 @@ import numpy as np
 
 from features.errors import UserError
 from features.exchange.ahead import ahead
+from features.extraction.partial import Failure, write_failures
 from features.files import refuse_existing
-from features.memory import Columns, Memory, MemoryHeader, as_column
-from features.memory_write import NORM_TOLERANCE, write_memory
-from features.norms import row_norms, unit
-from features.partial import Failure, write_failures
+from features.memories.memory import Columns, Memory, MemoryHeader, as_column
+from features.memories.norms import row_norms, unit
+from features.memories.unique import first_repetition
+from features.memories.writing import NORM_TOLERANCE, write_memory
 from features.progress import SILENT, Advance, Progress
-from features.unique import first_repetition
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from features.errors import UserError
-from features.strings import StringColumn
+from features.memories.strings import StringColumn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,7 +85,7 @@ def same(one: StringColumn, other: StringColumn) -> bool:
 
 
 def _is_text(utf8: NDArray[np.uint8], offsets: NDArray[np.int64]) -> bool:
-    """Whether every string is UTF-8, with lone surrogates as `features.strings` has them."""
+    """Whether every string is UTF-8, with surrogates as in `features.memories.strings`."""
     starts = utf8[offsets[offsets < len(utf8)]]
     try:
         utf8.tobytes().decode(errors="surrogatepass")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from features.errors import UserError
 from features.files import require_file
-from features.memory import MemoryHeader, StoredDtype
-from features.provenance import for_modality
+from features.memories.memory import MemoryHeader, StoredDtype
+from features.memories.provenance import for_modality
 from features.space import modality_named
 
 if TYPE_CHECKING:

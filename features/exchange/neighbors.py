@@ -18,7 +18,7 @@ from features.files import require_file
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from features.memory import Memory
+    from features.memories.memory import Memory
 
 _SEARCHED = 65_536  # rows at a time
 

@@ -21,7 +21,7 @@ from features.errors import UserError
 from features.exchange.embedding_file import EmbeddingFile, block_rows, require_embeddings
 from features.exchange.join import join
 from features.files import require_file
-from features.strings import StringColumn
+from features.memories.strings import StringColumn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -22,7 +22,7 @@ from features.exchange.arrays import pick_array
 from features.exchange.embedding_file import EmbeddingFile, raw_blocks, require_embeddings
 from features.exchange.join import stored_column
 from features.files import require_file
-from features.strings import StringColumn
+from features.memories.strings import StringColumn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from features.exchange.embedding_file import block_rows
-from features.memory import Memory, as_column, named_columns
+from features.memories.memory import Memory, as_column, named_columns
+from features.memories.strings import StringColumn
 from features.progress import Advance
-from features.strings import StringColumn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

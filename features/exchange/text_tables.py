@@ -12,7 +12,7 @@ from features.exchange.embedding_file import TextColumns
 from features.exchange.join import split_lines
 from features.exchange.parquet import ParquetColumns
 from features.files import require_file
-from features.strings import StringColumn
+from features.memories.strings import StringColumn
 from features.tables import TABLE_SUFFIXES, Table, read_table
 
 LINES = "line"  # the only column of a text file
@@ -37,7 +37,7 @@ class Lines:
         """The lines. Raises UserError if they are not UTF-8."""
         content = self.path.read_bytes().removeprefix(b"\xef\xbb\xbf")
         try:
-            content.decode(errors="surrogatepass")  # as `features.strings` keeps file names
+            content.decode(errors="surrogatepass")  # as memories keep file names
         except UnicodeDecodeError as error:
             raise UserError(f"{self.path} is not UTF-8 text ({error}): convert it first") from error
         return split_lines(content)

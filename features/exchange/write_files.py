@@ -18,7 +18,7 @@ from features.exchange.join import join_lines
 from features.exchange.raw_files import OFFSETS, TENSORS, UTF8
 from features.exchange.stored import Stored
 from features.files import replacing
-from features.strings import StringColumn
+from features.memories.strings import StringColumn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,7 +16,7 @@ from features.exchange.parquet import require_arrow
 from features.exchange.stored import Stored
 from features.exchange.write_files import write_array
 from features.files import explained, replacing
-from features.strings import StringColumn
+from features.memories.strings import StringColumn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

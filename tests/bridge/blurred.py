@@ -11,8 +11,8 @@ import torch
 from bridge.artefact import Bridge, BridgedSpace
 from bridge.config import TrainSettings
 from bridge.projector import Projector
-from features.memory import Memory
-from features.memory_write import save_memory
+from features.memories.memory import Memory
+from features.memories.writing import save_memory
 from tests.bridge.conftest import unit
 
 WIDTH = 8

@@ -21,8 +21,8 @@ import torch
 from bridge.artefact import Bridge
 from bridge.config import TrainSettings
 from bridge.training.train import train
-from features.memory import Columns, Memory, MemoryHeader
-from features.memory_write import save_memory, write_memory
+from features.memories.memory import Columns, Memory, MemoryHeader
+from features.memories.writing import save_memory, write_memory
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu":  # before anything imports Triton

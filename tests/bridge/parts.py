@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from features.memory import Columns, Memory, MemoryHeader
-from features.memory_write import write_memory
+from features.memories.memory import Columns, Memory, MemoryHeader
+from features.memories.writing import write_memory
 from tests.bridge.conftest import WIDTHS, unit, write_items
 
 PARTS = {"text": 3, "audio": 4, "image": 5}

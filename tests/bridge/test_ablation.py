@@ -19,9 +19,9 @@ from bridge.training import run
 from bridge.training.train import train
 from bridge.variants import CHANGES, variants
 from features.errors import UserError
-from features.memory import Memory
-from features.memory_write import save_memory
-from features.provenance import EncoderUnknown
+from features.memories.memory import Memory
+from features.memories.provenance import EncoderUnknown
+from features.memories.writing import save_memory
 from tests.bridge.conftest import SETTINGS, World, write_items
 
 BRIEF = replace(SETTINGS, epochs=3, seed=4)

@@ -12,8 +12,8 @@ from bridge.evaluation.retrieval import evaluate_retrieval
 from bridge.pseudo_pairs.exact import retrieve
 from bridge.search import search_memory
 from bridge.training.train import train
-from features.nearest import ExactSearch
-from features.streamed_rows import StreamedRows
+from features.memories.streamed_rows import StreamedRows
+from features.search.nearest import ExactSearch
 from tests.bridge.conftest import SETTINGS, unit_rows
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

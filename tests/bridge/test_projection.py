@@ -11,8 +11,8 @@ from bridge import projection
 from bridge.projection import in_shared_space, is_projected, project_memory
 from bridge.training.train import train
 from features.errors import UserError
-from features.memory import Columns, Memory
-from features.memory_write import save_memory, write_memory
+from features.memories.memory import Columns, Memory
+from features.memories.writing import save_memory, write_memory
 from tests.bridge.conftest import SETTINGS, write_items
 
 

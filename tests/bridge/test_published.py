@@ -15,7 +15,7 @@ from bridge.artefact import Bridge
 from bridge.card import model_card
 from bridge.published import import_published
 from features.errors import UserError
-from features.memory_write import save_memory
+from features.memories.writing import save_memory
 
 ORACLE = Path(__file__).parents[3] / "shared" / "oracles" / "cmcr_ulip_clip"
 

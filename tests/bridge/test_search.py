@@ -12,8 +12,8 @@ from bridge.config import TrainSettings
 from bridge.projection import project_memory
 from bridge.search import Embedder, Query, embed_for_bridge, search_index, search_memory
 from features.errors import UserError
-from features.index_build import build_index
-from features.memory_write import save_memory
+from features.memories.writing import save_memory
+from features.search.building import build_index
 from tests.bridge.conftest import unit_rows
 
 

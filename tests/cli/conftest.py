@@ -31,7 +31,7 @@ def _torch_threads() -> Iterator[None]:
     """One thread, also for extraction: on a busy machine tiny batches wait long for a second."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("features.decode_batches.cpu_count", lambda: 1)
+        patched.setattr("features.extraction.decode_batches.cpu_count", lambda: 1)
         yield
 
 

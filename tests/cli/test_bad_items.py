@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from features.memory import Memory
+from features.memories.memory import Memory
 from tests.cli.conftest import KINDS, NUMBERS, Workshop, mcr
 
 SPACES = {"image": "sees", "audio": "hears", "points": "shapes", "text": "sees"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.memory_write import save_memory
+from features.memories.writing import save_memory
 from tests.cli.conftest import NUMBERS, Workshop, done
 from tests.cli.refusals import Cases, extract, file, query, refused, train
 

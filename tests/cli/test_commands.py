@@ -10,8 +10,8 @@ import pytest
 from bridge.artefact import load
 from cli.main import COMMANDS
 from features.encoders import load_encoder
-from features.index import open_index
-from features.memory import Memory
+from features.memories.memory import Memory
+from features.search.index import open_index
 from tests.cli.conftest import NUMBERS, SMALL, answer, done, mcr
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from bridge.artefact import load
 from bridge.evaluation.comparison import Comparison, compare_retrieval
-from features.memory import Memory
-from features.memory_write import save_memory
+from features.memories.memory import Memory
+from features.memories.writing import save_memory
 from tests.cli.conftest import NUMBERS, SMALL, answer, done, mcr
 from tests.cli.refusals import refused
 

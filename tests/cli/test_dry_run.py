@@ -10,8 +10,8 @@ import pytest
 from bridge.config import TrainSettings
 from bridge.training.estimates import Size, estimate_training
 from cli.dry_run import told_bytes, told_seconds
-from features.estimates import estimate_index
-from features.memory import Memory
+from features.extraction.estimates import estimate_index
+from features.memories.memory import Memory
 from tests.cli.conftest import SMALL, answer, done, mcr
 from tests.cli.recipes import AFTER_TRAINING, STEPS, edit, files_below, run, write_recipe
 

@@ -9,7 +9,7 @@ import pytest
 from features import extras
 from features.encoders import ENCODERS
 from features.encoders.catalogue import KNOWN, listed
-from features.memory import Memory
+from features.memories.memory import Memory
 from tests.cli.conftest import answer, done
 from tests.cli.refusals import extract, refused
 

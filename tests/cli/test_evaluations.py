@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from features import keypad
-from features.memory import Memory
+from features.memories.memory import Memory
 from tests.bridge.evaluation.placed import (
     CELLS,
     NUMBERS,

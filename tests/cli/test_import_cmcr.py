@@ -11,8 +11,8 @@ import torch
 
 from bridge.artefact import load
 from features.encoders import load_encoder
-from features.memory import Memory
-from features.memory_write import save_memory
+from features.memories.memory import Memory
+from features.memories.writing import save_memory
 from tests.cli.conftest import answer, done
 from tests.cli.refusals import file, refused
 

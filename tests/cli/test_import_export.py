@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from features.memory import Memory
+from features.memories.memory import Memory
 from tests.cli.conftest import answer, done, mcr
 from tests.features.helpers import unit_rows
 

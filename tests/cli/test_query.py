@@ -10,8 +10,8 @@ import torch
 
 from bridge.artefact import load
 from features.encoders import load_encoder
-from features.index import open_index
-from features.memory import Memory
+from features.memories.memory import Memory
+from features.search.index import open_index
 from tests.cli.conftest import NUMBERS, answer, done
 
 

@@ -11,7 +11,7 @@ import torch
 from bridge.artefact import load
 from bridge.tcl.fusion import Tokens
 from features.encoders import load_encoder
-from features.memory import Memory
+from features.memories.memory import Memory
 from tests.cli.conftest import NUMBERS, TINY, Workshop, answer, done
 from tests.cli.refusals import refused
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from features.memory import Memory
+from features.memories.memory import Memory
 from tests.cli.conftest import Workshop, done, mcr, write_table
 from tests.cli.recipes import AFTER_TRAINING, STEPS, edit, files_below, made, run, write_recipe
 

@@ -18,7 +18,7 @@ import pytest
 from bridge.artefact import load
 from bridge.serving.state import open_served
 from features.errors import UserError
-from features.memory import Memory
+from features.memories.memory import Memory
 from tests.cli.conftest import Workshop, done, mcr
 from tests.cli.refusals import refused
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from features.encoders import load_encoder
-from features.memory import Memory
-from features.memory_write import save_memory
+from features.memories.memory import Memory
+from features.memories.writing import save_memory
 from tests.cli.conftest import NUMBERS, Workshop, done, mcr
 from tests.cli.refusals import sentence_of, train
 

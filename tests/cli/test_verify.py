@@ -66,7 +66,7 @@ def test_a_flipped_bit_anywhere_in_an_index_is_found(shop, share):
 
 
 def test_a_flip_that_opening_an_index_does_not_see_is_found(shop, monkeypatch):
-    monkeypatch.setattr("features.index.SAMPLE_BYTES", 16)
+    monkeypatch.setattr("features.search.index.SAMPLE_BYTES", 16)
     done("index", shop / "shared.h5", "-o", shop / "again.faiss")
     path = shop / "again.faiss"
     _flip(path, path.stat().st_size // 3)
@@ -102,7 +102,7 @@ def test_weights_that_are_no_numbers_are_found(shop):
 
 
 def test_rows_that_cannot_be_are_found_whatever_the_fingerprint_says(shop, monkeypatch):
-    monkeypatch.setattr("features.memory.Memory.verify", lambda _: None)
+    monkeypatch.setattr("features.memories.memory.Memory.verify", lambda _: None)
     with h5py.File(shop / "images.h5", "r+") as file:
         file["embeddings"][1] = np.nan
         file["embeddings"][2] *= 2

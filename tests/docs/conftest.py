@@ -32,7 +32,7 @@ def small_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patched.setattr("bridge.demo.SETTINGS", replace(bridge.demo.SETTINGS, epochs=2))
         patched.setattr(keypad_files.keypad, "numbers", lambda split: some[split])
         patched.setattr(keypad_files, "TRAIN_SAMPLES", 2)
-        patched.setattr("features.decode_batches.cpu_count", lambda: 1)
+        patched.setattr("features.extraction.decode_batches.cpu_count", lambda: 1)
         torch.set_num_threads(1)
         result = CliRunner().invoke(app, ["demo", "--out", str(folder)])
     assert result.exit_code == 0, result.output
@@ -46,7 +46,7 @@ def demo(
     """A folder with the small demo in it, as `make demo` leaves it in a checkout."""
     shutil.copytree(small_demo, tmp_path / "demo")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("features.decode_batches.cpu_count", lambda: 1)
+    monkeypatch.setattr("features.extraction.decode_batches.cpu_count", lambda: 1)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield {}

@@ -117,7 +117,7 @@ def with_parts(demo: dict[str, str]) -> dict[str, str]:
 def models(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Stand-ins for CLIP, CLAP and ULIP-2, and a few files of each kind."""
     monkeypatch.setattr("tests.test_guide.EVERY", 1)
-    monkeypatch.setattr("features.decode_batches.cpu_count", lambda: 1)
+    monkeypatch.setattr("features.extraction.decode_batches.cpu_count", lambda: 1)
     found: dict[str, str] = request.getfixturevalue("journey")
     Path("data/all-texts.txt").rename("data/texts.txt")
     return found

@@ -14,11 +14,11 @@ from PIL import Image
 
 from features.encoders import EncoderDescription, ItemInput
 from features.errors import ItemError
-from features.extract import Extraction, extract
-from features.memory import Memory
-from features.memory_write import save_memory
+from features.extraction.extract import Extraction, extract
+from features.extraction.sources import Item, Source
+from features.memories.memory import Memory
+from features.memories.writing import save_memory
 from features.progress import Advance
-from features.sources import Item, Source
 from features.space import Modality, Space
 
 

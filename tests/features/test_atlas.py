@@ -12,8 +12,8 @@ from PIL import Image
 from features.errors import UserError
 from features.exchange.atlas import PicturesMissing, atlas_command
 from features.exchange.exporting import export_memory
-from features.memory import Columns, Memory, MemoryHeader
-from features.memory_write import write_memory
+from features.memories.memory import Columns, Memory, MemoryHeader
+from features.memories.writing import write_memory
 from features.plane import plane
 from tests.features.helpers import unit_rows
 

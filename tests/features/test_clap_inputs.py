@@ -14,8 +14,6 @@ import soundfile
 import soxr
 import torch
 
-from features.decode import read_audio, read_audio_parts
-from features.decode_batches import decode_batches
 from features.encoders.clap.inputs import (
     AudioInput,
     TextInput,
@@ -27,6 +25,8 @@ from features.encoders.clap.inputs import (
 from features.encoders.clap.mel import MelSettings, chunk_starts, fuse, log_mel
 from features.encoders.spec import parse_argument
 from features.errors import ItemError, UserError
+from features.extraction.decode import read_audio, read_audio_parts
+from features.extraction.decode_batches import decode_batches
 from tests.features.clap_models import noise, write_sound
 
 MEL = MelSettings(48_000, 1024, 480, 64, 50, 14_000)

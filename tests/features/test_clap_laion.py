@@ -19,7 +19,7 @@ from features.encoders.clap import PUBLISHED, load_clap
 from features.encoders.clap.laion_model import check_options, read_shape
 from features.encoders.spec import parse_argument
 from features.errors import UserError
-from features.provenance import differing, for_modality
+from features.memories.provenance import differing, for_modality
 from features.tensors import read_state
 from tests.features.clap_models import (
     TEXTS,

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from features.encoders import LocalEncoder, load_encoder
 from features.errors import ItemError, UserError
-from features.extract import extract
-from features.provenance import differing
-from features.sources import read_source
+from features.extraction.extract import extract
+from features.extraction.sources import read_source
+from features.memories.provenance import differing
 
 open_clip = pytest.importorskip("open_clip")
 hub_constants = pytest.importorskip("huggingface_hub.constants")

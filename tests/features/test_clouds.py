@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from features.clouds import SUFFIXES, read_cloud, read_points
 from features.clouds.lzf import decompress
-from features.decode import SUFFIXES as ALL_SUFFIXES
 from features.errors import ItemError
+from features.extraction.decode import SUFFIXES as ALL_SUFFIXES
 
 RNG = np.random.default_rng(7)
 XYZ = RNG.normal(size=(40, 3)).astype(np.float32)

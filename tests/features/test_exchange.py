@@ -17,8 +17,8 @@ from features.exchange.importing import Imported, import_memory
 from features.exchange.made_by import MadeBy, header_for
 from features.exchange.neighbors import read_neighbors
 from features.exchange.opening import open_embeddings
-from features.memory import Columns, Memory, MemoryHeader
-from features.memory_write import save_memory, write_memory
+from features.memories.memory import Columns, Memory, MemoryHeader
+from features.memories.writing import save_memory, write_memory
 from tests.features.helpers import files_of, unit_rows
 
 NEEDS_ARROW = ("parquet", "clip-retrieval")

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features import unique
 from features.errors import UserError
 from features.exchange.ahead import ahead
 from features.exchange.join import join, join_lines, numbers, split_lines
 from features.exchange.neighbors import exact_neighbors, read_neighbors, write_ibin
-from features.memory_write import save_memory
-from features.norms import row_norms, unit
-from features.strings import StringColumn
-from features.unique import first_repetition
+from features.memories import unique
+from features.memories.norms import row_norms, unit
+from features.memories.strings import StringColumn
+from features.memories.unique import first_repetition
+from features.memories.writing import save_memory
 from tests.features.helpers import saved, unit_rows
 
 

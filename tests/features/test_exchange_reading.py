@@ -17,7 +17,7 @@ from features.exchange.choose import ColumnNames, choose_columns
 from features.exchange.importing import import_memory
 from features.exchange.made_by import MadeBy, described_by, header_for, loaded_encoder
 from features.exchange.opening import open_embeddings
-from features.memory import Columns, Memory, MemoryHeader
+from features.memories.memory import Columns, Memory, MemoryHeader
 from tests.features.helpers import StopAfter, saved, unit_rows
 from tests.features.test_exchange import importing
 

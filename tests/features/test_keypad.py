@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from features import keypad
-from features.decode import read_audio, read_image, read_points
+from features.extraction.decode import read_audio, read_image, read_points
 from features.keypad_files import write_keypad_numbers
 
 ROWS, COLUMNS = (697, 770, 852, 941), (1209, 1336, 1477)

@@ -20,10 +20,10 @@ from bridge.artefact import Bridge, BridgedSpace, make_projector
 from bridge.config import TrainSettings
 from features.encoders import LocalEmbeddings, LocalEncoder
 from features.errors import UserError
-from features.extract import extract
-from features.memory import Columns, Memory, MemoryHeader
-from features.memory_write import write_memory
-from features.partial import Partial
+from features.extraction.extract import extract
+from features.extraction.partial import Partial
+from features.memories.memory import Columns, Memory, MemoryHeader
+from features.memories.writing import write_memory
 from features.space import Modality
 from tests.features.helpers import (
     SENTENCES,

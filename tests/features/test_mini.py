@@ -23,7 +23,7 @@ from features.encoders.mini.encoder import MiniEncoder, load_file, save_mini, we
 from features.encoders.mini.inputs import audio_input, image_input, points_input, text_input
 from features.encoders.mini.towers import farthest_points, mel_filters
 from features.errors import ItemError, UserError
-from features.provenance import differing
+from features.memories.provenance import differing
 
 ALL: tuple[Any, ...] = ("text", "image", "audio", "points")
 CONFIG = MiniConfig("m", ALL)

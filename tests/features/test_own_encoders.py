@@ -18,10 +18,10 @@ from PIL import Image
 
 from features.encoders import LocalEncoder, load_encoder
 from features.errors import ItemError, UserError
-from features.extract import extract
-from features.memory import Memory
-from features.memory_write import save_memory
-from features.sources import read_source
+from features.extraction.extract import extract
+from features.extraction.sources import read_source
+from features.memories.memory import Memory
+from features.memories.writing import save_memory
 from tests.cli.conftest import mcr
 from tests.cli.refusals import refused
 

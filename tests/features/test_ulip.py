@@ -26,7 +26,7 @@ from features.encoders.ulip.inputs import ImageInput, PointsInput, image_input, 
 from features.encoders.ulip.inputs import text_input as tokens_of
 from features.encoders.ulip.settings import PointSettings
 from features.errors import ItemError, UserError
-from features.provenance import differing
+from features.memories.provenance import differing
 from tests.conftest import DATA
 from tests.features.ulip_checkpoints import (
     image_shapes,

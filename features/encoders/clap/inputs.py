@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from features.decode import read_audio_parts, read_text
 from features.encoders.spec import Argument
 from features.errors import ItemError, UserError
+from features.extraction.decode import read_audio_parts, read_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

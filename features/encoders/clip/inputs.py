@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from features.decode import read_image, read_text
 from features.errors import ItemError
+from features.extraction.decode import read_image, read_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from features.decode import read_audio, read_image, read_points, read_text
 from features.errors import ItemError
+from features.extraction.decode import read_audio, read_image, read_points, read_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from features.decode import read_cloud, read_image, read_text
 from features.encoders.ulip.settings import CONTEXT, GREY, GROUPS, IMAGE_SIZE, PointSettings
 from features.errors import ItemError
+from features.extraction.decode import read_cloud, read_image, read_text
 from features.extras import require_package
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from features import keypad
-from features.memory import Columns, Memory, MemoryHeader
-from features.memory_write import save_memory, write_memory
+from features.memories.memory import Columns, Memory, MemoryHeader
+from features.memories.writing import save_memory, write_memory
 
 GRID = (4, 4)
 NUMBERS = ("7", "42", "365", "9")

@@ -15,9 +15,9 @@ from bridge.evaluation.differences import FEW, CrossModalDifference, Difference,
 from bridge.evaluation.retrieval import evaluate_retrieval
 from bridge.projection import project_memory
 from features.errors import UserError
-from features.memory import Memory
-from features.memory_write import save_memory
-from features.provenance import EncoderUnknown
+from features.memories.memory import Memory
+from features.memories.provenance import EncoderUnknown
+from features.memories.writing import save_memory
 from tests.bridge.blurred import EYE, FAIR, GOOD, POOR, WIDTH, bridge, linear, memories
 from tests.bridge.conftest import write_items
 

@@ -7,7 +7,7 @@ import torch
 from bridge.evaluation.diagnostics import diagnostics_result
 from bridge.metrics.spaces import alignment, linear_cka, modality_gap, skewness, uniformity
 from features.errors import UserError
-from features.memory_write import save_memory
+from features.memories.writing import save_memory
 from tests.bridge.conftest import unit_rows, write_items
 
 

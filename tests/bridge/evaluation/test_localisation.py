@@ -14,8 +14,8 @@ from bridge.evaluation.views import View, view_of
 from features.datasets import read_annotations
 from features.datasets.pairs import Pair
 from features.errors import UserError
-from features.memory import Columns, Memory, MemoryHeader
-from features.memory_write import save_memory, write_memory
+from features.memories.memory import Columns, Memory, MemoryHeader
+from features.memories.writing import save_memory, write_memory
 from tests.bridge.evaluation.placed import (
     CELLS,
     NUMBERS,

@@ -14,8 +14,8 @@ from PIL import Image
 from bridge.evaluation.localisation import localisation_result
 from bridge.evaluation.picture_maps import LocalMaps
 from features.datasets import read_annotations
-from features.memory import Columns, MemoryHeader
-from features.memory_write import save_memory, write_memory
+from features.memories.memory import Columns, MemoryHeader
+from features.memories.writing import save_memory, write_memory
 from tests.bridge.evaluation.placed import write_boxes
 
 SIZE = 224  # of the maps, either side

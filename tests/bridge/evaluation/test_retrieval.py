@@ -9,7 +9,7 @@ import pytest
 from bridge.evaluation import retrieval as protocols
 from bridge.evaluation.retrieval import LabelsContradictIds, evaluate_retrieval, relevance_of
 from features.errors import UserError
-from features.memory_write import save_memory
+from features.memories.writing import save_memory
 from tests.bridge.conftest import projected_memory, write_items
 
 # Three axes of the shared space; the cosines of queries and gallery can be read off.

@@ -19,8 +19,8 @@ from bridge.evaluation.zero_shot import zero_shot_result
 from bridge.search import Embedder
 from features.datasets import read_annotations
 from features.errors import UserError
-from features.memory import Memory
-from features.memory_write import save_memory
+from features.memories.memory import Memory
+from features.memories.writing import save_memory
 from features.space import MODALITIES
 from tests.bridge.conftest import unit_rows
 from tests.features.datasets.layouts import AVE, ESC50, MODELNET40, MODELNET40_NAMES, write

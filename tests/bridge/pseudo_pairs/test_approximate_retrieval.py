@@ -14,9 +14,9 @@ from bridge.pseudo_pairs import approximate as approximate_retrieval
 from bridge.pseudo_pairs.approximate import TOLERANCE, retrieve_approximate
 from bridge.pseudo_pairs.retriever import RetrievalNote, index_beside
 from bridge.training.training_set import build_training_set, check_memories, load_rows
-from features.index_build import build_index
-from features.memory import Memory
-from features.memory_write import save_memory
+from features.memories.memory import Memory
+from features.memories.writing import save_memory
+from features.search.building import build_index
 from tests.bridge.conftest import SETTINGS, World
 from tests.bridge.pseudo_pairs.test_sparse_retrieval import (
     MEMORIES,

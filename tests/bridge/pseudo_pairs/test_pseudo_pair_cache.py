@@ -27,7 +27,7 @@ from bridge.training.run import Run
 from bridge.training.train import train
 from bridge.training.training_set import build_training_set, check_memories, load_rows
 from bridge.tuning import tune
-from features.memory import Memory
+from features.memories.memory import Memory
 from tests.bridge.conftest import MIXTURE, SETTINGS, InterruptAfter, World, write_items
 
 CPU = torch.device("cpu")

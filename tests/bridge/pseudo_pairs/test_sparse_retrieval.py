@@ -12,8 +12,8 @@ from bridge.pseudo_pairs import sparse as sparse_retrieval
 from bridge.pseudo_pairs.exact import retrieve
 from bridge.pseudo_pairs.neighbours import find_neighbours, spread
 from bridge.pseudo_pairs.sparse import retrieve_sparse
-from features import rough
-from features.rough import Levels
+from features.search import rough
+from features.search.rough import Levels
 
 D = 64
 

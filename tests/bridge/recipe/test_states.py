@@ -10,7 +10,7 @@ import pytest
 
 from bridge.recipe.states import key_parts
 from bridge.recipe.step import Step
-from features.memory_write import save_memory
+from features.memories.writing import save_memory
 
 MODULE = "my_encoder_of_states"
 

@@ -19,7 +19,7 @@ from bridge.runs.listing import find_runs, read_summary, run_named
 from bridge.training import run as training_run
 from bridge.training.train import train
 from features.errors import UserError
-from features.memory import Memory
+from features.memories.memory import Memory
 from tests.bridge.conftest import SETTINGS, InterruptAfter
 
 SHORT = replace(SETTINGS, epochs=2)

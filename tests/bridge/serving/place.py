@@ -23,10 +23,10 @@ from bridge.config import TrainSettings
 from bridge.projection import project_memory
 from features import keypad
 from features.encoders import load_encoder
-from features.extract import extract
-from features.index_build import build_index
-from features.memory import Memory
-from features.sources import read_source
+from features.extraction.extract import extract
+from features.extraction.sources import read_source
+from features.memories.memory import Memory
+from features.search.building import build_index
 from features.space import Modality
 
 ROOT = Path(__file__).parents[3]

@@ -25,8 +25,8 @@ from bridge.serving.saved import SavedQueries
 from bridge.serving.service import Service
 from bridge.serving.state import open_served
 from features.errors import UserError
-from features.memory import Memory
-from features.memory_write import save_memory
+from features.memories.memory import Memory
+from features.memories.writing import save_memory
 from tests.bridge.serving.place import NUMBERS, SETTINGS, Place, Running
 
 SENTENCE = f"the number {NUMBERS[3]}"

@@ -24,9 +24,9 @@ from bridge.serving.refusal import Refusal
 from bridge.serving.rows import IndexRows
 from bridge.serving.saved import SavedQueries, SavedQuery
 from bridge.serving.state import Served, open_served
-from features.index import HitTable
-from features.index_build import build_index
-from features.memory_write import save_memory
+from features.memories.writing import save_memory
+from features.search.building import build_index
+from features.search.index import HitTable
 from tests.bridge.conftest import unit_rows
 from tests.bridge.serving.place import Place
 

@@ -18,7 +18,7 @@ from bridge.serving.decoders import Decoders
 from bridge.serving.limits import Limits
 from bridge.serving.refusal import Refusal
 from bridge.serving.tasks import SHOWN_POINTS, THUMBNAIL
-from features.decode import read_audio, read_cloud, read_image
+from features.extraction.decode import read_audio, read_cloud, read_image
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from bridge.serving.shown import item_file
 from bridge.serving.state import open_served
-from features.strings import StringColumn, write_strings
+from features.memories.strings import StringColumn, write_strings
 from tests.bridge.serving.hostile import REFUSED, SLACK, raw, refused
 from tests.bridge.serving.place import Place, Running
 

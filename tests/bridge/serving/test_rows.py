@@ -14,9 +14,9 @@ from bridge.serving.models import Range
 from bridge.serving.refusal import Refusal
 from bridge.serving.rows import ExactRows, IndexRows, Rows
 from bridge.serving.saved import SavedQueries, SavedQuery
-from features.index import HitTable
-from features.index_build import build_index
-from features.memory_write import save_memory
+from features.memories.writing import save_memory
+from features.search.building import build_index
+from features.search.index import HitTable
 from tests.bridge.conftest import unit_rows
 
 COUNT, WIDTH, K = 6000, 16, 9

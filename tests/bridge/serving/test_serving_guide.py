@@ -19,8 +19,8 @@ import pytest
 from bridge.artefact import load
 from bridge.projection import project_memory
 from bridge.serving.limits import Limits
-from features.index_build import build_index
-from features.memory import Memory
+from features.memories.memory import Memory
+from features.search.building import build_index
 from tests.bridge.serving.place import NUMBERS, Place, serving
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")

@@ -17,8 +17,8 @@ from bridge.training import run
 from bridge.training.checkpoint import load_checkpoint
 from bridge.training.train import train
 from features.errors import UserError
-from features.memory import Columns, Memory
-from features.memory_write import write_memory
+from features.memories.memory import Columns, Memory
+from features.memories.writing import write_memory
 from tests.bridge.conftest import SETTINGS, InterruptAfter, World, metrics_of, write_items
 from tests.bridge.parts import with_parts
 

@@ -19,8 +19,8 @@ from bridge.training.resemblance import shared_directions
 from bridge.training.train import train
 from bridge.tuning import tune
 from features.errors import UserError
-from features.memory_write import save_memory
-from features.streamed_rows import StreamedRows
+from features.memories.streamed_rows import StreamedRows
+from features.memories.writing import save_memory
 from tests.bridge.conftest import MIXTURE, SETTINGS, unit, write_items
 
 CPU = torch.device("cpu")

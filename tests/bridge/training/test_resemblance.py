@@ -14,8 +14,8 @@ from bridge.training.resemblance import FEWEST, NARROWEST, shared_directions
 from bridge.training.train import train
 from bridge.tuning import tune
 from features.errors import UserError
-from features.memory import Memory
-from features.memory_write import save_memory
+from features.memories.memory import Memory
+from features.memories.writing import save_memory
 from tests.bridge.conftest import SETTINGS, unit, unit_rows
 
 WIDTH, MEANINGS = 48, 6

@@ -13,8 +13,8 @@ from bridge.pseudo_pairs import retriever as retrieval
 from bridge.training.train import train
 from bridge.training.training_set import build_training_set, check_memories, load_rows
 from features.errors import UserError
-from features.memory import Memory
-from features.memory_write import save_memory
+from features.memories.memory import Memory
+from features.memories.writing import save_memory
 from tests.bridge.conftest import SETTINGS, World, write_items
 
 CPU = torch.device("cpu")

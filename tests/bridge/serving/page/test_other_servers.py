@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from bridge.client import Client, ServerError
-from features.memory import Memory
-from features.memory_write import save_memory
+from features.memories.memory import Memory
+from features.memories.writing import save_memory
 from tests.bridge.serving.page.conftest import OpenPage, wait_for
 from tests.bridge.serving.page.looks import group, names, said, settled, status, until
 from tests.bridge.serving.place import NUMBERS, Place, Running, serving, started

@@ -1,0 +1,1 @@
+"""From files to memories: sources, decoding, encoding, and what is kept when it is interrupted."""

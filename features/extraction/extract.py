@@ -1,0 +1,250 @@
+"""Extraction: a source through an encoder into a memory, without losing anything.
+
+Items go in batches of fixed composition, so that an extraction that was stopped and
+continued embeds every item in the same company and ends with the same bytes as one that
+was not. See `features.extraction.partial` for what survives a kill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from features.errors import ItemError, UserError
+from features.extraction.decode_batches import decode_batches
+from features.extraction.job import Job
+from features.extraction.partial import (
+    Failure,
+    Partial,
+    continues,
+    discard,
+    has_plan,
+    read_failures,
+    write_failures,
+)
+from features.extraction.shards import Shard
+from features.extraction.sources import Item, Source
+from features.files import refuse_folder
+from features.memories.memory import Columns, Memory, StoredDtype
+from features.memories.writing import bad_parts, bad_rows, write_memory
+from features.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from features.encoders import Encoder, LocalEncoder
+    from features.space import Modality
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What an extraction made: the memory, and the items that could not be embedded."""
+
+    memory: Memory
+    failures: Sequence[Failure]
+    failures_path: Path
+    resumed_from: int  # items that an earlier run had finished
+
+
+def extract(
+    source: Source,
+    encoder: Encoder,
+    modality: Modality,
+    out: str | Path,
+    *,
+    batch_size: int = 256,
+    dtype: StoredDtype = "float16",
+    workers: int | None = None,
+    max_failures: int | None = None,
+    local: bool = False,
+    shard: Shard | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Progress = SILENT,
+) -> Extraction:
+    """Embed every item of `source` into the memory `out`.
+
+    workers: decoding processes; 0 decodes in this one, None takes what the files are worth.
+    local: also embed each item's parts (patches, windows), if the encoder can.
+    shard: embed only this part of the items, into `shard.path(out)`;
+    `features.memories.merging` joins all. One that is finished is kept, as with `resume`.
+    max_failures: stop, keeping what is done, once more items than this have failed.
+    resume: accept a finished output of the same extraction instead of refusing it. One that
+    is unfinished is always continued.
+    Raises UserError if the output exists, no item can be embedded, or too many fail.
+    """
+    encoder.space.require(modality)
+    encoder.input(modality)  # before its description is read, which may be complete only then
+    path = Path(out) if shard is None else shard.path(Path(out))
+    job = Job(source, encoder, modality, path, batch_size, dtype, local, shard)
+    refuse_folder(job.out)
+    if job.out.exists() and not overwrite:
+        return _finished(job, resume=resume or shard is not None)
+    if (
+        overwrite
+        and job.partial_folder.exists()
+        and not continues(job.partial_folder, job.started_plan)
+    ):
+        discard(job.partial_folder)
+    partial = Partial(job.partial_folder, job.started_plan, job.header.row_dtype().itemsize)
+    done = min(partial.batches * batch_size, len(job.items))
+    try:
+        with progress.task(f"extract {job.out.name}", len(job.items), done=done) as advance:
+            _embed_rest(job, partial, workers, max_failures, advance)
+        memory = _finish(job, partial)
+    finally:
+        partial.close()
+    partial.remove()
+    return Extraction(memory, partial.failures, job.failures_path, done)
+
+
+def _embed_rest(
+    job: Job,
+    partial: Partial,
+    workers: int | None,
+    max_failures: int | None,
+    advance: Callable[[int], None],
+) -> None:
+    items, size = job.items, job.batch_size
+    batches = [items[i : i + size] for i in range(partial.batches * size, len(items), size)]
+    arguments = [[job.source.load_argument(item) for item in batch] for batch in batches]
+    decoded_batches = decode_batches(job.encoder.input(job.modality), arguments, workers=workers)
+    _check_failures(partial, max_failures)
+    with closing(decoded_batches):
+        for batch, decoded in zip(batches, decoded_batches, strict=True):
+            rows, failures = _embed(job, batch, decoded)
+            partial.commit(rows, failures)
+            advance(len(batch))
+            _check_failures(partial, max_failures)
+
+
+def _check_failures(partial: Partial, max_failures: int | None) -> None:
+    if max_failures is not None and len(partial.failures) > max_failures:
+        last = partial.failures[-1]
+        raise UserError(
+            f"{len(partial.failures)} items failed, more than --max-failures {max_failures}; the "
+            f"last is {last.item}: {last.reason}. Mend them and start again with --overwrite, or "
+            "run the same command with a higher limit to continue"
+        )
+
+
+def _embed(
+    job: Job, batch: Sequence[Item], decoded: Sequence[NDArray[Any] | ItemError]
+) -> tuple[NDArray[Any], list[Failure]]:
+    """Rows of the batch's good items as they are stored, and the bad ones with their reasons."""
+    reasons = {i: str(one) for i, one in enumerate(decoded) if isinstance(one, ItemError)}
+    arrays = [one for one in decoded if not isinstance(one, ItemError)]
+    kept = [i for i in range(len(batch)) if i not in reasons]
+    rows = np.zeros(len(kept), dtype=job.header.row_dtype())
+    bad: dict[int, str] = {}
+    if arrays:
+        bad = _encode_into(rows, arrays, job)
+    reasons |= {kept[row]: reason for row, reason in bad.items()}
+    failures = [Failure(batch[i].id, batch[i].value, reasons[i]) for i in sorted(reasons)]
+    return np.delete(rows, list(bad), axis=0), failures
+
+
+def _encode_into(rows: NDArray[Any], arrays: Sequence[NDArray[Any]], job: Job) -> dict[int, str]:
+    """Fill `rows` with the embeddings of `arrays`; returns the bad ones with their reasons."""
+    shape = (len(rows), job.header.dimension)
+    if job.header.local_length:
+        encoder: LocalEncoder = job.encoder  # type: ignore[assignment]  # it has a local length
+        embedded = encoder.encode_local(arrays, job.modality)
+        pooled = _checked(embedded.pooled, shape, job)
+        local_shape = (len(rows), job.header.local_length, job.header.dimension)
+        local = _checked(embedded.local, local_shape, job)
+        mask = _checked(embedded.mask, local_shape[:2], job)
+        rows["local"], rows["mask"] = local, mask
+        bad = bad_parts(local, mask)
+    else:
+        pooled, bad = _checked(job.encoder.encode(arrays, job.modality), shape, job), {}
+    rows["pooled"] = pooled
+    return bad | bad_rows(pooled)
+
+
+def _checked(embedded: object, shape: tuple[int, ...], job: Job) -> NDArray[np.float32]:
+    import torch
+
+    name, header = job.encoder.description.name, job.header
+    if not isinstance(embedded, torch.Tensor):
+        kind = type(embedded).__name__
+        raise UserError(f"the encoder {name} returned a {kind}, not a Tensor: mend the encoder")
+    if embedded.shape != shape:
+        parts = f" with {header.local_length} parts" * bool(header.local_length)
+        raise UserError(
+            f"the encoder {name} returned an array {tuple(embedded.shape)} for {shape[0]} items of "
+            f"dimension {header.dimension}{parts}: mend the encoder"
+        )
+    array: NDArray[np.float32] = embedded.float().cpu().numpy()
+    return array
+
+
+def _finish(job: Job, partial: Partial) -> Memory:
+    failed = {failure.id for failure in partial.failures}
+    kept = [item for item in job.items if item.id not in failed]
+    write_failures(job.failures_path, partial.failures)
+    if not kept and job.shard is None:
+        partial.remove()
+        first = partial.failures[0]
+        raise UserError(
+            f"none of the {len(partial.failures)} items could be embedded; the first, "
+            f"{first.item}: {first.reason}. Check the source and --modality"
+        )
+    header = replace(job.header, extra=job.made_by)
+    renamed = any(item.id != item.value for item in kept)
+    labels = [item.label for item in kept if item.label is not None]
+    columns = Columns(
+        ids=[item.id for item in kept],
+        items=[item.value for item in kept] if renamed else None,
+        labels=labels if len(labels) == len(kept) else None,
+        metadata={
+            name: [item.metadata[place] for item in kept]
+            for place, name in enumerate(job.source.columns)
+        },
+    )
+    dtype = header.row_dtype()
+    parts = ((block["local"], block["mask"]) for block in partial.stored(dtype))
+    return write_memory(
+        job.out,
+        header,
+        columns,
+        (block["pooled"] for block in partial.stored(dtype)),
+        local=parts if header.local_length else (),
+        may_be_empty=job.shard is not None,
+        overwrite=True,
+    )
+
+
+def _finished(job: Job, *, resume: bool) -> Extraction:
+    """An output that is there already: the end of this extraction, or somebody else's."""
+    # A run that was killed after writing the memory leaves its folder: the work is done.
+    # What was being deleted has lost its plan already.
+    folder = job.partial_folder
+    leftover = continues(folder, job.started_plan) or (folder.exists() and not has_plan(folder))
+    if not (resume or leftover):
+        raise UserError(
+            f"{job.out} exists: pass --overwrite to make it again, --resume to keep it if it is "
+            "the result of this command, or choose another output"
+        )
+    memory = Memory(job.out)
+    if memory.header.extra != job.made_by:
+        raise UserError(
+            f"{job.out} was made from another source, encoder or setting than this command's: "
+            "pass --overwrite to replace it, or choose another output"
+        )
+    made = job.out.stat().st_mtime_ns
+    newer = sum(changed > made for _, changed in job.file_states)
+    if newer:
+        raise UserError(
+            f"{newer} files were changed after {job.out} was made from them: pass --overwrite to "
+            "make it again"
+        )
+    if leftover:
+        discard(job.partial_folder)
+    failures = read_failures(job.failures_path)
+    return Extraction(memory, failures, job.failures_path, len(memory) + len(failures))

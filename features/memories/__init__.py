@@ -1,0 +1,1 @@
+"""Memories: embeddings in HDF5 files, read, written, joined and compared."""

@@ -1,0 +1,263 @@
+"""Memories: embeddings of one modality in one space, cached in an HDF5 file.
+
+`/embeddings` (n, d) float16 or float32, contiguous and uncompressed, so that it is read
+through a memory map: random rows cost microseconds each. `/ids` are the items' stable
+names; `/items`, where it differs, what was embedded (a sentence, or a path relative to the
+attribute `root`); `/labels`, optionally, the class of each item; `/columns`, optionally, what
+else the source says of each item, under the names of its columns. `/local` (n, t, d) and
+`/local_mask` (n, t), optionally, are the embeddings of each item's parts: patches of an image,
+windows of a sound. Attributes say which encoder made the embeddings, and a fingerprint of the
+content identifies the memory.
+
+Axes: n items, t parts, d dimensions. Embeddings have unit L2 norm; those of parts that an item
+does not have are zero, and false in the mask.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import xxhash
+
+from features.errors import UserError
+from features.files import require_file
+from features.memories.strings import StringColumn, map_dataset, read_named, read_strings
+from features.space import Modality, modality_named
+
+if TYPE_CHECKING:
+    import torch
+    from jaxtyping import Bool, Float
+    from numpy.typing import NDArray
+
+FORMAT = "mcr-bridge memory"
+VERSION = 1
+FOREIGN = (".npy", ".npz", ".parquet", ".safetensors", ".fbin", ".f16bin")  # see `mcr import`
+_CACHED = 1 << 17  # values made unit at a time
+StoredDtype = Literal["float16", "float32"]
+
+
+@dataclass(frozen=True)
+class MemoryHeader:
+    """What a memory holds, apart from the rows.
+
+    encoder: the encoder's description (`EncoderDescription.as_dict`), or empty if unknown.
+    root: folder that `items` are relative to, if they are paths.
+    extra: further JSON attributes, such as the bridge that projected the memory.
+    local_length: parts an item has at most, 0 if the memory has no local embeddings.
+    """
+
+    space: str
+    modality: Modality
+    dimension: int
+    dtype: StoredDtype = "float16"
+    encoder: Mapping[str, Any] = field(default_factory=dict)
+    root: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    local_length: int = 0
+
+    def row_dtype(self) -> np.dtype[Any]:
+        """One item with its parts, as NumPy lays it out: pooled, local, mask."""
+        number = np.dtype(self.dtype)
+        fields: list[Any] = [("pooled", number, (self.dimension,))]
+        if self.local_length:
+            fields.append(("local", number, (self.local_length, self.dimension)))
+            fields.append(("mask", np.uint8, (self.local_length,)))
+        return np.dtype(fields)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of a memory besides the embeddings; `items` and `labels` may be absent.
+
+    metadata: further columns of the source, by name; an empty string where it has nothing.
+    """
+
+    ids: Sequence[str]
+    items: Sequence[str] | None = None
+    labels: Sequence[str] | None = None
+    metadata: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+class Memory:
+    """A memory open for reading; rows come from a read-only memory map.
+
+    Picklable, and safe to share between forked or spawned processes: it pickles as its path.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open the memory at `path`. Raises UserError if it is missing, damaged or not one."""
+        import h5py
+
+        self.path = require_file(Path(path), "memory")
+        try:
+            with h5py.File(self.path, "r") as file:
+                self._check_format(file.attrs)
+                self.header = _read_header(file)
+                self.fingerprint = str(file.attrs["fingerprint"])
+                self.embeddings = map_dataset(file["embeddings"], self.path)
+                self.ids = read_strings(file, "ids", self.path)
+                self.items = read_strings(file, "items", self.path) if "items" in file else self.ids
+                self.labels = read_strings(file, "labels", self.path) if "labels" in file else None
+                self.metadata = read_named(file, "columns", self.path)
+                self.local, self.local_mask = _read_local(file, self.path)
+        except (OSError, KeyError, ValueError, IndexError, RuntimeError) as error:
+            raise UserError(
+                f"{self.path} is not a readable memory ({' '.join(str(error).split())}): "
+                f"{_remedy(self.path)}"
+            ) from error
+
+    def _check_format(self, attributes: Any) -> None:
+        if attributes.get("format") != FORMAT:
+            raise UserError(
+                f"{self.path} is an HDF5 file but not a memory of mcr-bridge: "
+                "make one with `mcr extract`"
+            )
+        if attributes["version"] > VERSION:
+            raise UserError(
+                f"{self.path} has memory format {attributes['version']}, this program reads up "
+                f"to {VERSION}: upgrade mcr-bridge"
+            )
+
+    def __reduce__(self) -> tuple[type[Memory], tuple[Path]]:
+        return Memory, (self.path,)
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    def __repr__(self) -> str:
+        return f"Memory({str(self.path)!r}: {len(self)} {self.modality} in {self.space})"
+
+    @property
+    def space(self) -> str:
+        """Name of the embedding space."""
+        return self.header.space
+
+    @property
+    def modality(self) -> Modality:
+        """What was embedded."""
+        return self.header.modality
+
+    @property
+    def dimension(self) -> int:
+        """Length of the embeddings."""
+        return self.header.dimension
+
+    @property
+    def columns(self) -> Columns:
+        """All columns besides the embeddings, as they are written."""
+        items = None if self.items is self.ids else self.items
+        return Columns(self.ids, items, self.labels, self.metadata)
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The row of every id; built at first use."""
+        return {name: row for row, name in enumerate(self.ids)}
+
+    def rows(self, rows: NDArray[np.integer[Any]]) -> NDArray[Any]:
+        """Copies of the embeddings at `rows`, (len(rows), d), in the stored dtype."""
+        return np.take(self.embeddings, rows, axis=0)
+
+    def tensor(self, rows: NDArray[np.integer[Any]] | None = None) -> Float[torch.Tensor, "n d"]:
+        """All embeddings, or those at `rows`, as a float32 tensor of unit rows in RAM."""
+        import torch
+
+        stored = torch.from_numpy(np.array(self.embeddings) if rows is None else self.rows(rows))
+        unit = torch.empty(stored.shape, dtype=torch.float32)
+        step = max(1, _CACHED // self.dimension)
+        for start in range(0, len(stored), step):
+            block = stored[start : start + step].float()
+            unit[start : start + step] = torch.nn.functional.normalize(block, dim=-1)
+        return unit
+
+    def local_tensors(
+        self, rows: NDArray[np.integer[Any]]
+    ) -> tuple[Float[torch.Tensor, "n t d"], Bool[torch.Tensor, "n t"]]:
+        """Embeddings of the parts of the items at `rows`, float32, and which there are.
+
+        Raises UserError if the memory has none.
+        """
+        import torch
+
+        if self.local is None or self.local_mask is None:
+            raise UserError(f"{self.path} has no local embeddings: extract it again with --local")
+        local = torch.from_numpy(np.take(self.local, rows, axis=0).astype(np.float32))
+        mask = torch.from_numpy(np.take(self.local_mask, rows, axis=0).astype(bool))
+        return torch.nn.functional.normalize(local, dim=-1), mask
+
+    def item_path(self, row: int) -> Path | None:
+        """The file that was embedded at `row`, or None if it was not a file."""
+        root = self.header.root
+        return None if root is None else Path(root) / self.items[row]
+
+    def verify(self) -> None:
+        """Raise UserError if the content does not match the fingerprint."""
+        digest = xxhash.xxh3_128(np.ascontiguousarray(self.embeddings).data)
+        if self.local is not None and self.local_mask is not None:
+            digest.update(np.ascontiguousarray(self.local).data)
+            digest.update(np.ascontiguousarray(self.local_mask).data)
+        found = seal(digest, self.header, self.columns)
+        if found != self.fingerprint:
+            raise UserError(
+                f"{self.path} is damaged: its content has fingerprint {found}, it was written "
+                f"with {self.fingerprint}; make it again with `mcr extract`"
+            )
+
+
+def _remedy(path: Path) -> str:
+    if path.suffix in FOREIGN:
+        return "make a memory of it with `mcr import`"
+    if path.suffix == ".faiss":
+        return "it looks like an index, which is given with --index"
+    return "make it again with `mcr extract`"
+
+
+def _read_header(file: Any) -> MemoryHeader:
+    attributes, embeddings = file.attrs, file["embeddings"]
+    dtype: StoredDtype = "float16" if embeddings.dtype == np.float16 else "float32"
+    root = attributes.get("root")
+    return MemoryHeader(
+        space=str(attributes["space"]),
+        modality=modality_named(str(attributes["modality"])),
+        dimension=int(embeddings.shape[1]),
+        dtype=dtype,
+        encoder=json.loads(attributes["encoder"]),
+        root=None if root is None else str(root),
+        extra=json.loads(attributes["extra"]),
+        local_length=int(file["local"].shape[1]) if "local" in file else 0,
+    )
+
+
+def _read_local(file: Any, path: Path) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+    if "local" not in file:
+        return None, None
+    return map_dataset(file["local"], path), map_dataset(file["local_mask"], path)
+
+
+def seal(digest: Any, header: MemoryHeader, columns: Columns) -> str:
+    """Finish a digest of the embeddings' bytes with the other columns and the space."""
+    further = [(f"columns/{name}", column) for name, column in columns.metadata.items()]
+    for name, column in (*named_columns(columns), *further):
+        if column is not None:
+            digest.update(name.encode())
+            strings = as_column(column)
+            digest.update(np.ascontiguousarray(strings.offsets).data)
+            digest.update(np.ascontiguousarray(strings.utf8).data)
+    parts = (header.space, header.modality, str(header.dimension), header.dtype)
+    digest.update("\0".join(parts).encode())
+    return str(digest.hexdigest())
+
+
+def named_columns(columns: Columns) -> list[tuple[str, Sequence[str] | None]]:
+    """The columns but the metadata, under their names in the file."""
+    return [("ids", columns.ids), ("items", columns.items), ("labels", columns.labels)]
+
+
+def as_column(strings: Sequence[str]) -> StringColumn:
+    """Strings as a column, without a copy if they are one."""
+    return strings if isinstance(strings, StringColumn) else StringColumn.of(strings)

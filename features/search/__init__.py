@@ -1,0 +1,1 @@
+"""Nearest neighbours: exact search over rows, and FAISS indices over memories."""

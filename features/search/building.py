@@ -1,0 +1,235 @@
+"""Building FAISS indices over memories, with their recall against exact search.
+
+Written are the three files that `features.search.index` reads.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from features.errors import UserError
+from features.files import refuse_existing, replacing
+from features.memories.memory import Memory, as_column, named_columns
+from features.memories.strings import write_named, write_strings
+from features.progress import SILENT, Progress
+from features.search.index import FORMAT, Index, full_checksum, open_index, sampled_checksum
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BLOCK = 65_536  # rows added at a time
+RECALL_QUERIES, RECALL_AT = 1000, 10
+RECALL_WANTED = 0.99
+DEPTHS = (64, 128, 256, 512)  # not less: queries of other modalities are harder than the rows
+TRAINING_ROWS_PER_CELL = 64
+
+
+def build_index(
+    memory: Memory,
+    out: str | Path,
+    *,
+    kind: str = "flat",
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Index:
+    """Build an index of `memory` at `out`, which ends in `.faiss`.
+
+    kind: flat (exact), hnsw, ivf, or any FAISS factory string such as `IVF1024,PQ64`.
+    Raises UserError for a string that FAISS does not know or an output that exists.
+    """
+    import faiss  # for its version
+
+    out = index_path(out)
+    for suffix in (".faiss", ".ids.h5", ".json"):
+        refuse_existing(out.with_suffix(suffix), overwrite=overwrite)
+    factory = _factory(kind, memory)
+    index = _empty(kind, factory, memory.dimension)
+    search_settings = _tune(index)
+    _train(index, memory, factory)
+    _add(index, memory, kind, progress)
+    sample = _Sample(memory)
+    if "efSearch" in search_settings:
+        search_settings["efSearch"] = _choose_depth(index, sample)
+    about = {
+        "format": FORMAT,
+        "factory": factory,
+        "search": search_settings,
+        "memory": str(memory.path.resolve()),
+        "fingerprint": memory.fingerprint,
+        "items": len(memory),
+        f"recall@{RECALL_AT}": sample.recall(index),
+        "faiss": faiss.__version__,
+        "header": asdict(memory.header),
+    }
+    _write(index, out, memory, about)
+    return open_index(out)
+
+
+def _add(index: Any, memory: Memory, kind: str, progress: Progress) -> None:
+    with progress.task(f"index {memory.path.name}", len(memory)) as advance:
+        for start in range(0, len(memory), BLOCK):
+            block = np.asarray(memory.embeddings[start : start + BLOCK], dtype=np.float32)
+            try:
+                index.add(_unit(block))
+            except RuntimeError as error:
+                raise UserError(
+                    f"vectors cannot be added to the FAISS index '{kind}': use flat, hnsw, ivf or "
+                    "a factory string without IDMap"
+                ) from error
+            advance(len(block))
+
+
+def trial_index(kind: str, rows: NDArray[np.float32], *, items: int) -> tuple[int, str]:
+    """Build an index of a sample and drop it: its bytes, and its FAISS factory string.
+
+    rows: unit. items: of the whole memory, which decides the cells of `ivf` as far as the sample
+    can train them. Raises UserError for a string that FAISS does not know.
+    """
+    import faiss
+
+    factory = _factory_of(kind, min(items, len(rows)), half=False)
+    index = _empty(kind, factory, rows.shape[1])
+    _tune(index)
+    if not index.is_trained:
+        try:
+            index.train(rows)
+        except RuntimeError as error:
+            raise UserError(
+                f"the {len(rows)} rows of a sample are too few to try the index {factory}: build "
+                "it without --dry-run"
+            ) from error
+    index.add(rows)
+    return int(faiss.serialize_index(index).nbytes), factory
+
+
+def _empty(kind: str, factory: str, dimension: int) -> Any:
+    import faiss
+
+    try:
+        return faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise UserError(
+            f"FAISS cannot make the index '{kind}' for {dimension}-d vectors: use flat, "
+            "hnsw, ivf or a FAISS factory string"
+        ) from error
+
+
+def index_path(out: str | Path) -> Path:
+    """`out` if it ends in `.faiss`. Raises UserError otherwise."""
+    path = Path(out)
+    if path.suffix != ".faiss":
+        raise UserError(f"the index {path} must end in .faiss: write {path.with_suffix('.faiss')}")
+    return path
+
+
+def _factory(kind: str, memory: Memory) -> str:
+    return _factory_of(kind, len(memory), half=memory.embeddings.dtype == np.float16)
+
+
+def _factory_of(kind: str, items: int, *, half: bool) -> str:
+    cells = max(1, min(round(4 * items**0.5), items // 39))  # FAISS wants 39 points a cell
+    # A graph's rows are read from all over the memory: with half of the bytes in two thirds of the
+    # time, and it is built as much faster.
+    graph = "HNSW32_SQfp16" if half else "HNSW32"
+    return {"flat": "Flat", "hnsw": graph, "ivf": f"IVF{cells},Flat"}.get(kind, kind)
+
+
+def _tune(index: Any) -> dict[str, int]:
+    """Set what FAISS leaves too low for good recall; returns what was set."""
+    import faiss
+
+    if isinstance(index, faiss.IndexHNSW):
+        index.hnsw.efConstruction = 200
+        return {"efConstruction": 200, "efSearch": index.hnsw.efSearch}
+    cells = faiss.try_extract_index_ivf(index)  # also behind a PCA or OPQ
+    if cells is not None:
+        cells.nprobe = max(1, min(cells.nlist, round(cells.nlist**0.5 * 2)))
+        return {"nprobe": cells.nprobe}
+    return {}
+
+
+def _train(index: Any, memory: Memory, factory: str) -> None:
+    if index.is_trained:
+        return
+    import faiss
+
+    inverted = faiss.try_extract_index_ivf(index)
+    cells = 256 if inverted is None else inverted.nlist
+    wanted = min(len(memory), max(TRAINING_ROWS_PER_CELL * cells, 20_000))
+    rows = np.random.default_rng(0).choice(len(memory), wanted, replace=False)
+    try:
+        index.train(_unit(memory.rows(np.sort(rows)).astype(np.float32)))
+    except RuntimeError as error:
+        raise UserError(
+            f"the {len(memory)} items of {memory.path} are too few to train the index {factory}: "
+            "use flat or hnsw, or a factory string with fewer cells"
+        ) from error
+
+
+def _choose_depth(index: Any, sample: _Sample) -> int:
+    """Set the least efSearch of an HNSW index that finds enough; each doubling takes 1.5 times."""
+    for depth in DEPTHS:
+        index.hnsw.efSearch = depth
+        if sample.recall(index) >= RECALL_WANTED:
+            break
+    return int(index.hnsw.efSearch)
+
+
+class _Sample:
+    """Rows of a memory and the scores of their exact nearest, to measure recall with."""
+
+    def __init__(self, memory: Memory) -> None:
+        import torch
+
+        from features.search.nearest import nearest
+
+        wanted = min(RECALL_QUERIES, len(memory))
+        rows = np.sort(np.random.default_rng(1).choice(len(memory), wanted, replace=False))
+        self.memory = memory
+        self.queries = _unit(memory.rows(rows).astype(np.float32))
+        self.k = min(RECALL_AT, len(memory))
+        exact, _ = nearest(torch.from_numpy(self.queries), memory.embeddings, self.k, unit=True)
+        self.floor = exact[:, -1:].numpy() - 1e-6
+
+    def recall(self, index: Any) -> float:
+        """Share of the exact nearest items of the rows that the index finds as well."""
+        _, found = index.search(self.queries, self.k)
+        # Compared by score, so that exact ties do not count as misses.
+        scores = np.einsum("qd,qkd->qk", self.queries, _unit(_gather(self.memory, found)))
+        return float(((scores >= self.floor) & (found >= 0)).mean())
+
+
+def _gather(memory: Memory, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    flat = memory.rows(np.maximum(rows, 0).ravel()).astype(np.float32)
+    return flat.reshape(*rows.shape, memory.dimension)
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True), dtype=np.float32)
+
+
+def _write(index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None:
+    import faiss
+    import h5py
+
+    with replacing(out) as temporary:
+        faiss.write_index(index, str(temporary))
+    with replacing(out.with_suffix(".ids.h5")) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["fingerprint"] = memory.fingerprint
+        for name, column in named_columns(memory.columns):
+            if column is not None:
+                write_strings(file, name, as_column(column))
+        metadata = {name: as_column(column) for name, column in memory.metadata.items()}
+        write_named(file, "columns", metadata)
+    about = {
+        **about,
+        "faiss_checksum": sampled_checksum(out),  # at every opening
+        "faiss_digest": full_checksum(out),  # by `mcr verify`
+    }
+    with replacing(out.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

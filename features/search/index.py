@@ -1,0 +1,234 @@
+"""FAISS indices over memories, open for searching; `features.search.building` makes them.
+
+Search is by inner product, which on unit vectors is the cosine.
+
+Three files: `NAME.faiss`; `NAME.ids.h5` with the rows' ids, items and labels, so that an
+index answers without its memory; and `NAME.json`, written last, with the memory's header and
+fingerprint, the settings, and the recall against exact search measured when it was built.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xxhash
+
+from features.errors import UserError
+from features.files import require_file
+from features.memories.memory import Memory, MemoryHeader
+from features.memories.strings import StringColumn, read_named, read_strings
+from features.search.gpu import MOST_FOUND, gpu_index
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from numpy.typing import NDArray
+
+FORMAT = "mcr-bridge index 1"
+SAMPLE_BYTES = 1 << 20
+_REQUIRED = {"header", "memory", "fingerprint", "items", "faiss_checksum"}
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One found item: its id, the cosine, and what the memory knows of it.
+
+    path: the file that was embedded, if it was a file. label: its class, if known. columns: its
+    metadata.
+    """
+
+    id: str
+    score: float
+    item: str
+    label: str | None = None
+    path: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+class HitTable:
+    """Makes hits of rows, from a memory's or an index's columns."""
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        items: Sequence[str],
+        labels: Sequence[str] | None,
+        root: str | None,
+        metadata: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.ids, self.items, self.labels, self.root = ids, items, labels, root
+        self.metadata = metadata or {}
+
+    def hits(self, rows: Sequence[int], scores: Sequence[float]) -> list[Hit]:
+        """The hits at `rows`; rows below zero, FAISS's filler, are left out."""
+        return [self._hit(row, score) for row, score in zip(rows, scores, strict=True) if row >= 0]
+
+    def _hit(self, row: int, score: float) -> Hit:
+        item = self.items[row]
+        return Hit(
+            id=self.ids[row],
+            score=score,
+            item=item,
+            label=None if self.labels is None else self.labels[row],
+            path=None if self.root is None else str(Path(self.root) / item),
+            columns={name: column[row] for name, column in self.metadata.items()},
+        )
+
+
+def hit_table(memory: Memory) -> HitTable:
+    """The hits of a memory's rows."""
+    return HitTable(memory.ids, memory.items, memory.labels, memory.header.root, memory.metadata)
+
+
+class Index:
+    """A FAISS index open for searching."""
+
+    def __init__(
+        self,
+        path: Path,
+        faiss_index: Any,
+        about: dict[str, Any],
+        table: HitTable,
+        *,
+        on_gpu: Any = None,
+    ) -> None:
+        """on_gpu: a copy of `faiss_index` there, which is searched in its place."""
+        self.path = path
+        self.faiss_index, self.on_gpu = faiss_index, on_gpu
+        self.about = about
+        self.header = MemoryHeader(**about["header"])
+        self.table = table
+
+    def __len__(self) -> int:
+        return int(self.faiss_index.ntotal)
+
+    def search(self, queries: Float[NDArray[np.float32], "q d"], k: int) -> list[list[Hit]]:
+        """The k nearest items of every unit query, best first; fewer if the index is smaller.
+
+        Raises UserError if the queries have another width than the index.
+        """
+        scores, rows = self.search_rows(queries, k)
+        return [
+            self.table.hits(row, score)
+            for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
+        ]
+
+    def search_rows(
+        self, queries: Float[NDArray[np.float32], "q d"], k: int
+    ) -> tuple[Float[NDArray[np.float32], "q k"], Int[NDArray[np.int64], "q k"]]:
+        """As `search`, as arrays: cosines, and rows of the index, -1 where it found none.
+
+        `table` has the columns that the rows are of. For many queries, without an object a hit.
+        """
+        if queries.ndim != 2 or queries.shape[1] != self.header.dimension:
+            raise UserError(
+                f"{self.path} holds {self.header.dimension}-d vectors but the queries have shape "
+                f"{queries.shape}: rebuild the index with `mcr index`"
+            )
+        k = min(k, len(self))
+        chosen = self.faiss_index if self.on_gpu is None or k > MOST_FOUND else self.on_gpu
+        scores, rows = chosen.search(np.ascontiguousarray(queries, np.float32), k)
+        return scores, rows
+
+
+def open_index(path: str | Path, *, device: str = "cpu") -> Index:
+    """Open the index at `path`, memory-mapped.
+
+    device: where it is searched; see `features.search.gpu`. To bring an index to a GPU takes as
+    long as reading it, which is worth it for many queries.
+    Raises UserError if the device cannot be used, if a file is missing or damaged, if its
+    parts do not belong together, or if the memory it was built from has changed since.
+    """
+    import faiss
+
+    path = require_file(Path(path), "index")
+    if path.suffix == ".h5":
+        raise UserError(f"{path} is a memory, not an index: search it with --memory, or index it")
+    about = _about(path)
+    columns, metadata, ids_fingerprint = _read_columns(path.with_suffix(".ids.h5"))
+    try:
+        # The former maps inverted lists only; the latter, of FAISS 1.11, maps vectors and graphs.
+        index = faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP))
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} cannot be read by FAISS, it is damaged or no index: rebuild it with "
+            "`mcr index`"
+        ) from error
+    ids = columns["ids"]
+    built = (about["fingerprint"], about["items"], about["items"], about["faiss_checksum"])
+    if (ids_fingerprint, len(ids), index.ntotal, sampled_checksum(path)) != built:
+        raise UserError(
+            f"{path} ({index.ntotal} vectors of {index.d} dimensions), its .ids.h5 ({len(ids)} ids "
+            f"of the memory {ids_fingerprint}) and its .json ({about['items']} items of the memory "
+            f"{about['fingerprint']}) do not belong together: rebuild them with `mcr index`"
+        )
+    _check_memory(path, about)
+    table = HitTable(
+        ids, columns.get("items", ids), columns.get("labels"), about["header"]["root"], metadata
+    )
+    return Index(path, index, about, table, on_gpu=gpu_index(index, device, path))
+
+
+def sampled_checksum(path: Path) -> str:
+    """Hash of a file's size, start, middle and end: tells files apart without reading them."""
+    size = path.stat().st_size
+    digest = xxhash.xxh3_64(str(size).encode())
+    with path.open("rb") as file:
+        for start in (0, size // 2, max(0, size - SAMPLE_BYTES)):
+            file.seek(start)
+            digest.update(file.read(SAMPLE_BYTES))
+    return str(digest.hexdigest())
+
+
+def full_checksum(path: Path) -> str:
+    """Hash of all of a file's content."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(SAMPLE_BYTES):
+            digest.update(block)
+    return str(digest.hexdigest())
+
+
+def _read_columns(
+    path: Path,
+) -> tuple[dict[str, StringColumn], dict[str, StringColumn], str]:
+    """Ids, items and labels; the metadata; and the fingerprint of the memory they are of."""
+    import h5py
+
+    try:
+        with h5py.File(require_file(path, "the index's table of ids"), "r") as file:
+            names = ("ids", *({"items", "labels"} & {*file}))
+            columns = {name: read_strings(file, name, path) for name in names}
+            metadata = read_named(file, "columns", path)
+            return columns, metadata, str(file.attrs["fingerprint"])
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}): rebuild it with `mcr index`") from error
+
+
+def _about(path: Path) -> dict[str, Any]:
+    about_path = require_file(path.with_suffix(".json"), "the index's description")
+    try:
+        about: dict[str, Any] = json.loads(about_path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{about_path} is damaged ({error}): rebuild the index") from error
+    known = isinstance(about, dict) and about.get("format") == FORMAT
+    if not known or not about.keys() >= _REQUIRED:
+        raise UserError(f"{about_path} does not describe an index: rebuild it with `mcr index`")
+    return about
+
+
+def _check_memory(path: Path, about: Mapping[str, Any]) -> None:
+    """A memory that was moved away is no harm; one that changed makes the index wrong."""
+    memory_path = Path(about["memory"])
+    if not memory_path.exists():
+        return
+    now = Memory(memory_path).fingerprint
+    if now != about["fingerprint"]:
+        raise UserError(
+            f"{path} was built from the memory {about['fingerprint']} but {memory_path} is now "
+            f"{now}: rebuild the index with `mcr index --overwrite`"
+        )
