@@ -84,17 +84,19 @@ class Client:
         k: int = 12,
         offset: int = 0,
         where: Mapping[str, Any] | None = None,
+        grouped: bool = False,
         neighbours: bool = False,
     ) -> models.Answer:
         """The items nearest to a query, best first.
 
         query: a sentence; the path of a file; a hit or item, for more like it; or a query of
         `bridge.serving.models`. where: column -> a list of values, or {"min": .., "max": ..}.
+        grouped: the best of every collection on its own, in the answer's `groups`.
         Raises ServerError if the server refuses, and UserError if it does not answer.
         """
         (answer,) = self.search_many(
             [query], collections=collections, k=k, offset=offset, where=where,
-            neighbours=neighbours,
+            grouped=grouped, neighbours=neighbours,
         )  # fmt: skip
         return answer
 
@@ -106,13 +108,15 @@ class Client:
         k: int = 12,
         offset: int = 0,
         where: Mapping[str, Any] | None = None,
+        grouped: bool = False,
         neighbours: bool = False,
     ) -> list[models.Answer]:
         """As `search`, for several queries in one request."""
         body = {
             "queries": [_query(one) for one in queries],
             "collections": None if collections is None else list(collections),
-            "k": k, "offset": offset, "where": dict(where or {}), "neighbours": neighbours,
+            "k": k, "offset": offset, "where": dict(where or {}), "grouped": grouped,
+            "neighbours": neighbours,
         }  # fmt: skip
         return _read(models.SearchResponse, self._ask("POST", "/v1/search", json=body)).results
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from bridge.serving.embedding import Failures, QueryEmbedder, not_told
 from bridge.serving.metrics import Metrics
@@ -20,11 +20,15 @@ AnyJob = SearchJob | EmbedJob
 
 @dataclass(frozen=True)
 class _Plan:
-    """For one query: the searches of its collections and of its neighbours, and what passes."""
+    """For one query: the searches of its collections and of its neighbours.
 
-    collections: list[tuple[str, Ticket]]
-    neighbours: list[tuple[Collection, Ticket]]
-    total: int
+    totals: what passes in each collection. unasked: why others are not searched.
+    """
+
+    collections: list[tuple[str, Ticket]] = field(default_factory=list)
+    neighbours: list[tuple[Collection, Ticket]] = field(default_factory=list)
+    totals: dict[str, int] = field(default_factory=dict)
+    unasked: dict[str, str] = field(default_factory=dict)
 
 
 class Answers:
@@ -105,25 +109,28 @@ class Answers:
         if isinstance(job, EmbedJob):
             if job.place not in query.vectors:
                 raise Refusal(UNPROCESSABLE, self._unasked(query, f"embedded in {job.place}"))
-            return _Plan([], [], 0)
-        depth, total, found = job.offset + job.k, 0, []
+            return _Plan()
+        plan = _Plan()
         for name in job.collections:
             one = self.served.collections[name]
             if one.place not in query.vectors:
                 if job.named:
-                    raise Refusal(UNPROCESSABLE, self._unasked(query, f"searched in {name}"))
+                    plan.unasked[name] = self._unasked(query, f"searched in {name}")
                 continue
             allowed = one.filters.passing(job.where)
-            total += len(one) if allowed is None else int(allowed.sum())
-            found.append((name, searches.add(one.rows, query.vectors[one.place], depth, allowed)))
-        if not found:
+            plan.totals[name] = len(one) if allowed is None else int(allowed.sum())
+            ticket = searches.add(one.rows, query.vectors[one.place], job.offset + job.k, allowed)
+            plan.collections.append((name, ticket))
+        if plan.unasked and not job.grouped:
+            raise Refusal(UNPROCESSABLE, next(iter(plan.unasked.values())))
+        if not plan.collections:
             raise Refusal(UNPROCESSABLE, self._unasked(query, "searched in any collection"))
-        near = [
+        plan.neighbours.extend(
             (one, searches.add(one.own, query.vectors[one.header.space], NEIGHBOURS, None))
             for one in self._memories()
             if job.neighbours and one.own is not None and one.header.space in query.vectors
-        ]
-        return _Plan(found, near, total)
+        )
+        return plan
 
     def _unasked(self, query: PreparedQuery, what: str) -> str:
         known = ", ".join(self.served.queries)
@@ -141,22 +148,43 @@ class Answers:
             return error
 
     def _result(self, job: AnyJob, plans: Sequence[_Plan], searches: Searches) -> JobResult:
-        found, neighbours = [], []
+        result = JobResult([], [], [], [self._keep(query) for query in job.queries])
+        if isinstance(job, EmbedJob):
+            return result
         for query, plan in zip(job.queries, plans, strict=True):
-            offset, k = (0, 0) if isinstance(job, EmbedJob) else (job.offset, job.k)
             try:
-                places = sorted(_places(plan.collections, searches), key=lambda one: -one[2])
-                near = {
-                    one.memory: FoundRows(_places([(one.name, ticket)], searches), 0)
-                    for one, ticket in plan.neighbours
-                }
+                self._add(result, job, plan, searches)
             except Exception as error:
                 raise Refusal(UNPROCESSABLE, not_told(error, query, "searched")) from error
-            found.append(FoundRows(places[offset : offset + k], plan.total))
-            neighbours.append(near)
-            for name in {*(one[0] for one in places), *(one.name for one, _ in plan.neighbours)}:
-                self.served.collections[name].filters.prepare()  # here, not on the event loop
-        return JobResult(found, neighbours, [self._keep(query) for query in job.queries])
+        return result
+
+    def _add(self, result: JobResult, job: SearchJob, plan: _Plan, searches: Searches) -> None:
+        """Add what was found for a query."""
+        end = job.offset + job.k
+        found = {
+            name: FoundRows(_places(name, ticket, searches), plan.totals[name])
+            for name, ticket in plan.collections
+        }
+        total = sum(plan.totals.values())
+        if job.grouped:
+            groups: dict[str, FoundRows | str] = dict(plan.unasked)
+            for name, one in found.items():
+                groups[name] = replace(one, places=one.places[job.offset :])
+            result.groups.append({name: groups[name] for name in job.collections if name in groups})
+            result.found.append(FoundRows([], total))
+        else:
+            places = [place for one in found.values() for place in one.places]
+            places.sort(key=lambda one: -one[2])
+            result.found.append(FoundRows(places[job.offset : end], total))
+        result.neighbours.append(
+            {
+                one.memory: FoundRows(_places(one.name, ticket, searches), 0)
+                for one, ticket in plan.neighbours
+            }
+        )
+        shown = {name for name, one in found.items() if one.places}
+        for name in {*shown, *(one.name for one, _ in plan.neighbours)}:
+            self.served.collections[name].filters.prepare()  # here, not on the event loop
 
     def _keep(self, query: PreparedQuery) -> str | None:
         if not query.keep or not query.vectors:
@@ -164,12 +192,5 @@ class Answers:
         return self.saved.keep(SavedQuery(query.modality, query.filename, query.vectors))
 
 
-def _places(
-    tickets: Sequence[tuple[str, Ticket]], searches: Searches
-) -> list[tuple[str, int, float]]:
-    return [
-        (name, row, score)
-        for name, ticket in tickets
-        for row, score in searches.found(ticket)
-        if row >= 0
-    ]
+def _places(name: str, ticket: Ticket, searches: Searches) -> list[tuple[str, int, float]]:
+    return [(name, row, score) for row, score in searches.found(ticket) if row >= 0]

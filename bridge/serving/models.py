@@ -135,7 +135,9 @@ class SearchRequest(_Request):
 
     collections: where to search; unset, in all that are in a shared space, or else in all.
     where: column -> values, one of which an item has, or a range of numbers.
-    neighbours: also look the query's own embedding up in the memories of its space.
+    grouped: the best of every collection on its own, in `groups`: cosines with items of different
+    modalities do not compare. neighbours: also look the query's own embedding up in the memories
+    of its space.
     """
 
     queries: _Queries
@@ -149,6 +151,7 @@ class SearchRequest(_Request):
         Field(max_length=_MOST_COLUMNS),
         BeforeValidator(partial(_few_keys, most=_MOST_COLUMNS)),
     ] = {}  # pydantic copies it
+    grouped: bool = False
     neighbours: bool = False
 
 
@@ -218,13 +221,27 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
+class Group:
+    """A page of one collection's hits, or the problem why it has none."""
+
+    collection: str
+    total: int
+    hits: list[Hit]
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
 class Answer:
-    """A page of hits. total: items that pass the filter. took_ms: of the whole request."""
+    """A page of hits. total: items that pass the filter. took_ms: of the whole request.
+
+    groups: of every collection, where it was asked for; `hits` is empty then.
+    """
 
     query: Asked
     took_ms: float
     total: int
     hits: list[Hit]
+    groups: list[Group] | None = None
     neighbours: list[Neighbours] | None = None
 
 
@@ -284,7 +301,11 @@ class ColumnInfo:
 
 @dataclass(frozen=True)
 class CollectionInfo:
-    """A collection that is served. shared: whether it is searched in a bridge's shared space."""
+    """A collection that is served. shared: whether it is searched in a bridge's shared space.
+
+    same_as: another collection that has the same items in the same place, which is searched
+    instead unless this one is named.
+    """
 
     name: str
     kind: Literal["index", "memory"]
@@ -296,6 +317,7 @@ class CollectionInfo:
     queries: list[str]
     columns: list[ColumnInfo]
     media: bool
+    same_as: str | None = None
 
 
 @dataclass(frozen=True)

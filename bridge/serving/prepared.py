@@ -36,7 +36,10 @@ class PreparedQuery:
 
 @dataclass(frozen=True)
 class SearchJob:
-    """Queries to search with, all in the same collections. named: whether the user named them."""
+    """Queries to search with, all in the same collections. named: whether the user named them.
+
+    grouped: whether each collection has a page of its own.
+    """
 
     queries: list[PreparedQuery]
     collections: tuple[str, ...]
@@ -44,6 +47,7 @@ class SearchJob:
     k: int
     offset: int
     where: dict[str, Wanted]
+    grouped: bool
     neighbours: bool
 
 
@@ -65,8 +69,12 @@ class FoundRows:
 
 @dataclass(frozen=True)
 class JobResult:
-    """For every query: its hits, its neighbours by memory, and the key it is kept under."""
+    """For every query: its hits, its neighbours by memory, and the key it is kept under.
+
+    groups: for every query its hits by collection, or why there are none; empty if not asked for.
+    """
 
     found: list[FoundRows]
+    groups: list[dict[str, FoundRows | str]]
     neighbours: list[dict[str, FoundRows]]
     saved: list[str | None]

@@ -104,8 +104,9 @@ class Service:
             reading = Reading(Path(folder), self._places(names, asked.neighbours), deadline)
             queries = await self._read(asked.queries, reading)
             job = SearchJob(
-                queries, names, named, asked.k, asked.offset, asked.where, asked.neighbours
-            )
+                queries, names, named, asked.k, asked.offset, asked.where, asked.grouped,
+                asked.neighbours,
+            )  # fmt: skip
             result = await self._work(job, deadline)
         return models.SearchResponse(
             [self._answer(job, result, place, started) for place in range(len(queries))]
@@ -175,13 +176,15 @@ class Service:
             queries=list(self.served.askable(one)),
             columns=one.filters.infos,
             media=one.table.root is not None,
+            same_as=one.same_as,
         )
 
     def _named(self, asked: models.SearchRequest) -> tuple[str, ...]:
         """The collections to search. Raises Refusal for one, or a column, that is not there."""
         every = self.served.collections
-        shared = [name for name, one in every.items() if one.bridge is not None]
-        names = tuple(dict.fromkeys(asked.collections or shared or every))
+        once = [name for name, one in every.items() if one.same_as is None]
+        shared = [name for name in once if every[name].bridge is not None]
+        names = tuple(dict.fromkeys(asked.collections or shared or once))
         chosen = [shown.collection_named(self.served, name) for name in names]
         for column in asked.where:
             if not any(column in one.filters.names for one in chosen):
@@ -235,11 +238,19 @@ class Service:
                 for name, near in result.neighbours[place].items()
             ]
         hits = self._hits(found.places, job.offset)
+        groups = None
+        if job.grouped:
+            groups = [
+                models.Group(name, 0, [], one)
+                if isinstance(one, str)
+                else models.Group(name, one.total, self._hits(one.places, job.offset))
+                for name, one in result.groups[place].items()
+            ]
         asked = models.Asked(
             query.modality, query.text, query.filename, query.item, result.saved[place]
         )
         took = (time.perf_counter() - started) * 1e3
-        return models.Answer(asked, round(took, 3), found.total, hits, neighbours)
+        return models.Answer(asked, round(took, 3), found.total, hits, groups, neighbours)
 
     def _hits(self, places: Sequence[tuple[str, int, float]], offset: int) -> list[models.Hit]:
         return [

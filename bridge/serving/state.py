@@ -42,7 +42,9 @@ class Collection:
     """Items that are searched together.
 
     bridge: whose shared space `rows` are in; None for their own. own: the embeddings in their own
-    space, where they are known; `memory` is what they are called.
+    space, where they are known; `memory` is what they are called. holds: fingerprints of the
+    memories whose items these are. same_as: an earlier collection of the same items in the same
+    place.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Collection:
     rows: Rows
     bridge: Bridge | None = None
     own: Rows | None = None
+    holds: frozenset[str] = frozenset()
+    same_as: str | None = None
     filters: Filters = field(init=False)
 
     def __post_init__(self) -> None:
@@ -183,6 +187,7 @@ def open_served(
     collections = [_index_collection(path, names[path], bridges) for path in index_paths]
     for path in memory_paths:
         collections += _memory_collections(path, names[path], bridges, trust=trust_encoder)
+    _find_same(collections)
     served = Served(bridges, collections, embedder)
     check_roots(served.roots, files)
     return served
@@ -202,7 +207,8 @@ def _index_collection(path: Path, name: str, bridges: Sequence[Bridge]) -> Colle
     check_index(index, bridge)
     rows = IndexRows(index)
     own = rows if bridge is None else None
-    return Collection(name, name, "index", index.header, index.table, rows, bridge, own)
+    holds = _holds(index.about.get("fingerprint"), index.header)
+    return Collection(name, name, "index", index.header, index.table, rows, bridge, own, holds)
 
 
 def _memory_collections(
@@ -210,21 +216,39 @@ def _memory_collections(
 ) -> list[Collection]:
     memory = Memory(path)
     table, own = hit_table(memory), ExactRows(lambda: memory.embeddings)
+    holds = _holds(memory.fingerprint, memory.header)
+    of = partial(
+        Collection, memory=name, kind="memory", header=memory.header, table=table, holds=holds
+    )
     if is_projected(memory):
         maker = _maker(path, memory.header, bridges)
         if maker is not None:
             check_memory(maker, memory, trust_encoder=trust)
-        return [Collection(name, name, "memory", memory.header, table, own, maker)]
+        return [of(name, rows=own, bridge=maker)]
     joined = [bridge for bridge in bridges if memory.space in bridge.spaces]
     if not joined:
-        return [Collection(name, name, "memory", memory.header, table, own, None, own)]
+        return [of(name, rows=own, own=own)]
     found = []
     for bridge in joined:
         check_memory(bridge, memory, trust_encoder=trust)
         where = name if len(joined) == 1 else f"{name}@{bridge.name}"
         rows = ExactRows(partial(_projected, bridge, memory, trust))
-        found.append(Collection(where, name, "memory", memory.header, table, rows, bridge, own))
+        found.append(of(where, rows=rows, bridge=bridge, own=own))
     return found
+
+
+def _holds(fingerprint: str | None, header: MemoryHeader) -> frozenset[str]:
+    """A memory's fingerprint, and that of the memory it was projected from."""
+    return frozenset(filter(None, (fingerprint, header.extra.get("projected_fingerprint"))))
+
+
+def _find_same(collections: Sequence[Collection]) -> None:
+    """Note which collections have the items of an earlier one, so that no hit comes twice."""
+    for place, one in enumerate(collections):
+        for other in collections[:place]:
+            if other.same_as is None and other.place == one.place and other.holds & one.holds:
+                one.same_as = other.name
+                break
 
 
 def _projected(bridge: Bridge, memory: Memory, trust: bool) -> Any:

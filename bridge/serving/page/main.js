@@ -33,13 +33,18 @@ async function begin() {
   await show(fromAddress(location.search));
 }
 
-/** The collections that the state chooses; all that can answer where it chooses none. */
+/**
+ * The collections that the state chooses; where it chooses none, all that can answer, those of the
+ * same items once.
+ */
 function chosen() {
   const named = served.collections.filter(({ name }) => state.collections.includes(name));
   if (named.length) return named;
-  const able = askable(served.collections, asked());
-  return able.length ? able : served.collections;
+  const able = askable(once(), asked());
+  return able.length ? able : once();
 }
+
+const once = () => served.collections.filter((one) => !one.same_as);
 
 /** The modality of the query, as far as it is known before the answer. */
 function asked() {
@@ -49,7 +54,7 @@ function asked() {
 
 /** The collections that were left out as the query leads nowhere near them. */
 const unasked = () =>
-  (state.collections.length ? [] : served.collections.filter((one) => !chosen().includes(one)));
+  (state.collections.length ? [] : once().filter((one) => !chosen().includes(one)));
 
 /** Change the state, give it an address of its own, and show it. */
 function go(changes) {
@@ -93,7 +98,7 @@ async function show(next) {
     const alone = state.view === "hits" && answers.length === 1;
     if (alone) drawPage(answers[0].answer, unasked(), state, served.limits, go);
     else drawStrips(answers, unasked(), state, go);
-    const told = answers.find(({ answer }) => answer).answer.query;
+    const told = answers[0].answer.query;
     const { text, item } = state.query;
     document.title = `${text ?? item ?? told.filename ?? told.modality} · mcr search`;
     if (!known) drawQuery(state.query, told, signal);
@@ -114,8 +119,9 @@ async function start(signal) {
   document.title = "mcr search";
   by("query").hidden = true;
   by("alert").replaceChildren();
-  const samples = await someOf(served);
-  if (!signal.aborted) drawStart(served, samples);
+  const shown = { ...served, collections: once() };
+  const samples = await someOf(shown);
+  if (!signal.aborted) drawStart(shown, samples);
 }
 
 /** A file has an address once the server keeps its embeddings under a key, if it keeps any. */

@@ -38,11 +38,11 @@ export function drawPage({ hits, total, took_ms: took }, unasked, state, limits,
 /** The best of several collections, or the neighbours in several memories. */
 export function drawStrips(answers, unasked, state, go) {
   const near = state.view === "neighbours";
-  const strips = answers.map(({ collection, answer, error }) => {
+  const strips = answers.map(({ collection, answer, problem }) => {
     if (!collection) return empty(0, state, go, "No memory of the query's own space is served.");
-    const all = !near && answer?.hits.length && allOf(collection, answer.total, state, go);
+    const all = !near && answer.hits.length && allOf(collection, answer.total, state, go);
     return group(collection, all,
-      error ? el("p", { class: "note" }, error.message)
+      problem ? el("p", { class: "note" }, problem)
         : answer.hits.length ? el("ul", { class: "strip" }, ...cards(answer.hits, state))
           : empty(answer.total, state, go));
   });
@@ -50,8 +50,8 @@ export function drawStrips(answers, unasked, state, go) {
     "Nearest to the query in its own space, before any bridge; filters do not apply.");
   show(...(note ? [note] : []), ...strips, ...(near ? [] : noteOf(unasked)));
   by("pages").hidden = true;
-  const took = Math.max(...answers.map(({ answer }) => answer?.took_ms ?? 0));
-  const found = answers.reduce((sum, { answer }) => sum + (answer?.hits.length ?? 0), 0);
+  const { took_ms: took } = answers[0].answer;
+  const found = answers.reduce((sum, { answer }) => sum + answer.hits.length, 0);
   const memories = answers.length === 1 ? "1 memory" : `${answers.length} memories`;
   const places = near ? memories : plural(answers.length, "collection");
   say(found ? `The best ${count(found)} of ${places} · ${took.toFixed(0)} ms` : "No hits");
@@ -77,8 +77,8 @@ export function drawStart(served, samples) {
         key("/"), " to type, ", key("↓"), " into the hits, ", key("Enter"), " for one of them, ",
         key("m"), " for more like it, ", key("Esc"), " back. ",
         "Files may be dropped or pasted anywhere.")),
-    ...samples.map(({ collection, answer }) =>
-      group(collection, null, el("ul", { class: "strip" }, ...cards(answer.hits, null)))),
+    ...samples.map(({ collection, hits }) =>
+      group(collection, null, el("ul", { class: "strip" }, ...cards(hits, null)))),
   );
   for (const id of ["share", "pages"]) by(id).hidden = true;
   say("");

@@ -1,6 +1,5 @@
-// What the page asks the server, and in which requests. Every collection is asked on its own:
-// cosines with items of different modalities do not compare. The server embeds requests that
-// arrive together once.
+// What the page asks the server, and in which requests. Every collection is shown on its own:
+// cosines with items of different modalities do not compare.
 
 import * as api from "./api.js";
 import { fileRequest, modalityOf } from "./query.js";
@@ -26,24 +25,24 @@ export async function embedFile(file, { collections, limits }, signal) {
   return saved ? { saved, as } : { file, content, as };
 }
 
-/** [{collection, answer or error}]: a page of one collection, or the best of each of several. */
+/**
+ * [{collection, answer, problem}]: a page of one collection, or the best of each of several; a
+ * problem where one cannot be searched.
+ */
 export async function hitsOf(state, collections, columns, limits, signal) {
   const alone = collections.length === 1;
   const offset = alone ? (state.page - 1) * pageSize(limits) : 0;
   const most = Math.max(1, limits.deepest - offset); // the last page may be a part of one
   const k = Math.min(alone ? pageSize(limits) : STRIP, limits.k, most);
   const where = asWhere(state.where, columns);
-  const answers = await Promise.all(collections.map(async (collection) => {
-    try {
-      const options = { collections: [collection.name], k, offset, ...(where && { where }) };
-      return { collection, answer: await api.search(asRequest(state.query), options, signal) };
-    } catch (error) {
-      if (alone || signal.aborted || !error.status) throw error;
-      return { collection, error };
-    }
-  }));
-  if (answers.every(({ error }) => error)) throw answers[0].error;
-  return answers;
+  const names = collections.map(({ name }) => name);
+  const options = { collections: names, grouped: true, k, offset, ...(where && { where }) };
+  const { groups, ...answer } = await api.search(asRequest(state.query), options, signal);
+  const of = new Map(groups.map((group) => [group.collection, group]));
+  return collections.map((collection) => {
+    const { total, hits, problem } = of.get(collection.name);
+    return { collection, problem, answer: { ...answer, total, hits } };
+  });
 }
 
 export const pageSize = (limits) => Math.min(PAGE, limits.k);
@@ -69,15 +68,17 @@ export async function neighboursOf(state, served, modality, signal) {
  * nearest to a direction that is always the same, so that the server keeps it once.
  */
 export async function someOf({ collections, bridges, limits }) {
-  const answers = await Promise.all(collections.map(async (collection) => {
-    const bridge = bridges.find(({ name }) => name === collection.bridge);
-    if (!bridge) return null;
-    const embedding = Array.from({ length: bridge.dim }, (_, i) => Math.sin((i + 1) ** 2));
-    const options = { collections: [collection.name], k: Math.min(POOL, limits.k) };
-    const answer = await api.search({ embedding, space: bridge.name }, options).catch(() => null);
-    return answer && { collection, answer: { ...answer, hits: sample(answer.hits, STRIP) } };
+  const found = await Promise.all(bridges.map(async ({ name: space, dim }) => {
+    const names = collections.filter(({ bridge }) => bridge === space).map(({ name }) => name);
+    if (!names.length) return [];
+    const embedding = Array.from({ length: dim }, (_, i) => Math.sin((i + 1) ** 2));
+    const options = { collections: names, grouped: true, k: Math.min(POOL, limits.k) };
+    const answer = await api.search({ embedding, space }, options).catch(() => null);
+    return answer?.groups ?? [];
   }));
-  return answers.filter(Boolean);
+  const of = new Map(found.flat().map((group) => [group.collection, group]));
+  return collections.filter(({ name }) => of.has(name)).map((collection) =>
+    ({ collection, hits: sample(of.get(collection.name).hits, STRIP) }));
 }
 
 function sample(hits, number) {

@@ -101,6 +101,24 @@ def test_nothing_passes_and_the_page_is_empty(client: Client) -> None:
     assert (answer.total, answer.hits) == (0, [])
 
 
+def test_every_collection_has_a_page_of_its_own(client: Client, place: Place) -> None:
+    names = ["pictures", "sounds", "clouds"]
+    asked = {"k": 3, "offset": 2, "where": {"label": list(NUMBERS[:4])}}
+    sound = place.file("sounds", NUMBERS[3])
+    answer = client.search(sound, collections=names, grouped=True, **asked)
+    assert answer.hits == []
+    groups = {group.collection: group for group in answer.groups or []}
+    assert list(groups) == names
+    assert groups["clouds"].hits == []
+    assert "cannot be searched in clouds" in (groups["clouds"].problem or "")
+    for name in ("pictures", "sounds"):
+        alone = client.search(sound, collections=[name], **asked)
+        assert (groups[name].total, groups[name].hits) == (alone.total, alone.hits)
+    assert answer.total == groups["pictures"].total + groups["sounds"].total
+    with pytest.raises(ServerError, match="cannot be searched in any collection"):
+        client.search(sound, collections=["clouds"], grouped=True)
+
+
 def test_more_like_an_item(client: Client, place: Place) -> None:
     first = client.search(SENTENCE, collections=["sounds"]).hits[0]
     alike = client.search(first, collections=["sounds"]).hits
@@ -240,7 +258,7 @@ def test_an_encoder_that_fails_at_a_query_harms_no_other(place: Place, capsys) -
     served = open_served([], [], [place.memory("texts")], device="cpu")
     served.embedder = _Fails(device="cpu")
     queries = [PreparedQuery("text", Query("text", one), text=one) for one in ("a", "bad", "b")]
-    jobs = [SearchJob([query], ("texts",), True, 3, 0, {}, False) for query in queries]
+    jobs = [SearchJob([query], ("texts",), True, 3, 0, {}, False, False) for query in queries]
     first, second, third = Answers(served, SavedQueries(0), Metrics()).work(jobs)
     assert isinstance(second, Refusal)
     assert str(second) == "the text cannot be embedded (ZeroDivisionError): give another"

@@ -36,7 +36,7 @@ def _open(place: Place) -> Served:
 
 
 def _jobs(queries: list[PreparedQuery]) -> list[SearchJob]:
-    return [SearchJob([query], ("pictures",), True, 3, 0, {}, False) for query in queries]
+    return [SearchJob([query], ("pictures",), True, 3, 0, {}, False, False) for query in queries]
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,12 @@ def test_an_index_is_served_with_the_memory_it_was_made_of(place: Place, tmp_pat
         serving("--bridge", place.bridge, "--index", place.pictures, "--memory", memory) as running,
         Client(running.address) as client,
     ):
-        names = [one.name for one in client.info().collections]
-        assert names == ["pictures.faiss", "pictures.h5"]
+        told = {one.name: one.same_as for one in client.info().collections}
+        assert told == {"pictures.faiss": None, "pictures.h5": "pictures.faiss"}
+        everywhere = client.search(SENTENCE).hits  # no item twice
+        assert {hit.collection for hit in everywhere} == {"pictures.faiss"}
+        named = client.search(SENTENCE, collections=["pictures.h5"]).hits
+        assert [hit.id for hit in named] == [hit.id for hit in everywhere]
         answer = client.search(SENTENCE, collections=["pictures.faiss"], neighbours=True)
         assert {hit.collection for hit in answer.hits} == {"pictures.faiss"}
         (near,) = answer.neighbours or []
