@@ -28,12 +28,12 @@ require_package("pydantic", "the client")
 import httpx  # noqa: E402  # after it is known to be there
 from pydantic import TypeAdapter, ValidationError  # noqa: E402
 
-from bridge.serving import models  # noqa: E402
+from bridge.serving import models, requests  # noqa: E402
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Asked = str | Path | models.Hit | models.Item | models.AnyQuery
+Asked = str | Path | models.Hit | models.Item | requests.AnyQuery
 Answered = TypeVar("Answered")
 _BUSY = 503
 _LONGEST_WAIT = 10.0  # seconds

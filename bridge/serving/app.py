@@ -6,7 +6,6 @@ import contextlib
 import json
 import threading
 from collections.abc import AsyncIterator, Collection
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
-from bridge.serving import models
+from bridge.serving import models, requests
 from bridge.serving.guard import Guard, start_message
 from bridge.serving.limits import Limits
 from bridge.serving.refusal import NOT_FOUND, UNPROCESSABLE, Refusal
@@ -29,7 +28,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": models.Problem} for status in (400, 404, 408, 413, 415, 422, 500, 503, 504)
 }
 _Collection = Annotated[str, Query(min_length=1, max_length=4096, description="Its name.")]
-_Row = Annotated[int, InPath(ge=0, le=models.MAX_ROW)]
+_Row = Annotated[int, InPath(ge=0, le=requests.MAX_ROW)]
 
 
 class _Json(Response):
@@ -107,12 +106,12 @@ def _add_status(app: FastAPI, service: Service) -> None:
 
 def _add_search(app: FastAPI, service: Service) -> None:
     @app.post("/v1/search", response_model=models.SearchResponse)
-    async def search(asked: models.SearchRequest) -> Response:
+    async def search(asked: requests.SearchRequest) -> Response:
         """The items nearest to each query, best first."""
         return _Json(await service.search(asked))
 
     @app.post("/v1/embed", response_model=models.EmbedResponse)
-    async def embed(asked: models.EmbedRequest) -> Response:
+    async def embed(asked: requests.EmbedRequest) -> Response:
         """Embeddings of queries, in a bridge's shared space or a space of its own encoder."""
         return _Json(await service.embed(asked))
 
@@ -187,7 +186,6 @@ async def _not_valid(_: Request, error: Exception) -> Response:
     problems = error.errors() if isinstance(error, RequestValidationError) else []
     first = problems[0] if problems else {"loc": (), "msg": "it cannot be read"}
     place = [str(part) for part in first["loc"] if part != "body"]
-    # The kind of a query stands before its key of the same name.
-    where = ".".join(part for part, after in pairwise([*place, ""]) if part != after)
+    where = ".".join(part for part in place if not part.startswith("<"))
     message = str(first["msg"]).removeprefix("Value error, ")
     return _Json(models.Problem(f"{where[:200]}: {message}" if where else message), UNPROCESSABLE)

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bridge.serving.models import ColumnInfo, Range, ValueCount, Wanted
+from bridge.serving.models import ColumnInfo, ValueCount
 from bridge.serving.refusal import UNPROCESSABLE, Refusal
+from bridge.serving.requests import Range, Wanted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,7 +81,7 @@ class NumberColumn:
             ) from None
         return np.isin(self.numbers, numbers)
 
-    def value(self, row: int) -> float | None:
+    def value(self, row: int) -> int | float | None:
         """Of an item; None if it has none."""
         number = float(self.numbers[row])
         return None if np.isnan(number) else int(number) if number.is_integer() else number
@@ -125,7 +126,7 @@ class Filters:
         for name in self.metadata:
             self.column(name)
 
-    def values(self, row: int) -> dict[str, str | float | None]:
+    def values(self, row: int) -> dict[str, str | int | float | None]:
         """The metadata of an item."""
         return {name: self.column(name).value(row) for name in self.metadata}
 

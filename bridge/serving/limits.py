@@ -47,7 +47,7 @@ class Limits:
         """Numbers of a decoded sound, all channels together."""
         return int(self.audio_seconds * MAX_SAMPLE_RATE)
 
-    def told(self) -> dict[str, float]:
+    def told(self) -> dict[str, int | float]:
         """Those that a client can keep to."""
         names = (
             "upload_bytes", "audio_seconds", "image_pixels", "points", "k", "deepest", "batch",

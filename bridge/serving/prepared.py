@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from bridge.search import Query
-from bridge.serving.models import Wanted
+from bridge.serving.requests import Wanted
 from features.space import Modality
 
 

@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 import xxhash
 
-from bridge.serving import models, shown
+from bridge.serving import models, requests, shown
 from bridge.serving.answers import Answers, AnyJob
 from bridge.serving.batching import Batcher
 from bridge.serving.decoders import Decoders
@@ -90,7 +90,7 @@ class Service:
         self.batcher.close()
         self.decoders.close()
 
-    async def search(self, asked: models.SearchRequest) -> models.SearchResponse:
+    async def search(self, asked: requests.SearchRequest) -> models.SearchResponse:
         """Hits for every query. Raises Refusal."""
         started, deadline = time.perf_counter(), time.monotonic() + self.limits.seconds
         names, named = self._named(asked), asked.collections is not None
@@ -112,7 +112,7 @@ class Service:
             [self._answer(job, result, place, started) for place in range(len(queries))]
         )
 
-    async def embed(self, asked: models.EmbedRequest) -> models.EmbedResponse:
+    async def embed(self, asked: requests.EmbedRequest) -> models.EmbedResponse:
         """Embeddings of every query. Raises Refusal."""
         deadline = time.monotonic() + self.limits.seconds
         name = asked.space or asked.bridge or self._only_place()
@@ -179,7 +179,7 @@ class Service:
             same_as=one.same_as,
         )
 
-    def _named(self, asked: models.SearchRequest) -> tuple[str, ...]:
+    def _named(self, asked: requests.SearchRequest) -> tuple[str, ...]:
         """The collections to search. Raises Refusal for one, or a column, that is not there."""
         every = self.served.collections
         once = [name for name, one in every.items() if one.same_as is None]
@@ -208,9 +208,9 @@ class Service:
         return {every[name].place for name in names} | own
 
     async def _read(
-        self, queries: Sequence[models.AnyQuery], reading: Reading
+        self, queries: Sequence[requests.AnyQuery], reading: Reading
     ) -> list[PreparedQuery]:
-        quick = (models.TextQuery, models.SavedQuery, models.EmbeddingQuery)
+        quick = (requests.TextQuery, requests.SavedQuery, requests.EmbeddingQuery)
         if all(isinstance(query, quick) for query in queries):
             return self.uploads.read(queries, reading)
         # Ends by itself soon after the deadline; only the wait for a thread is given up.
@@ -270,9 +270,9 @@ def _note(what: str) -> None:
     print(f"note: {what}", file=sys.stderr)  # noqa: T201
 
 
-def _folder(queries: Sequence[models.AnyQuery]) -> AbstractContextManager[str]:
+def _folder(queries: Sequence[requests.AnyQuery]) -> AbstractContextManager[str]:
     """A folder for the files of a request, if it has any."""
-    if any(isinstance(query, (models.ContentQuery, models.ItemQuery)) for query in queries):
+    if any(isinstance(query, (requests.ContentQuery, requests.ItemQuery)) for query in queries):
         return TemporaryDirectory(prefix="mcr-query-")
     return nullcontext("")
 

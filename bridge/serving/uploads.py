@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from bridge.search import Query
-from bridge.serving import models
+from bridge.serving import requests
 from bridge.serving.decoders import Decoders
 from bridge.serving.limits import Limits
 from bridge.serving.prepared import PreparedQuery
@@ -51,14 +51,14 @@ class Uploads:
     ) -> None:
         self.served, self.saved, self.decoders, self.limits = served, saved, decoders, limits
 
-    def read(self, queries: Sequence[models.AnyQuery], reading: Reading) -> list[PreparedQuery]:
+    def read(self, queries: Sequence[requests.AnyQuery], reading: Reading) -> list[PreparedQuery]:
         """The queries, ready to be embedded; blocks while files are decoded. Raises Refusal."""
         if len(queries) > self.limits.batch:
             raise Refusal(
                 UNPROCESSABLE,
                 f"{len(queries)} queries in a request, at most {self.limits.batch} are taken",
             )
-        sizes = [len(q.content) * 3 // 4 for q in queries if isinstance(q, models.ContentQuery)]
+        sizes = [len(q.content) * 3 // 4 for q in queries if isinstance(q, requests.ContentQuery)]
         if sum(sizes) > self.limits.upload_bytes + 2 * len(sizes):
             raise Refusal(
                 TOO_LARGE,
@@ -73,14 +73,14 @@ class Uploads:
                 raise Refusal(refusal.status, f"{which}{refusal}") from refusal
         return read
 
-    def _read(self, query: models.AnyQuery, place: int, reading: Reading) -> PreparedQuery:
-        if isinstance(query, models.TextQuery):
+    def _read(self, query: requests.AnyQuery, place: int, reading: Reading) -> PreparedQuery:
+        if isinstance(query, requests.TextQuery):
             return self._text(query.text)
-        if isinstance(query, models.ContentQuery):
+        if isinstance(query, requests.ContentQuery):
             return self._content(query, reading.folder / str(place), reading.deadline)
-        if isinstance(query, models.ItemQuery):
+        if isinstance(query, requests.ItemQuery):
             return self._item(query.item, reading.folder / str(place), reading)
-        if isinstance(query, models.SavedQuery):
+        if isinstance(query, requests.SavedQuery):
             return self._saved(query.saved)
         return self._embedding(query)
 
@@ -95,7 +95,7 @@ class Uploads:
             raise Refusal(UNPROCESSABLE, "the text is empty or no Unicode: give a sentence")
         return PreparedQuery("text", Query("text", text), text=text)
 
-    def _content(self, query: models.ContentQuery, place: Path, deadline: float) -> PreparedQuery:
+    def _content(self, query: requests.ContentQuery, place: Path, deadline: float) -> PreparedQuery:
         suffix = Path(query.filename.replace("\\", "/")).suffix.lower()
         modality = next((m for m, suffixes in TAKEN.items() if suffix in suffixes), None)
         if modality is None or not _is_unicode(query.filename):
@@ -124,7 +124,7 @@ class Uploads:
         readable.write_bytes(made)
         return Query(modality, readable)
 
-    def _item(self, item: models.ItemName, place: Path, reading: Reading) -> PreparedQuery:
+    def _item(self, item: requests.ItemName, place: Path, reading: Reading) -> PreparedQuery:
         collection, row = row_named(self.served, item.collection, item.id)
         modality, path, source = collection.modality, item_file(collection, row), None
         vectors = {collection.place: collection.rows.vector(row)}
@@ -160,7 +160,7 @@ class Uploads:
             saved.modality, None, dict(saved.vectors), filename=saved.filename, saved=key
         )
 
-    def _embedding(self, query: models.EmbeddingQuery) -> PreparedQuery:
+    def _embedding(self, query: requests.EmbeddingQuery) -> PreparedQuery:
         place, dimension = self.place_named(query.space)
         vector = torch.tensor(query.embedding, dtype=torch.float64)
         norm = float(torch.linalg.vector_norm(vector))

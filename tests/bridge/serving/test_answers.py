@@ -18,9 +18,9 @@ from bridge.search import Embedder, Query, embed_for_bridge
 from bridge.serving.answers import Answers
 from bridge.serving.limits import Limits
 from bridge.serving.metrics import Metrics
-from bridge.serving.models import EmbeddingQuery, SavedQuery, SearchRequest
 from bridge.serving.prepared import JobResult, PreparedQuery, SearchJob
 from bridge.serving.refusal import Refusal
+from bridge.serving.requests import EmbeddingQuery, SavedQuery, SearchRequest
 from bridge.serving.saved import SavedQueries
 from bridge.serving.service import Service
 from bridge.serving.state import open_served

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from bridge.serving.models import EmbedRequest, SearchRequest
+from bridge.serving.requests import EmbedRequest, SearchRequest
 
 MANY = 300_000
 KEYS = {str(number): 1 for number in range(MANY)}
@@ -39,3 +39,26 @@ def test_strings_of_a_filter_are_bounded() -> None:
     SearchRequest.model_validate({"queries": [TEXT], "where": {"a": ["x" * 4096]}})
     with pytest.raises(ValidationError, match="at most 4096 characters"):
         SearchRequest.model_validate({"queries": [TEXT], "where": {"a": ["x" * 4097]}})
+
+
+@pytest.mark.parametrize(
+    ("where", "place", "message"),
+    [
+        ({"a": "x"}, ("where", "a"), "a filter is a list of values, one of which"),
+        ({"a": [None]}, ("where", "a", "<values>", 0), "a value to filter by is a text or"),
+        ({"a": {"mn": 1}}, ("where", "a", "<range>"), r"no key 'mn' \(did you mean min\?\), there"),
+        ({"a": {"min": "1"}}, ("where", "a", "<range>", "min"), "valid number"),
+        ({"a": [True]}, ("where", "a", "<values>", 0, "<number>"), "valid number"),
+    ],
+)
+def test_what_is_wrong_with_a_filter_is_said_of_what_was_sent(where, place, message: str) -> None:
+    with pytest.raises(ValidationError, match=message) as caught:
+        SearchRequest.model_validate({"queries": [TEXT], "where": where})
+    assert caught.value.errors()[0]["loc"] == place
+
+
+def test_a_mistyped_key_gets_the_one_that_was_meant() -> None:
+    with pytest.raises(
+        ValidationError, match=r"no key 'query' \(did you mean queries\?\), there are"
+    ):
+        SearchRequest.model_validate({"query": [TEXT]})

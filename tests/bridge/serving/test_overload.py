@@ -17,8 +17,8 @@ import pytest
 
 from bridge.serving.batching import Batcher
 from bridge.serving.limits import Limits
-from bridge.serving.models import SearchRequest, TextQuery
 from bridge.serving.refusal import Refusal
+from bridge.serving.requests import SearchRequest, TextQuery
 from bridge.serving.service import Service
 from bridge.serving.state import open_served
 from tests.bridge.serving.place import NUMBERS, Place, Running, started

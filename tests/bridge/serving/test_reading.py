@@ -14,8 +14,9 @@ from PIL import Image
 
 from bridge.serving.decoders import Decoders
 from bridge.serving.limits import Limits
-from bridge.serving.models import ContentQuery, ItemName, ItemQuery, SearchRequest, SearchResponse
+from bridge.serving.models import SearchResponse
 from bridge.serving.refusal import Refusal
+from bridge.serving.requests import ContentQuery, ItemName, ItemQuery, SearchRequest
 from bridge.serving.service import Service
 from bridge.serving.state import open_served
 from tests.bridge.serving.place import NUMBERS, Place

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from bridge.serving.columns import Filters, NumberColumn, TextColumn
-from bridge.serving.models import Range
 from bridge.serving.refusal import Refusal
+from bridge.serving.requests import Range
 from bridge.serving.rows import ExactRows, IndexRows, Rows
 from bridge.serving.saved import SavedQueries, SavedQuery
 from features.memories.writing import save_memory
