@@ -19,7 +19,8 @@ import numpy as np
 from benchmarks.machine import machine, medians
 from features.encoders import Encoder, load_encoder
 from features.extraction.extract import extract
-from features.extraction.sources import Source, read_source
+from features.extraction.items import Source
+from features.extraction.sources import read_source
 from features.space import Modality, modality_named
 
 

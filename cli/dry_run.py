@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from bridge.recipe.planning import Planned
     from bridge.recipe.step import Recipe, Step
     from features.extraction.estimates import Estimate
+    from features.extraction.items import Source
     from features.extraction.shards import Shard
-    from features.extraction.sources import Source
     from features.memories.memory import Memory
     from features.space import Modality
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import xxhash
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 GONE = (-1, -1)
 
@@ -20,12 +24,9 @@ def file_state(path: str | Path) -> tuple[int, int]:
     return state.st_size, state.st_mtime_ns
 
 
-def digest_of(states: Iterable[tuple[int, int]]) -> str:
-    """One hash of the states of several files."""
-    digest = xxhash.xxh3_128()
-    for size, changed in states:
-        digest.update(f"{size} {changed}\n".encode())
-    return str(digest.hexdigest())
+def digest_of(states: ArrayLike) -> str:
+    """One hash of the states (n, 2) of several files."""
+    return str(xxhash.xxh3_128_hexdigest(np.ascontiguousarray(states, dtype="<i8").data))
 
 
 def content_state(path: str | Path) -> str:

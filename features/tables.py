@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,44 +40,14 @@ class Table:
         self.require(name)
         if empty:
             return ["" if row.get(name) is None else str(row[name]).strip() for row in self.rows]
-        return [self._cell(row, name, i) for row, i in zip(self.rows, self.numbers, strict=True)]
-
-    def is_flat(self, name: str) -> bool:
-        """Whether no cell of a column holds bytes, a list or an object."""
-        return not any(isinstance(row.get(name), bytes | list | dict) for row in self.rows)
+        return [
+            cell(self.path, number, row, name)
+            for row, number in zip(self.rows, self.numbers, strict=True)
+        ]
 
     def require(self, name: str) -> None:
         """Raise UserError, naming the columns there are, unless `name` is one of them."""
-        if name not in self.columns:
-            raise UserError(
-                f"{self.path} has no column '{name}': its columns are {', '.join(self.columns)}"
-            )
-
-    def where(self, conditions: Mapping[str, str]) -> Table:
-        """The rows whose columns have these values. Raises UserError if none has."""
-        for name in conditions:
-            self.require(name)
-        kept = [
-            (row, number)
-            for row, number in zip(self.rows, self.numbers, strict=True)
-            if all(str(row.get(name)) == value for name, value in conditions.items())
-        ]
-        if not kept:
-            wanted = ", ".join(f"{name}={value}" for name, value in conditions.items())
-            raise UserError(
-                f"none of the {len(self)} rows of {self.path} has {wanted}: check --where"
-            )
-        return Table(self.path, [row for row, _ in kept], [number for _, number in kept])
-
-    def _cell(self, row: Row, name: str, number: int) -> str:
-        value = row.get(name)
-        text = "" if value is None else str(value).strip()
-        if not text:
-            raise UserError(
-                f"row {number} of {self.path} has nothing in column '{name}': fill it or remove "
-                "the row"
-            )
-        return text
+        require_column(self.path, self.columns, name)
 
 
 def read_table(path: Path, where: Mapping[str, str] | None = None) -> Table:
@@ -86,19 +55,61 @@ def read_table(path: Path, where: Mapping[str, str] | None = None) -> Table:
 
     Raises UserError if it cannot be read, a column is not there, or no row is left.
     """
+    numbered = list(table_rows(path, where))
+    return Table(path, [row for _, row in numbered], [number for number, _ in numbered])
+
+
+def table_rows(path: Path, where: Mapping[str, str] | None = None) -> Iterator[tuple[int, Row]]:
+    """As `read_table`, but one row after another, each with its number; at least one."""
     reader = _READERS.get(require_file(path, "table").suffix.lower())
     if reader is None:
         raise UserError(f"{path} is not a table: give a {', '.join(TABLE_SUFFIXES)} file")
-    rows = list(reader(path))
-    if not rows:
+    wanted = dict(where or {})
+    number = kept = 0
+    for number, row in enumerate(reader(path), start=1):
+        if number == 1:
+            for name in wanted:
+                require_column(path, row, name)
+        if all(str(row.get(name)) == value for name, value in wanted.items()):
+            kept += 1
+            yield number, row
+    if not number:
         raise UserError(f"{path} has no rows: give a table with a header and at least one row")
-    return Table(path, rows, range(1, len(rows) + 1)).where(where or {})
+    if not kept:
+        told = ", ".join(f"{name}={value}" for name, value in wanted.items())
+        raise UserError(f"none of the {number} rows of {path} has {told}: check --where")
+
+
+def require_column(path: Path, columns: Iterable[str], name: str) -> None:
+    """Raise UserError, naming the columns there are, unless `name` is one of them."""
+    if name not in columns:
+        raise UserError(f"{path} has no column '{name}': its columns are {', '.join(columns)}")
+
+
+def cell(path: Path, number: int, row: Row, name: str) -> str:
+    """The text of a row's cell. Raises UserError if it is empty."""
+    value = row.get(name)
+    text = "" if value is None else str(value).strip()
+    if not text:
+        raise UserError(
+            f"row {number} of {path} has nothing in column '{name}': fill it or remove the row"
+        )
+    return text
 
 
 def read_utf8(path: Path) -> str:
     """The text of a file. Raises UserError if it is missing or not UTF-8."""
+    return "".join(utf8_lines(path))
+
+
+def utf8_lines(path: Path) -> Iterator[str]:
+    """The lines of a text, with their ends, whatever ends them; one at a time.
+
+    Raises UserError if it is missing or not UTF-8.
+    """
     try:
-        return require_file(path, "source").read_text(encoding="utf-8-sig")
+        with require_file(path, "source").open(encoding="utf-8-sig") as lines:
+            yield from lines
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text ({error}): convert it first") from error
 
@@ -106,7 +117,7 @@ def read_utf8(path: Path) -> str:
 def _csv_rows(path: Path) -> Iterator[Row]:
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
-    reader = csv.DictReader(io.StringIO(read_utf8(path), newline=""), delimiter=separator)
+    reader = csv.DictReader(utf8_lines(path), delimiter=separator)
     names = reader.fieldnames or ()
     if len(names) == 1 and any(other in names[0] for other in ";\t|"):
         raise UserError(
@@ -128,7 +139,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
+    for number, line in enumerate(utf8_lines(path), start=1):
         if not line.strip():
             continue
         try:
@@ -148,7 +159,9 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
             f'reading {path} needs pyarrow: pip install "mcr-bridge[parquet]"'
         ) from error
     try:
-        yield from parquet.read_table(path).to_pylist()
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                yield from batch.to_pylist()
     except (ArrowException, OSError) as error:
         raise UserError(f"{path} is not a readable Parquet file ({error})") from error
 

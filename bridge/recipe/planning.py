@@ -28,7 +28,7 @@ from features.space import modality_named
 
 if TYPE_CHECKING:
     from bridge.training.estimates import Size
-    from features.extraction.sources import Source
+    from features.extraction.items import Source
 
 _ROW_BYTES = {"float16": 2, "float32": 4}
 

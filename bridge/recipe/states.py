@@ -26,7 +26,7 @@ from features.errors import UserError
 from features.file_states import content_state, digest_of, path_state
 
 if TYPE_CHECKING:
-    from features.extraction.sources import Source
+    from features.extraction.items import Source
 
 NUMBER_TABLES = ("images.csv", "sounds.csv", "points.csv", "texts.csv")
 _SMALL = 1 << 24  # bytes of a file that is read whole

@@ -11,10 +11,10 @@ import numpy as np
 
 from features.errors import UserError
 from features.exchange.embedding_file import EmbeddingFile, TextColumns
-from features.exchange.join import numbers, same
+from features.exchange.join import numbers
 from features.exchange.text_tables import LINES, open_columns
 from features.memories.memory import Columns
-from features.memories.strings import StringColumn
+from features.memories.strings import StringColumn, same
 
 if TYPE_CHECKING:
     from features.space import Modality

@@ -79,11 +79,6 @@ def numbers(count: int) -> StringColumn:
     return join(parts)
 
 
-def same(one: StringColumn, other: StringColumn) -> bool:
-    """Whether two columns hold the same strings."""
-    return np.array_equal(one.offsets, other.offsets) and np.array_equal(one.utf8, other.utf8)
-
-
 def _is_text(utf8: NDArray[np.uint8], offsets: NDArray[np.int64]) -> bool:
     """Whether every string is UTF-8, with surrogates as in `features.memories.strings`."""
     starts = utf8[offsets[offsets < len(utf8)]]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from features.errors import ItemError, UserError
 from features.extraction.decode import read_image
+from features.extraction.items import Source
 from features.extraction.partial import Failure
-from features.extraction.sources import Source
 from features.files import refuse_existing, replacing
 from features.progress import SILENT, Progress
 

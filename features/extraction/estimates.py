@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from features.encoders import Encoder
-    from features.extraction.sources import Item, Source
+    from features.extraction.items import Item, Source
     from features.space import Modality
 
 MEASURED_SECONDS = 1.0

@@ -17,6 +17,7 @@ import numpy as np
 
 from features.errors import ItemError, UserError
 from features.extraction.decode_batches import decode_batches
+from features.extraction.items import Item, Source
 from features.extraction.job import Job
 from features.extraction.partial import (
     Failure,
@@ -28,7 +29,6 @@ from features.extraction.partial import (
     write_failures,
 )
 from features.extraction.shards import Shard
-from features.extraction.sources import Item, Source
 from features.files import refuse_folder
 from features.memories.memory import Columns, Memory, StoredDtype
 from features.memories.writing import bad_parts, bad_rows, write_memory
@@ -238,7 +238,7 @@ def _finished(job: Job, *, resume: bool) -> Extraction:
             "pass --overwrite to replace it, or choose another output"
         )
     made = job.out.stat().st_mtime_ns
-    newer = sum(changed > made for _, changed in job.file_states)
+    newer = int((job.file_states[:, 1] > made).sum())
     if newer:
         raise UserError(
             f"{newer} files were changed after {job.out} was made from them: pass --overwrite to "

@@ -13,16 +13,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xxhash
 
 from features.errors import UserError
+from features.extraction.items import Item, Items, Source
 from features.extraction.shards import Shard
-from features.extraction.sources import Item, Source
 from features.file_states import digest_of
 from features.memories.memory import MemoryHeader, StoredDtype
 from features.memories.provenance import for_modality
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from features.encoders import Encoder
     from features.space import Modality
 
@@ -62,10 +65,7 @@ class Job:
 
     @cached_property
     def plan(self) -> dict[str, Any]:
-        digest = xxhash.xxh3_128()
-        for item in self.source.items:
-            told = (item.id, item.value, item.label, *item.metadata)
-            digest.update(json.dumps(told).encode())
+        items = Items.of(self.source.items)
         return {
             "encoder": self.encoder.description.as_dict(),
             "modality": self.modality,
@@ -73,8 +73,8 @@ class Job:
             "dtype": self.dtype,
             "local": self.header.local_length,
             "root": None if self.source.root is None else str(self.source.root),
-            "items": len(self.source.items),
-            "source": digest.hexdigest(),
+            "items": len(items),
+            "source": items.digest(),
             "columns": list(self.source.columns),
         }
 
@@ -91,8 +91,8 @@ class Job:
         return {"plan": self.plan_digest, **own}
 
     @cached_property
-    def file_states(self) -> list[tuple[int, int]]:
-        """Size and time of the last change, in nanoseconds, of every file."""
+    def file_states(self) -> NDArray[np.int64]:
+        """Size and time of the last change, in nanoseconds, of every file (n, 2)."""
         return replace(self.source, items=self.items).file_states()
 
     @property

@@ -8,18 +8,21 @@ text the text itself, and the value of the id column where one is named.
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import repeat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+
+import numpy as np
 
 from features.errors import UserError
 from features.extraction.decode import SUFFIXES
-from features.file_states import file_state
+from features.extraction.items import Items, Source
 from features.files import require_file
+from features.memories.strings import StringBuilder, StringColumn, same
+from features.memories.unique import repetitions
 from features.space import Modality
-from features.tables import TABLE_SUFFIXES, Table, read_table, read_utf8
+from features.tables import TABLE_SUFFIXES, cell, require_column, table_rows, utf8_lines
 
 _GLOB = frozenset("*?[")
 _LIKELY_COLUMNS = {
@@ -28,45 +31,6 @@ _LIKELY_COLUMNS = {
     "audio": ("path", "audio", "file", "filename"),
     "points": ("path", "points", "file", "filename"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One thing to embed; `value` is a sentence, or a path relative to the source's root.
-
-    metadata: what the source's further `columns` say of it.
-    """
-
-    id: str
-    value: str
-    label: str | None = None
-    metadata: tuple[str, ...] = field(default=(), compare=False)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Items in their order, each id once.
-
-    root: folder of the items' paths, None where the items are sentences.
-    notes: what was left out or merged, one sentence each, to be shown to the user.
-    columns: names of the items' metadata.
-    """
-
-    items: Sequence[Item]
-    root: Path | None
-    notes: Sequence[str] = field(default=())
-    columns: Sequence[str] = field(default=())
-
-    def load_argument(self, item: Item) -> str | Path:
-        """What an encoder's input function takes for `item`."""
-        return item.value if self.root is None else self.root / item.value
-
-    def file_states(self) -> list[tuple[int, int]]:
-        """Size and time of the last change, in nanoseconds, of every file; sentences have none."""
-        if self.root is None:
-            return []
-        root = os.fspath(self.root)  # as text: Path would take as long as the disk
-        return [file_state(os.path.join(root, item.value)) for item in self.items]  # noqa: PTH118
 
 
 def read_source(
@@ -103,36 +67,44 @@ def read_source(
     if path.is_dir():
         return _read_files(path, _walk(path), modality)
     if not path.exists() and _GLOB & set(location):
-        root, pattern = _split_glob(path)
-        return _read_files(root, sorted(root.glob(pattern)), modality)
+        return _read_files(*_glob(path), modality)
     if require_file(path, "source").suffix.lower() == ".txt":
         return _read_lines(path, modality)
     if path.suffix.lower() in SUFFIXES[modality]:
-        return _read_files(path.parent, [path], modality)
+        return _read_files(path.parent, [path.name], modality)
     raise UserError(
         f"{location} is not a source of {modality}: give a folder, a glob, a .txt file with one "
         f"item a line, or a table ({', '.join(TABLE_SUFFIXES)})"
     )
 
 
-def _read_files(root: Path, paths: Sequence[Path], modality: Modality) -> Source:
-    root = root.absolute()  # links are followed, but items keep the names they have here
-    suffixes = SUFFIXES[modality]
-    # A link that leads nowhere is kept: it fails with its reason and is not dropped.
-    kept = [path for path in paths if path.suffix.lower() in suffixes and not path.is_dir()]
+def _read_files(root: Path, names: Iterable[str], modality: Modality) -> Source:
+    """Files below `root` by their names, whose parts are separated by null characters.
+
+    So they sort as paths do, part by part.
+    """
+    suffixes, kept, others = SUFFIXES[modality], [], 0
+    for name in names:
+        if os.path.splitext(name.rpartition("\0")[2])[1].lower() in suffixes:  # noqa: PTH122
+            kept.append(name)
+        else:
+            others += 1
     if not kept:
         raise UserError(
-            f"no {modality} files ({', '.join(suffixes)}) among the {len(paths)} files of {root}: "
-            "check the folder and --modality"
+            f"no {modality} files ({', '.join(suffixes)}) among the {others} files of "
+            f"{root.absolute()}: check the folder and --modality"
         )
-    other = len(paths) - len(kept)
-    notes = [f"files of other kinds in {root}, not {modality}: {other}"] if other else []
-    names = [path.absolute().relative_to(root).as_posix() for path in kept]
-    return Source([Item(name, name) for name in names], root, notes)
+    root = root.absolute()  # links are followed, but items keep the names they have here
+    notes = [f"files of other kinds in {root}, not {modality}: {others}"] if others else []
+    kept.sort()
+    return Source(Items(StringColumn.of(name.replace("\0", "/") for name in kept)), root, notes)
 
 
-def _walk(root: Path) -> list[Path]:
-    """All files below `root`, links followed, each folder once."""
+def _walk(root: Path) -> Iterator[str]:
+    """All files below `root`, links followed, each folder once; links that lead nowhere as well.
+
+    Those fail with their reason and are not dropped.
+    """
 
     def refuse(error: OSError) -> None:
         raise UserError(
@@ -140,7 +112,6 @@ def _walk(root: Path) -> list[Path]:
             "permissions or leave it out"
         ) from error
 
-    files: list[Path] = []
     seen: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True, onerror=refuse):
         real = os.path.realpath(folder)
@@ -149,8 +120,16 @@ def _walk(root: Path) -> list[Path]:
             continue
         seen.add(real)
         folders.sort()
-        files += [Path(folder) / name for name in names]
-    return sorted(files)
+        below = os.path.relpath(folder, root)
+        start = "" if below == os.curdir else below.replace(os.sep, "\0") + "\0"
+        yield from (start + name for name in names)
+
+
+def _glob(path: Path) -> tuple[Path, Iterator[str]]:
+    """The folder before the first wildcard, and the files that match below it."""
+    root, pattern = _split_glob(path)
+    found = (one for one in root.glob(pattern) if not one.is_dir())
+    return root, ("\0".join(one.relative_to(root).parts) for one in found)
 
 
 def _split_glob(path: Path) -> tuple[Path, str]:
@@ -160,12 +139,10 @@ def _split_glob(path: Path) -> tuple[Path, str]:
 
 
 def _read_lines(path: Path, modality: Modality) -> Source:
-    lines = [line.strip() for line in read_utf8(path).split("\n")]
-    values = [line for line in lines if line]
-    if not values:
+    values = StringColumn.of(stripped for line in utf8_lines(path) if (stripped := line.strip()))
+    if not len(values):
         raise UserError(f"{path} has no line that is not empty: give one item a line")
-    root = None if modality == "text" else path.parent.resolve()
-    return _unique([Item(value, value) for value in values], root, path)
+    return _unique(Items(values), None if modality == "text" else path.parent.resolve(), path)
 
 
 def _read_table(
@@ -177,50 +154,60 @@ def _read_table(
     where: Mapping[str, str],
     keep: Sequence[str] | None,
 ) -> Source:
-    table = read_table(path, where)
-    column = column or _likely_column(table, modality)
-    values = table.column(column)
-    ids = values if id_column is None else table.column(id_column)
-    labels = None if label_column is None else table.column(label_column)
+    rows = table_rows(path, where)
+    first = next(rows)
+    header = first[1]
+    column = column or _likely_column(path, list(header), modality)
+    used = [name for name in (column, id_column, label_column) if name is not None]
+    for name in (*used, *(keep or ())):
+        require_column(path, header, name)
+    filled = {name: StringBuilder() for name in used}
+    further = {name: StringBuilder() for name in (header if keep is None else keep)}
     if keep is None:
-        used = {column, id_column, label_column}
-        keep = [name for name in table.columns if name not in used and table.is_flat(name)]
-    metadata = zip(*(table.column(name, empty=True) for name in keep), strict=True)
-    items = [
-        Item(name, value, None if labels is None else labels[i], further)
-        for i, (name, value, further) in enumerate(
-            zip(ids, values, metadata if keep else repeat(()), strict=bool(keep))
-        )
-    ]
+        further = {name: builder for name, builder in further.items() if name not in filled}
+    for number, row in chain([first], rows):
+        for name, builder in filled.items():
+            builder.append(cell(path, number, row, name))
+        for name, builder in list(further.items()):
+            value = row.get(name)
+            if keep is None and isinstance(value, bytes | list | dict):
+                del further[name]  # holds lists
+            else:
+                builder.append("" if value is None else str(value).strip())
+    columns = {name: builder.column() for name, builder in filled.items()}
+    values, ids = columns[column], columns[id_column or column]
+    items = Items(
+        ids,
+        None if same(ids, values) else values,
+        None if label_column is None else columns[label_column],
+        tuple(builder.column() for builder in further.values()),
+    )
     root = None if modality == "text" else path.parent.resolve()
-    return replace(_unique(items, root, path), columns=keep)
+    return replace(_unique(items, root, path), columns=list(further))
 
 
-def _likely_column(table: Table, modality: Modality) -> str:
-    likely = [name for name in _LIKELY_COLUMNS[modality] if name in table.columns]
-    if likely or len(table.columns) == 1:
-        return (likely or list(table.columns))[0]
+def _likely_column(path: Path, columns: Sequence[str], modality: Modality) -> str:
+    likely = [name for name in _LIKELY_COLUMNS[modality] if name in columns]
+    if likely or len(columns) == 1:
+        return (likely or columns)[0]
     raise UserError(
-        f"which column of {table.path} holds the {modality}? Name it with --column: "
-        f"its columns are {', '.join(table.columns)}"
+        f"which column of {path} holds the {modality}? Name it with --column: "
+        f"its columns are {', '.join(columns)}"
     )
 
 
-def _unique(items: Iterable[Item], root: Path | None, path: Path) -> Source:
+def _unique(items: Items, root: Path | None, path: Path) -> Source:
     """Merge items that repeat an id with the same value; refuse other repetitions."""
-    first: dict[str, Item] = {}
-    repeated: Counter[str] = Counter()
-    for item in items:
-        known = first.setdefault(item.id, item)
-        if known is item:
-            continue
+    first = np.ones(len(items), dtype=bool)
+    for earlier, row in repetitions(items.ids):
+        known, item = items[earlier], items[row]
         if known != item:
             raise UserError(
                 f"the id '{item.id}' in {path} stands for '{known.value}' ({known.label}) and for "
                 f"'{item.value}' ({item.label}): name a column of unique ids with --id-column"
             )
-        repeated[item.id] += 1
-    notes = []
-    if repeated:
-        notes = [f"repeated items of {path}, embedded once: {sum(repeated.values())}"]
-    return Source(list(first.values()), root, notes)
+        first[row] = False
+    if first.all():
+        return Source(items, root)
+    notes = [f"repeated items of {path}, embedded once: {np.count_nonzero(~first)}"]
+    return Source(items.take(np.flatnonzero(first)), root, notes)

@@ -245,9 +245,7 @@ def seal(digest: Any, header: MemoryHeader, columns: Columns) -> str:
     for name, column in (*named_columns(columns), *further):
         if column is not None:
             digest.update(name.encode())
-            strings = as_column(column)
-            digest.update(np.ascontiguousarray(strings.offsets).data)
-            digest.update(np.ascontiguousarray(strings.utf8).data)
+            as_column(column).add_to(digest)
     parts = (header.space, header.modality, str(header.dimension), header.dtype)
     digest.update("\0".join(parts).encode())
     return str(digest.hexdigest())

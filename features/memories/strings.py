@@ -7,6 +7,7 @@ one of ten million ids costs a page of memory, and no string is padded or trunca
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, overload
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_ITERATED = 65_536  # strings whose bytes are copied at a time
+
+
 class StringColumn(Sequence[str]):
     """n strings over a buffer of UTF-8 bytes and n + 1 int64 offsets."""
 
@@ -29,10 +33,10 @@ class StringColumn(Sequence[str]):
     @classmethod
     def of(cls, strings: Iterable[str]) -> StringColumn:
         """The column that holds `strings`."""
-        encoded = [string.encode(errors="surrogatepass") for string in strings]
-        offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
-        np.cumsum([len(one) for one in encoded], out=offsets[1:])
-        return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets)
+        builder = StringBuilder()
+        for string in strings:
+            builder.append(string)
+        return builder.column()
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -50,10 +54,57 @@ class StringColumn(Sequence[str]):
         return _decoded(bytes(self.utf8[self.offsets[row] : self.offsets[row + 1]]))
 
     def __iter__(self) -> Iterator[str]:
-        buffer = bytes(self.utf8)
-        bounds = self.offsets.tolist()
-        for start, stop in pairwise(bounds):
-            yield _decoded(buffer[start:stop])
+        for first in range(0, len(self), _ITERATED):
+            offsets = self.offsets[first : first + _ITERATED + 1]
+            buffer = bytes(self.utf8[offsets[0] : offsets[-1]])
+            for start, stop in pairwise((offsets - offsets[0]).tolist()):
+                yield _decoded(buffer[start:stop])
+
+    def add_to(self, digest: Any) -> None:
+        """Update a hash with the strings."""
+        digest.update(np.ascontiguousarray(self.offsets).data)
+        digest.update(np.ascontiguousarray(self.utf8).data)
+
+    def part(self, start: int, stop: int) -> StringColumn:
+        """The strings from `start` to `stop`, over the same bytes."""
+        offsets = self.offsets[start : max(start, stop) + 1]
+        return StringColumn(self.utf8[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+    def take(self, rows: NDArray[np.intp]) -> StringColumn:
+        """The strings at `rows`, as a copy."""
+        starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
+        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        utf8 = np.empty(offsets[-1], dtype=np.uint8)
+        for first in range(0, len(rows), _ITERATED):
+            part = slice(first, first + _ITERATED)
+            begin, end = offsets[first], offsets[min(first + _ITERATED, len(rows))]
+            shift = np.repeat(starts[part] - offsets[:-1][part], lengths[part])
+            utf8[begin:end] = self.utf8[np.arange(begin, end) + shift]
+        return StringColumn(utf8, offsets)
+
+
+def same(one: StringColumn, other: StringColumn) -> bool:
+    """Whether two columns hold the same strings."""
+    return np.array_equal(one.offsets, other.offsets) and np.array_equal(one.utf8, other.utf8)
+
+
+class StringBuilder:
+    """Gathers strings one at a time, in little more room than their bytes."""
+
+    def __init__(self) -> None:
+        self._utf8 = bytearray()
+        self._ends = array("q", [0])
+
+    def append(self, string: str) -> None:
+        """Add a string at the end."""
+        self._utf8 += string.encode(errors="surrogatepass")
+        self._ends.append(len(self._utf8))
+
+    def column(self) -> StringColumn:
+        """The strings so far, over the builder's own buffer: append no more."""
+        utf8 = np.frombuffer(self._utf8, dtype=np.uint8)
+        return StringColumn(utf8, np.frombuffer(self._ends, dtype=np.int64))
 
 
 def _decoded(content: bytes) -> str:

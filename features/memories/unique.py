@@ -7,6 +7,7 @@ a tenth of a second and 8 MB.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,20 +21,22 @@ _BLOCK = 16_384  # strings hashed at a time
 
 
 def first_repetition(column: StringColumn) -> tuple[int, int] | None:
-    """The first row whose string stands in an earlier row: (earlier, row), or None."""
+    """The first row whose string stands in an earlier row: (the earliest, row), or None."""
+    return next(repetitions(column), None)
+
+
+def repetitions(column: StringColumn) -> Iterator[tuple[int, int]]:
+    """Every row whose string stands in an earlier row, in order: (the earliest, row)."""
     if _in_order(column):
-        return None
+        return
     hashes = _hashes(column)
     ordered = np.sort(hashes)
     shared = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    if not len(shared):
-        return None
     seen: dict[str, int] = {}
-    for row in np.flatnonzero(np.isin(hashes, shared)).tolist():
-        if column[row] in seen:
-            return seen[column[row]], row
-        seen[column[row]] = row
-    return None
+    for row in np.flatnonzero(np.isin(hashes, shared)).tolist() if len(shared) else ():
+        earliest = seen.setdefault(column[row], row)
+        if earliest != row:
+            yield earliest, row
 
 
 def _in_order(column: StringColumn) -> bool:

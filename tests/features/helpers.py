@@ -15,7 +15,7 @@ from PIL import Image
 from features.encoders import EncoderDescription, ItemInput
 from features.errors import ItemError
 from features.extraction.extract import Extraction, extract
-from features.extraction.sources import Item, Source
+from features.extraction.items import Item, Source
 from features.memories.memory import Memory
 from features.memories.writing import save_memory
 from features.progress import Advance

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from features.errors import UserError
 from features.extraction.extract import Extraction, extract
+from features.extraction.items import Item, Source
 from features.extraction.shards import Shard, shards_beside
-from features.extraction.sources import Item, Source, read_source
+from features.extraction.sources import read_source
 from features.memories.memory import Memory
 from features.memories.merging import merge
 from features.memories.writing import save_memory

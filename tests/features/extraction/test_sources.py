@@ -11,7 +11,8 @@ import pytest
 from pyarrow import parquet
 
 from features.errors import UserError
-from features.extraction.sources import Item, read_source
+from features.extraction.items import Item
+from features.extraction.sources import read_source
 from features.tables import read_table
 
 CSV = 'path,number,split\na.png,1,train\n"b\nc.png",2,test\nd.png,3,train\n'
