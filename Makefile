@@ -19,7 +19,8 @@ check-types: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile \
+		--no-loadscope-reorder
 
 # The documentation as a site in build/site; its reference is made from the code.
 docs: $(READY)
