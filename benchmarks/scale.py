@@ -49,7 +49,7 @@ def main() -> None:
     started = _start()
     for items in sorted(arguments.items):
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-            costs = _measured(Path(folder), items, arguments.shards, files=arguments.files)
+            costs = measured(Path(folder), items, arguments.shards, files=arguments.files)
         for step, cost in costs.items():
             name = f"{items:,} {step}"
             found[name] = cost
@@ -67,10 +67,12 @@ def main() -> None:
 def _start() -> dict[str, Cost]:
     """What the steps cost for a handful of items."""
     with tempfile.TemporaryDirectory() as folder:
-        return _measured(Path(folder), 8, 1, files=True)
+        return measured(Path(folder), 8, 1, files=True)
 
 
-def _measured(folder: Path, items: int, shards: int, *, files: bool) -> dict[str, Cost]:
+def measured(folder: Path, items: int, shards: int, *, files: bool) -> dict[str, Cost]:
+    """Of listing a table, extracting it in shards, merging them and, on demand, listing files."""
+    folder.mkdir(parents=True, exist_ok=True)
     table, memory = folder / "items.csv", folder / "items.h5"
     with table.open("w", encoding="utf-8") as file:
         file.write("id,text\n")
