@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import typer
 
-from features.errors import UnknownNameError, UserError
+from features.errors import ToldElsewhereError, UnknownNameError, UserError
 
 USER_ERROR, WRONG_USAGE, SOME_FAILED, STOPPED = 1, 2, 3, 130
 
@@ -35,6 +35,8 @@ def guarded(
         try:
             with _told_warnings():
                 return command(*args, **kwargs)
+        except ToldElsewhereError as error:
+            raise typer.Exit(USER_ERROR) from error
         except UserError as error:
             typer.echo(f"error: {error}", err=True)
             if error.details:
