@@ -87,7 +87,7 @@ def _joined(store: Any, rank: int, size: int, device: str) -> Ranks:
 def _own_device(name: str, local: int, size: int) -> torch.device:
     """The card of this process, number `local` on its machine, or the CPU."""
     device = resolve_device(name)
-    if device.type == "mps" or device.index is not None:
+    if device.type == "mps" or ":" in name:
         raise UserError(
             f"--device {name} is one device but {size} processes train together: leave it out, or "
             "give cpu or cuda, of which each process takes a card"
