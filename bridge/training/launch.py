@@ -113,11 +113,16 @@ def _stoppable(size: int) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         raise lost(size)
 
+    def speak_first(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        signal.signal(signal.SIGTERM, before)
+
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    except BaseException:  # torchrun ends this process while it says why it ends by itself
+        signal.signal(signal.SIGTERM, speak_first)
+        raise
+    signal.signal(signal.SIGTERM, before)
 
 
 def _first_line(error: Exception) -> str:

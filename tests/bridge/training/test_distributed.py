@@ -148,7 +148,7 @@ def test_a_lost_process_is_told_once_and_the_training_goes_on(
         deadline = time.monotonic() + 120
         while newest(out) in (seen, None):
             assert time.monotonic() < deadline
-            assert process.poll() is None
+            assert process.poll() is None, process.communicate()
             time.sleep(0.005)
         os.kill(process_of(lost, process.pid), signal.SIGKILL)
         _, told = process.communicate(timeout=60)
