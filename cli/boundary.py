@@ -7,6 +7,7 @@ but some items failed; 130 stopped with Ctrl-C.
 from __future__ import annotations
 
 import functools
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import typer
 
-from features.errors import UnknownNameError, UserError
+from features.errors import ToldElsewhereError, UnknownNameError, UserError
 
 USER_ERROR, WRONG_USAGE, SOME_FAILED, STOPPED = 1, 2, 3, 130
 
@@ -23,18 +24,23 @@ Result = TypeVar("Result")
 
 
 def guarded(
-    command: Callable[Arguments, Result], *, continues: bool
+    command: Callable[Arguments, Result], *, continues: bool, together: bool = False
 ) -> Callable[Arguments, Result]:
     """Run a command; print what the user can put right, without a traceback.
 
     continues: whether the same command, run again, goes on from where it was stopped.
+    together: whether several processes, that torchrun started, share the work.
     """
 
     @functools.wraps(command)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         try:
+            if not together:
+                _refuse_several()
             with _told_warnings():
                 return command(*args, **kwargs)
+        except ToldElsewhereError as error:
+            raise typer.Exit(USER_ERROR) from error
         except UserError as error:
             typer.echo(f"error: {error}", err=True)
             if error.details:
@@ -52,6 +58,19 @@ def guarded(
             raise typer.Exit(STOPPED) from error
 
     return run
+
+
+def _refuse_several() -> None:
+    """Raise UserError in one of several processes that torchrun started, and end the others."""
+    several = int(os.environ.get("WORLD_SIZE") or 1)
+    if several == 1 or "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    if os.environ.get("RANK") != "0":
+        raise ToldElsewhereError("the first process says it")
+    raise UserError(
+        f"torchrun started {several} processes of a command that needs one, as all but `mcr train` "
+        "do: start it without torchrun"
+    )
 
 
 @contextmanager

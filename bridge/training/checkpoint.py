@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bridge.runs.layout import PARTS_FOLDER
+from bridge.training.distributed import Ranks
 from features.errors import UserError
 from features.files import replacing
 from features.tensors import tensors_hash
@@ -55,6 +56,18 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
             f"the checkpoint in {folder} is damaged ({' '.join(str(error).split())}): pass "
             "--overwrite to train from the start"
         ) from error
+
+
+def shared_checkpoint(
+    folder: Path, ranks: Ranks
+) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """What `load_checkpoint` gives the first process, for all of them."""
+    found = load_checkpoint(folder) if ranks.first else None
+    about = ranks.told(lambda: None if found is None else found[1])
+    if about is None:
+        return None
+    tensors = None if found is None else found[0]
+    return ranks.handed_out(tensors, torch.device("cpu")), about
 
 
 def remove_checkpoint(folder: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bridge.runs.layout import (
     RUN_FILE,
     TRACKING_FOLDER,
 )
+from bridge.runs.locking import locked_run
 from bridge.runs.record import goes_on
 from bridge.training.checkpoint import (
     MIXTURE_FILE,
@@ -25,8 +27,24 @@ from bridge.training.checkpoint import (
     remove_checkpoint,
     remove_parts,
 )
+from bridge.training.distributed import Ranks
 from features.errors import UserError
 from features.files import replacing
+
+
+@contextmanager
+def placed(
+    out: str | Path | None, choose: Callable[[], AbstractContextManager[Path]], ranks: Ranks
+) -> Iterator[Path]:
+    """The folder `out`, or one that is chosen where there is none, made and locked.
+
+    Of processes that train together the first one does so, and the others get its name.
+    """
+    with ExitStack() as held:
+        folder = None
+        if ranks.first:
+            folder = held.enter_context(choose() if out is None else locked_run(Path(out)))
+        yield Path(ranks.told(lambda: str(folder)))
 
 
 def open_folder(out: Path, plan: dict[str, Any], *, overwrite: bool) -> bool:
