@@ -1,0 +1,196 @@
+"""Batches of an extraction through a Ray Data pipeline, back in order.
+
+A row of the pipeline is a whole batch, so that Ray cannot put its items into other company. The
+rows come back to the process that asked, which alone writes: workers need the sources and the
+packages, and no folder to write to. Ray runs again what a lost worker or machine had under way.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from features.encoders import ENCODERS
+from features.encoders.own import find_loader, own_module
+from features.errors import UserError
+from features.extraction.on_ray.cluster import connected
+from features.extraction.on_ray.stages import (
+    Attempts,
+    Decoding,
+    Embed,
+    Embedding,
+    EncoderRecipe,
+    Items,
+    decode_numbers,
+    describe,
+)
+from features.memories.strings import StringColumn
+
+if TYPE_CHECKING:
+    from features.encoders import Encoder
+    from features.extraction.embed import EmbeddedBatch
+    from features.extraction.job import Job
+    from features.space import Modality
+
+MOST_BLOCKS = 4096  # that Ray plans ahead; of more batches, several share one
+
+
+class RayEngine:
+    """Decodes on the CPUs of a Ray cluster and embeds in actors; made by `ray_engine`."""
+
+    def __init__(self, ray: Any, recipe: EncoderRecipe, actors: int, *, gpus: bool) -> None:
+        self.ray = ray
+        self.recipe = recipe
+        self.actors = actors
+        self.gpus = gpus
+
+    def encoder(self, modality: Modality) -> Encoder:
+        """The encoder, loaded here, or described by a worker if workers have GPUs.
+
+        Raises UserError if it cannot be loaded or does not know the modality.
+        """
+        if not self.gpus:
+            return self.recipe.encoder()
+        return self.described(modality)
+
+    def described(self, modality: Modality) -> Encoder:
+        """The encoder as a worker describes it; this machine needs neither GPU nor weights."""
+        task = self.ray.remote(num_cpus=0, num_gpus=int(self.gpus))(describe)
+        with _told():
+            encoder: Encoder = self.ray.get(task.remote(self.recipe, modality))
+        return encoder
+
+    def embed(self, job: Job, first: int) -> Generator[EmbeddedBatch]:
+        """Batch `first` of the job and all after it, in order.
+
+        Raises UserError if the encoder fails, or a batch's worker is lost again and again.
+        """
+        import torch
+
+        ray = self.ray
+        values = StringColumn.of(item.value for item in job.items)
+        items = ray.put(Items(values, job.source.root, job.batch_size))
+        make_input = ray.put(job.encoder.input(job.modality))
+        attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
+        decoding = Decoding(items, make_input, attempts, first)
+        described = job.encoder.description.as_dict()
+        threads = torch.get_num_threads()
+        how = ray.put(Embedding(items, attempts, self.recipe, job.header, described, threads))
+        with _told(), _settings():
+            for row in self._pipeline(job.batches - first, decoding, how).iter_rows():
+                rows = np.frombuffer(row["rows"], job.header.row_dtype())
+                yield rows, dict(json.loads(row["reasons"]))
+
+    def _pipeline(self, batches: int, decoding: Decoding, how: Any) -> Any:
+        """A Ray dataset whose rows are embedded batches; stages of other needs are not fused."""
+        data = self.ray.data
+        numbers = data.range(batches, override_num_blocks=min(batches, MOST_BLOCKS))
+        decoded = numbers.map_batches(decode_numbers, batch_size=1, fn_args=(decoding,))
+        return decoded.map_batches(
+            Embed,
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=data.ActorPoolStrategy(size=self.actors),
+            fn_constructor_args=(how,),
+            num_cpus=0,
+            num_gpus=int(self.gpus),
+        )
+
+
+@contextmanager
+def ray_engine(
+    spec: str,
+    *,
+    device: str = "auto",
+    precision: str = "fp32",
+    actors: int | None = None,
+    address: str | None = None,
+) -> Iterator[RayEngine]:
+    """An engine for `extract`, connected to Ray for the length of the block.
+
+    spec, device, precision: of the encoder, as `load_encoder` takes them; with a GPU, each actor
+    has one of its own.
+    actors: how many load the encoder. None takes one for each GPU, or, without, for each machine.
+    address: of a cluster, None starts Ray on this machine.
+    Raises UserError if Ray is not installed or does not answer, there is no such encoder, or the
+    cluster does not have a GPU for each actor.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(
+            f"Ray chooses the device of each actor, {device} cannot be named: pass --device auto, "
+            "cpu or cuda"
+        )
+    load, argument = find_loader(spec, ENCODERS)
+    with connected(address) as ray, _carried(spec):
+        found = int(ray.cluster_resources().get("GPU", 0))
+        if device == "cuda" and found < 1:
+            raise UserError("--device cuda was asked for but Ray has no GPU: pass --device cpu")
+        gpus = device != "cpu" and found > 0
+        if gpus and (actors or 0) > found:
+            raise UserError(
+                f"{actors} actors were asked for, each with a GPU of its own, but Ray has "
+                f"{found}: pass --ray-actors {found} or less, or --device cpu"
+            )
+        machines = sum(node["Alive"] for node in ray.nodes())
+        recipe = EncoderRecipe(spec, load, argument, "cuda" if gpus else device, precision)
+        yield RayEngine(ray, recipe, actors or (found if gpus else machines), gpus=gpus)
+
+
+@contextmanager
+def _carried(spec: str) -> Iterator[None]:
+    """Send the code of a module of the user's along: the workers need not have it."""
+    module = own_module(spec, ENCODERS)
+    if module is None:
+        yield
+        return
+    cloudpickle: Any = import_module("ray.cloudpickle")
+    package = sys.modules[module.partition(".")[0]]
+    cloudpickle.register_pickle_by_value(package)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(package)
+
+
+@contextmanager
+def _settings() -> Iterator[None]:
+    """Ray Data in the order of the source, without bars and reports of its own."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    kept = context.execution_options.preserve_order, context.enable_progress_bars
+    context.execution_options.preserve_order, context.enable_progress_bars = True, False
+    try:
+        yield
+    finally:
+        context.execution_options.preserve_order, context.enable_progress_bars = kept
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn Ray's exceptions into what the user can put right."""
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except RayError as error:
+        raise _as_user_error(error) from error
+
+
+def _as_user_error(error: BaseException) -> UserError:
+    """What a worker raised for the user, or what became of Ray."""
+    chain: list[BaseException | None] = [error]
+    for one in chain:
+        if isinstance(one, UserError):
+            return UserError(str(one), details=one.details)
+        for further in (getattr(one, "cause", None), getattr(one, "__cause__", None)):
+            if isinstance(further, BaseException) and further not in chain:
+                chain.append(further)
+    told = " ".join(str(error).split())
+    return UserError(f"Ray gave up ({type(error).__name__}: {told[:300]})")
