@@ -8,18 +8,18 @@ packages, and no folder to write to. Ray runs again what a lost worker or machin
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from features.encoders import ENCODERS
-from features.encoders.own import find_loader, own_module
+from features.encoders.own import find_loader
 from features.errors import UserError
+from features.extraction.on_ray.carrying import CarriedInput, carried
 from features.extraction.on_ray.cluster import connected
+from features.extraction.on_ray.packing import raise_error
 from features.extraction.on_ray.stages import (
     Attempts,
     Decoding,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from features.extraction.job import Job
     from features.space import Modality
 
+TOLD_LINES = 8  # of an exception on a worker
 MOST_BLOCKS = 4096  # that Ray plans ahead; of more batches, several share one
 
 
@@ -76,7 +77,7 @@ class RayEngine:
         ray = self.ray
         values = StringColumn.of(item.value for item in job.items)
         items = ray.put(Items(values, job.source.root, job.batch_size))
-        make_input = ray.put(job.encoder.input(job.modality))
+        make_input = ray.put(CarriedInput.of(job.encoder.input(job.modality)))
         attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
         decoding = Decoding(items, make_input, attempts, first)
         described = job.encoder.description.as_dict()
@@ -84,6 +85,7 @@ class RayEngine:
         how = ray.put(Embedding(items, attempts, self.recipe, job.header, described, threads))
         with _told(), _settings():
             for row in self._pipeline(job.batches - first, decoding, how).iter_rows():
+                raise_error(row["error"])
                 rows = np.frombuffer(row["rows"], job.header.row_dtype())
                 yield rows, dict(json.loads(row["reasons"]))
 
@@ -127,7 +129,7 @@ def ray_engine(
             "cpu or cuda"
         )
     load, argument = find_loader(spec, ENCODERS)
-    with connected(address) as ray, _carried(spec):
+    with connected(address) as ray, carried(spec):
         found = int(ray.cluster_resources().get("GPU", 0))
         if device == "cuda" and found < 1:
             raise UserError("--device cuda was asked for but Ray has no GPU: pass --device cpu")
@@ -140,22 +142,6 @@ def ray_engine(
         machines = sum(node["Alive"] for node in ray.nodes())
         recipe = EncoderRecipe(spec, load, argument, "cuda" if gpus else device, precision)
         yield RayEngine(ray, recipe, actors or (found if gpus else machines), gpus=gpus)
-
-
-@contextmanager
-def _carried(spec: str) -> Iterator[None]:
-    """Send the code of a module of the user's along: the workers need not have it."""
-    module = own_module(spec, ENCODERS)
-    if module is None:
-        yield
-        return
-    cloudpickle: Any = import_module("ray.cloudpickle")
-    package = sys.modules[module.partition(".")[0]]
-    cloudpickle.register_pickle_by_value(package)
-    try:
-        yield
-    finally:
-        cloudpickle.unregister_pickle_by_value(package)
 
 
 @contextmanager
@@ -184,13 +170,14 @@ def _told() -> Iterator[None]:
 
 
 def _as_user_error(error: BaseException) -> UserError:
-    """What a worker raised for the user, or what became of Ray."""
-    chain: list[BaseException | None] = [error]
-    for one in chain:
-        if isinstance(one, UserError):
-            return UserError(str(one), details=one.details)
-        for further in (getattr(one, "cause", None), getattr(one, "__cause__", None)):
-            if isinstance(further, BaseException) and further not in chain:
-                chain.append(further)
-    told = " ".join(str(error).split())
-    return UserError(f"Ray gave up ({type(error).__name__}: {told[:300]})")
+    """What a worker raised: for the user, or by a mistake in an encoder's code; or a lost Ray."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, UserError):
+        return UserError(str(cause), details=cause.details)
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    kind = type(cause or error).__name__
+    return UserError(
+        f"the extraction failed on a worker of Ray ({kind}): what is done is kept, and the same "
+        "command continues",
+        details="\n".join(f"  {line}" for line in lines[-TOLD_LINES:]),
+    )

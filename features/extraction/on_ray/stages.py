@@ -17,7 +17,7 @@ from features.encoders import Encoder, ItemInput, LocalEncoder, load_with
 from features.errors import UserError
 from features.extraction.decode_batches import decode_batches
 from features.extraction.embed import embed_batch
-from features.extraction.on_ray.packing import pack, unpack
+from features.extraction.on_ray.packing import as_json, pack, pack_error, unpack
 from features.memories.provenance import side_by_side
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _attempt(attempts: Any, stage: str, number: int, items: Items) -> int:
 
 @dataclass(frozen=True)
 class Decoding:
-    """What decoders need; `items` and `make_input` are in Ray's store.
+    """What decoders need; `items` and `make_input`, a `CarriedInput`, are in Ray's store.
 
     first: the batch that Ray counts as 0.
     """
@@ -91,12 +91,16 @@ def decode_numbers(block: Mapping[str, NDArray[np.int64]], how: Decoding) -> Ite
     A batch whose worker was lost is decoded in a process of its own, so that an item that kills
     its decoder kills only that, and is a bad item.
     """
-    items, make_input = _stored(how.items), _stored(how.make_input)
+    items: Items = _stored(how.items)
     for number in (block["id"] + how.first).tolist():
-        attempt = _attempt(how.attempts, "decodes", number, items)
-        batch = [items.batch(number)]
-        (decoded,) = decode_batches(make_input, batch, workers=int(attempt > 1))
-        yield pack(number, decoded)
+        try:
+            attempt = _attempt(how.attempts, "decodes", number, items)
+            (decoded,) = decode_batches(
+                _stored(how.make_input), [items.batch(number)], workers=int(attempt > 1)
+            )
+            yield pack(number, decoded)
+        except UserError as error:
+            yield pack_error(number, error)
 
 
 @lru_cache(maxsize=4)
@@ -152,15 +156,18 @@ class Embed:
             self.error = error
 
     def __call__(self, table: pa.Table) -> dict[str, list[Any]]:
-        if self.error is not None:
-            raise self.error
-        number, decoded = unpack(table)
-        _attempt(self.how.attempts, "embeds", number, _stored(self.how.items))
-        rows, reasons = embed_batch(self.encoder, decoded, self.how.header)
+        try:
+            if self.error is not None:
+                raise self.error
+            number, decoded = unpack(table)
+            _attempt(self.how.attempts, "embeds", number, _stored(self.how.items))
+            rows, reasons = embed_batch(self.encoder, decoded, self.how.header)
+        except UserError as error:
+            return {"rows": [b""], "reasons": ["[]"], "error": [as_json(error)]}
         return {
-            "batch": [number],
             "rows": [rows.tobytes()],
             "reasons": [json.dumps(sorted(reasons.items()))],
+            "error": [""],
         }
 
 
