@@ -39,6 +39,8 @@ def connected(address: str | None) -> Iterator[Any]:
     ray = require_package("ray", "--engine ray")
     _quiet_loggers()
     address = address or os.environ.get("RAY_ADDRESS") or None
+    if address not in (None, "auto", "local"):
+        _require_answer(str(address))
     if ray.is_initialized():
         if given:
             raise UserError(
@@ -47,8 +49,6 @@ def connected(address: str | None) -> Iterator[Any]:
             )
         yield ray
         return
-    if address not in (None, "auto", "local"):
-        _require_answer(str(address))
     try:
         _start(ray, address)
         yield ray

@@ -17,16 +17,26 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from features.encoders import load_encoder
+from features.encoders import Encoder, load_encoder
 from features.errors import ItemError, UserError
 from features.extraction.extract import Extraction, extract
 from features.extraction.on_ray.cluster import connected
 from features.extraction.on_ray.engine import ray_engine
-from features.extraction.on_ray.packing import pack, unpack
+from features.extraction.on_ray.packing import pack, raise_error, unpack
+from features.extraction.on_ray.stages import (
+    MOST_ATTEMPTS,
+    Attempts,
+    Embed,
+    Embedding,
+    EncoderRecipe,
+    Items,
+)
 from features.extraction.sources import Source, read_source
 from features.extras import installed
+from features.memories.memory import MemoryHeader
+from features.memories.strings import StringColumn
 from features.progress import Advance
-from tests.features.helpers import StopAfter, files_of
+from tests.features.helpers import FakeEncoder, StopAfter, files_of
 
 pytestmark = pytest.mark.skipif(not installed("ray"), reason="needs the extra [ray]")
 ROOT = Path(__file__).parents[3]
@@ -81,21 +91,6 @@ class Slow:
 
 def load(argument, *, device, precision):
     return Slow(argument)
-
-
-def elsewhere(argument, *, device, precision):
-    encoder = Slow(argument)
-    if os.getpid() != int(os.environ["DRIVER"]):
-        encoder.matrix = encoder.matrix + 1
-        object.__setattr__(encoder.description, "weights", "others")
-    return encoder
-
-
-def deadly(argument, *, device, precision):
-    encoder = Slow(argument)
-    if os.getpid() != int(os.environ["DRIVER"]):
-        encoder.encode = lambda batch, modality: os.kill(os.getpid(), signal.SIGKILL)
-    return encoder
 """
 
 
@@ -112,21 +107,19 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "pids").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    monkeypatch.setenv("DRIVER", str(os.getpid()))
     yield tmp_path
     sys.modules.pop("slow_encoder", None)
 
 
-def spec(work: Path, loader: str = "load") -> str:
-    return f"slow_encoder:{loader}:{work / 'pids'}"
+def spec(work: Path) -> str:
+    return f"slow_encoder:load:{work / 'pids'}"
 
 
-def write_source(work: Path, *, deadly: bool = False) -> Source:
+def write_source(work: Path) -> Source:
     """Sentences, one of which is bad, and one kills its decoder."""
     texts = [f"sentence number {i}" for i in range(BATCHES * BATCH - 1)]
     texts[2] = "a bad one"
-    if deadly:
-        texts[41] = "a deadly one"
+    texts[41] = "a deadly one"
     (work / "texts.txt").write_text("\n".join(texts))
     return read_source(str(work / "texts.txt"), "text")
 
@@ -140,9 +133,9 @@ def locally(work: Path, source: Source, **options: Any) -> Path:
     return folder
 
 
-def on_ray(work: Path, source: Source, loader: str = "load", **options: Any) -> Extraction:
+def on_ray(work: Path, source: Source, **options: Any) -> Extraction:
     (work / "ray").mkdir(exist_ok=True)
-    with ray_engine(spec(work, loader), actors=2) as engine:
+    with ray_engine(spec(work), actors=2) as engine:
         return extract(
             source, engine.encoder("text"), "text", work / "ray/m.h5", batch_size=BATCH,
             engine=engine, **options,
@@ -189,13 +182,6 @@ def test_killed_workers_change_nothing(ray: Any, work: Path) -> None:  # noqa: A
     done = on_ray(work, source, progress=Meddle(4, kill))
     assert len(killed) == 2
     assert len(processes(work, "encoder")) == 3  # two actors, and one in the place of the killed
-    assert [failure.reason for failure in done.failures] == ["it is bad"]
-    assert files_of(work / "ray") == files_of(locally(work, source, workers=0))
-
-
-def test_an_item_that_kills_its_decoder_is_a_bad_item(ray: Any, work: Path) -> None:  # noqa: ARG001
-    source = write_source(work, deadly=True)
-    done = on_ray(work, source)
     assert [(one.item, one.reason) for one in done.failures] == [
         ("a bad one", "it is bad"),
         ("a deadly one", "decoding it killed the worker process"),
@@ -203,20 +189,7 @@ def test_an_item_that_kills_its_decoder_is_a_bad_item(ray: Any, work: Path) -> N
     assert files_of(work / "ray") == files_of(locally(work, source, workers=1))
 
 
-def test_what_was_stopped_goes_on_with_either_engine(ray: Any, work: Path) -> None:  # noqa: ARG001
-    source = write_source(work)
-    with pytest.raises(UserError, match="1 items failed, more than --max-failures 0; the last is"):
-        on_ray(work, source, max_failures=0)
-    with pytest.raises(KeyboardInterrupt):
-        on_ray(work, source, progress=StopAfter(3))
-    with pytest.raises(KeyboardInterrupt):
-        extract(source, load_encoder(spec(work)), "text", work / "ray/m.h5", batch_size=BATCH,
-                progress=StopAfter(2))  # fmt: skip
-    assert on_ray(work, source).resumed_from == 6 * BATCH
-    assert files_of(work / "ray") == files_of(locally(work, source, workers=0))
-
-
-def test_ctrl_c_ends_every_process_and_the_command_goes_on(ray: Any, work: Path) -> None:  # noqa: ARG001
+def test_ctrl_c_ends_every_process_and_either_engine_goes_on(ray: Any, work: Path) -> None:  # noqa: ARG001
     source = write_source(work)
     arguments = ["extract", "texts.txt", "-e", spec(work), "-m", "text", "-o", "ray/m.h5",
                  "--batch-size", str(BATCH), "--engine", "ray", "--ray-actors", "2"]  # fmt: skip
@@ -236,21 +209,49 @@ def test_ctrl_c_ends_every_process_and_the_command_goes_on(ray: Any, work: Path)
     assert "stopped: run the same command again to continue" in told
     assert "Traceback" not in told
     assert not [pid for pid in processes(work, "encoder") if Path(f"/proc/{pid}").exists()]
+    stopped_at = journal.read_bytes().count(b"\n")
+    with pytest.raises(KeyboardInterrupt):
+        extract(source, load_encoder(spec(work)), "text", work / "ray/m.h5", batch_size=BATCH,
+                progress=StopAfter(1), workers=0)  # fmt: skip
+    assert journal.read_bytes().count(b"\n") == stopped_at + 1
     result = CliRunner().invoke(app, [*arguments, "--json"])
     assert result.exit_code == 3, result.output
-    assert "items were done before" in result.output
-    assert files_of(work / "ray") == files_of(locally(work, source, workers=0))
+    assert f"{BATCH * (stopped_at + 1)} of {len(source.items)} items were done" in result.output
+    assert files_of(work / "ray") == files_of(locally(work, source, workers=1))
 
 
-def test_a_worker_with_another_encoder_is_refused(ray: Any, work: Path) -> None:  # noqa: ARG001
-    with pytest.raises(UserError, match=r"a worker has another encoder .* \(weights\): install"):
-        on_ray(work, write_source(work), "elsewhere")
+def load_fake(argument: str, *, device: str, precision: str) -> FakeEncoder:  # noqa: ARG001
+    return FakeEncoder()
 
 
-def test_an_encoder_that_always_kills_its_worker_ends_the_run(ray: Any, work: Path) -> None:  # noqa: ARG001
-    message = r"the worker that embeds batch \d+ \(from sentence .* lost 5 times"
-    with pytest.raises(UserError, match=message):
-        on_ray(work, write_source(work), "deadly")
+def embedding(ray: Any, encoder: Encoder, attempts: Any = None, **described: Any) -> Any:
+    """What an actor would be given, in Ray's store."""
+    description = encoder.description.as_dict()
+    header = MemoryHeader("slow", "text", 8, encoder=description)
+    recipe = EncoderRecipe("fake", load_fake, "", "cpu", "fp32")
+    items = ray.put(Items(StringColumn.of(["one"]), None, BATCH))
+    return ray.put(Embedding(items, attempts, recipe, header, {**description, **described}, 1))
+
+
+def test_a_worker_with_another_encoder_is_refused(ray: Any) -> None:
+    actor = Embed(embedding(ray, FakeEncoder(), weights="others"))
+    answer = actor(pack(0, [np.zeros(32, np.float32)]))
+    with pytest.raises(
+        UserError, match=r"a worker has another encoder .* \(weights\): install"
+    ) as e:
+        raise_error(answer["error"][0])
+    assert "others" in e.value.details
+
+
+def test_a_batch_whose_workers_are_lost_again_and_again_ends_the_run(ray: Any) -> None:
+    attempts = ray.remote(num_cpus=0)(Attempts).remote()
+    actor = Embed(embedding(ray, FakeEncoder(), attempts))
+    answers = [actor(pack(0, [np.ones(32, np.float32)])) for _ in range(MOST_ATTEMPTS + 1)]
+    assert [bool(one["error"][0]) for one in answers] == [False] * MOST_ATTEMPTS + [True]
+    with pytest.raises(
+        UserError, match=r"embeds batch 0 \(from one\) was lost 5 times: it may need"
+    ):
+        raise_error(answers[-1]["error"][0])
 
 
 def test_a_worker_can_describe_the_encoder_to_a_machine_without_it(ray: Any, work: Path) -> None:  # noqa: ARG001
@@ -327,9 +328,7 @@ def test_without_ray_the_line_that_installs_it(work: Path, monkeypatch: pytest.M
 def test_more_actors_than_gpus_are_refused(ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0, "GPU": 1.0})
     with (
-        pytest.raises(
-            UserError, match=r"2 actors were asked for, .* but Ray has 1: pass --ray-act"
-        ),
+        pytest.raises(UserError, match=r"2 actors were asked for, .* but Ray has 1: pass"),
         ray_engine("mini-clip", actors=2),
     ):
         pass
