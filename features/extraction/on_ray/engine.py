@@ -93,7 +93,7 @@ class RayEngine:
         """A Ray dataset whose rows are embedded batches; stages of other needs are not fused."""
         data = self.ray.data
         numbers = data.range(batches, override_num_blocks=min(batches, MOST_BLOCKS))
-        decoded = numbers.map_batches(decode_numbers, batch_size=1, fn_args=(decoding,))
+        decoded = numbers.map_batches(decode_numbers, batch_size=None, fn_args=(decoding,))
         return decoded.map_batches(
             Embed,
             batch_size=1,

@@ -88,15 +88,16 @@ class Decoding:
 def decode_numbers(block: Mapping[str, NDArray[np.int64]], how: Decoding) -> Iterator[pa.Table]:
     """The batches that `block` names by number, each as a row of a table.
 
-    A batch whose worker was lost is decoded in a process of its own, so that an item that kills
-    its decoder kills only that, and is a bad item.
+    Where a worker was lost, its batches are decoded in a process of their own, so that an item that
+    kills its decoder kills only that, and is a bad item.
     """
     items: Items = _stored(how.items)
+    careful = False
     for number in (block["id"] + how.first).tolist():
         try:
-            attempt = _attempt(how.attempts, "decodes", number, items)
+            careful |= _attempt(how.attempts, "decodes", number, items) > 1
             (decoded,) = decode_batches(
-                _stored(how.make_input), [items.batch(number)], workers=int(attempt > 1)
+                _stored(how.make_input), [items.batch(number)], workers=int(careful)
             )
             yield pack(number, decoded)
         except UserError as error:
