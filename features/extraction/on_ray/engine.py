@@ -74,6 +74,8 @@ class RayEngine:
         """
         import torch
 
+        if first == job.batches:
+            return
         ray = self.ray
         values = StringColumn.of(item.value for item in job.items)
         items = ray.put(Items(values, job.source.root, job.batch_size))
@@ -161,11 +163,12 @@ def _settings() -> Iterator[None]:
 @contextmanager
 def _told() -> Iterator[None]:
     """Turn Ray's exceptions into what the user can put right."""
+    from ray.data.exceptions import SystemException
     from ray.exceptions import RayError
 
     try:
         yield
-    except RayError as error:
+    except (RayError, SystemException) as error:
         raise _as_user_error(error) from error
 
 

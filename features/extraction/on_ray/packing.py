@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,6 +52,19 @@ def _row(number: int, told: list[Any], content: bytes, *, error: str = "") -> pa
             "batch": [number],
             "told": [json.dumps(told)],
             "content": pa.array([content], pa.large_binary()),
+            "error": [error],
+        }
+    )
+
+
+def answer(rows: bytes, reasons: Mapping[int, str], *, error: str = "") -> pa.Table:
+    """An embedded batch as a row of a table: rows as stored, and why items have none."""
+    import pyarrow as pa
+
+    return pa.table(
+        {
+            "rows": pa.array([rows], pa.large_binary()),
+            "reasons": [json.dumps(sorted(reasons.items()))],
             "error": [error],
         }
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from features.encoders import Encoder, ItemInput, LocalEncoder, load_with
 from features.errors import UserError
 from features.extraction.decode_batches import decode_batches
 from features.extraction.embed import embed_batch
-from features.extraction.on_ray.packing import as_json, pack, pack_error, unpack
+from features.extraction.on_ray.packing import answer, as_json, pack, pack_error, unpack
 from features.memories.provenance import side_by_side
 
 if TYPE_CHECKING:
@@ -156,7 +155,7 @@ class Embed:
         except UserError as error:  # told with the first batch: Ray takes it for a lost worker here
             self.error = error
 
-    def __call__(self, table: pa.Table) -> dict[str, list[Any]]:
+    def __call__(self, table: pa.Table) -> pa.Table:
         try:
             if self.error is not None:
                 raise self.error
@@ -164,12 +163,8 @@ class Embed:
             _attempt(self.how.attempts, "embeds", number, _stored(self.how.items))
             rows, reasons = embed_batch(self.encoder, decoded, self.how.header)
         except UserError as error:
-            return {"rows": [b""], "reasons": ["[]"], "error": [as_json(error)]}
-        return {
-            "rows": [rows.tobytes()],
-            "reasons": [json.dumps(sorted(reasons.items()))],
-            "error": [""],
-        }
+            return answer(b"", {}, error=as_json(error))
+        return answer(rows.tobytes(), reasons)
 
 
 def _ready(how: Embedding) -> Encoder:

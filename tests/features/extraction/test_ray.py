@@ -40,7 +40,7 @@ from tests.features.helpers import FakeEncoder, StopAfter, files_of
 
 pytestmark = pytest.mark.skipif(not installed("ray"), reason="needs the extra [ray]")
 ROOT = Path(__file__).parents[3]
-BATCHES, BATCH = 24, 4
+BATCHES, BATCH = 16, 4
 # A module of the user's. It is written where Ray's workers do not look for modules. Every process
 # that decodes or embeds leaves a file with its name in the folder that is the argument.
 MODULE = """
@@ -192,7 +192,7 @@ def test_killed_workers_change_nothing(ray: Any, work: Path) -> None:  # noqa: A
 def test_ctrl_c_ends_every_process_and_either_engine_goes_on(ray: Any, work: Path) -> None:  # noqa: ARG001
     source = write_source(work)
     arguments = ["extract", "texts.txt", "-e", spec(work), "-m", "text", "-o", "ray/m.h5",
-                 "--batch-size", str(BATCH), "--engine", "ray", "--ray-actors", "2"]  # fmt: skip
+                 "--batch-size", str(BATCH), "--engine", "ray", "--ray-actors", "1"]  # fmt: skip
     (work / "ray").mkdir()
     journal = work / "ray/m.h5.partial/journal.jsonl"
     code = "import sys; sys.argv[0] = 'mcr'; from cli.main import run; run()"
@@ -224,6 +224,16 @@ def load_fake(argument: str, *, device: str, precision: str) -> FakeEncoder:  # 
     return FakeEncoder()
 
 
+def test_an_extraction_that_only_has_to_be_written_is(ray: Any, work: Path) -> None:  # noqa: ARG001
+    source = write_source(work)
+    (work / "ray").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        extract(source, load_encoder(spec(work)), "text", work / "ray/m.h5", batch_size=BATCH,
+                progress=StopAfter(BATCHES), workers=1)  # fmt: skip
+    assert on_ray(work, source).resumed_from == len(source.items)
+    assert len(list((work / "ray").iterdir())) == 2
+
+
 def embedding(ray: Any, encoder: Encoder, attempts: Any = None, **described: Any) -> Any:
     """What an actor would be given, in Ray's store."""
     description = encoder.description.as_dict()
@@ -235,7 +245,7 @@ def embedding(ray: Any, encoder: Encoder, attempts: Any = None, **described: Any
 
 def test_a_worker_with_another_encoder_is_refused(ray: Any) -> None:
     actor = Embed(embedding(ray, FakeEncoder(), weights="others"))
-    answer = actor(pack(0, [np.zeros(32, np.float32)]))
+    answer = actor(pack(0, [np.zeros(32, np.float32)])).to_pydict()
     with pytest.raises(
         UserError, match=r"a worker has another encoder .* \(weights\): install"
     ) as e:
@@ -246,7 +256,9 @@ def test_a_worker_with_another_encoder_is_refused(ray: Any) -> None:
 def test_a_batch_whose_workers_are_lost_again_and_again_ends_the_run(ray: Any) -> None:
     attempts = ray.remote(num_cpus=0)(Attempts).remote()
     actor = Embed(embedding(ray, FakeEncoder(), attempts))
-    answers = [actor(pack(0, [np.ones(32, np.float32)])) for _ in range(MOST_ATTEMPTS + 1)]
+    answers = [
+        actor(pack(0, [np.ones(32, np.float32)])).to_pydict() for _ in range(MOST_ATTEMPTS + 1)
+    ]
     assert [bool(one["error"][0]) for one in answers] == [False] * MOST_ATTEMPTS + [True]
     with pytest.raises(
         UserError, match=r"embeds batch 0 \(from one\) was lost 5 times: it may need"
