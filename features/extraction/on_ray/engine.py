@@ -8,6 +8,7 @@ packages, and no folder to write to. Ray runs again what a lost worker or machin
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -177,10 +178,15 @@ def _as_user_error(error: BaseException) -> UserError:
     cause = getattr(error, "cause", None)
     if isinstance(cause, UserError):
         return UserError(str(cause), details=cause.details)
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    kind = type(cause or error).__name__
+    missing = re.search(r"No module named '([^']+)'", str(error))
+    if missing:
+        return UserError(
+            f"a worker of Ray has no module {missing[1]}: install the same packages, mcr-bridge "
+            "among them, on all machines"
+        )
+    lines = [line for line in str(error).splitlines() if line.strip(" ^~")]
     return UserError(
-        f"the extraction failed on a worker of Ray ({kind}): what is done is kept, and the same "
-        "command continues",
+        f"the extraction failed on a worker of Ray ({type(cause or error).__name__}): what is done "
+        "is kept, and the same command continues",
         details="\n".join(f"  {line}" for line in lines[-TOLD_LINES:]),
     )
