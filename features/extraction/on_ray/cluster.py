@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from features.errors import UserError
-from features.extras import require_package
+from features.extras import install_line, require_package
 
 OBJECT_STORE_BYTES = 1 << 30  # of a Ray that is started here; more goes to its files
 CONNECT_SECONDS = 10.0
@@ -37,7 +37,12 @@ def connected(address: str | None) -> Iterator[Any]:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     ray = require_package("ray", "--engine ray")
-    _quiet_loggers()
+    try:
+        _quiet_loggers()
+    except ImportError as error:  # Ray without Ray Data
+        raise UserError(
+            f"--engine ray needs Ray Data, which lacks a package ({error}): {install_line('ray')}"
+        ) from error
     address = address or os.environ.get("RAY_ADDRESS") or None
     if address not in (None, "auto", "local"):
         _require_answer(str(address))
@@ -69,10 +74,14 @@ def _start(ray: Any, address: str | None) -> None:
                 logging_level=logging.CRITICAL,
                 **own if here else {},
             )
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except Exception as error:  # Ray's own have no class in common, some have none at all
         reason = " ".join(str(error).split()).split(". ")[0]
         where = "Ray could not be started here" if here else f"no Ray cluster answers at {address}"
-        remedy = "look into /tmp/ray" if here else "start one with `ray start --head`, or check it"
+        remedy = (
+            "try again, or look into /tmp/ray"
+            if here
+            else "start one with `ray start --head`, or check it"
+        )
         raise UserError(f"{where} ({reason}): {remedy}") from error
 
 
