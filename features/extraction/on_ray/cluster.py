@@ -76,12 +76,9 @@ def _start(ray: Any, address: str | None) -> None:
             )
     except Exception as error:  # Ray's own have no class in common, some have none at all
         reason = " ".join(str(error).split()).split(". ")[0]
-        where = "Ray could not be started here" if here else f"no Ray cluster answers at {address}"
-        remedy = (
-            "try again, or look into /tmp/ray"
-            if here
-            else "start one with `ray start --head`, or check it"
-        )
+        where, remedy = f"no Ray cluster answers at {address}", "start one with `ray start --head`"
+        if here:
+            where, remedy = "Ray could not be started here", "try again, or look into /tmp/ray"
         raise UserError(f"{where} ({reason}): {remedy}") from error
 
 
