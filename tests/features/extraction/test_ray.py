@@ -233,6 +233,10 @@ def test_an_extraction_that_only_has_to_be_written_is(ray: Any, work: Path) -> N
     assert len(list((work / "ray").iterdir())) == 2
 
 
+def load_fake(argument: str, *, device: str, precision: str) -> FakeEncoder:  # noqa: ARG001
+    return FakeEncoder()
+
+
 def embedding(ray: Any, encoder: Encoder, attempts: Any = None, **described: Any) -> Any:
     """What an actor would be given, in Ray's store."""
     description = encoder.description.as_dict()
