@@ -184,7 +184,8 @@ def _as_user_error(error: BaseException) -> UserError:
             f"a worker of Ray has no module {missing[1]}: install the same packages, mcr-bridge "
             "among them, on all machines"
         )
-    lines = [line for line in str(error).splitlines() if line.strip(" ^~")]
+    first = str(error).partition("The above exception was")[0]  # what follows tells of Ray's files
+    lines = [line for line in first.splitlines() if line.strip(" ^~")]
     return UserError(
         f"the extraction failed on a worker of Ray ({type(cause or error).__name__}): what is done "
         "is kept, and the same command continues",
