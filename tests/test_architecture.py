@@ -35,7 +35,7 @@ FORMULAS_MAY_IMPORT = {
     "__future__", "bridge", "collections", "dataclasses", "features", "jaxtyping", "math", "torch",
     "typing",
 }  # fmt: skip
-HEAVY = ("torch", "faiss", "h5py", "numpy", "matplotlib", "sklearn")
+HEAVY = ("torch", "faiss", "h5py", "numpy", "matplotlib", "sklearn", "ray")
 
 
 def imported_packages(path: Path) -> Iterator[tuple[str, int]]:

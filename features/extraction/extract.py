@@ -7,16 +7,15 @@ was not. See `features.extraction.partial` for what survives a kill.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from features.errors import ItemError, UserError
+from features.errors import UserError
 from features.extraction.decode_batches import decode_batches
+from features.extraction.embed import EmbeddedBatch, embed_batch
 from features.extraction.items import Item, Source
 from features.extraction.job import Job
 from features.extraction.partial import (
@@ -31,13 +30,12 @@ from features.extraction.partial import (
 from features.extraction.shards import Shard
 from features.files import refuse_folder
 from features.memories.memory import Columns, Memory, StoredDtype
-from features.memories.writing import bad_parts, bad_rows, write_memory
+from features.memories.writing import write_memory
 from features.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from features.encoders import Encoder, LocalEncoder
+    from features.encoders import Encoder
+    from features.extraction.embed import Engine
     from features.space import Modality
 
 
@@ -63,6 +61,7 @@ def extract(
     max_failures: int | None = None,
     local: bool = False,
     shard: Shard | None = None,
+    engine: Engine | None = None,
     overwrite: bool = False,
     resume: bool = False,
     progress: Progress = SILENT,
@@ -70,6 +69,7 @@ def extract(
     """Embed every item of `source` into the memory `out`.
 
     workers: decoding processes; 0 decodes in this one, None takes what the files are worth.
+    engine: what decodes and embeds instead of this process and its workers.
     local: also embed each item's parts (patches, windows), if the encoder can.
     shard: embed only this part of the items, into `shard.path(out)`;
     `features.memories.merging` joins all. One that is finished is kept, as with `resume`.
@@ -95,7 +95,7 @@ def extract(
     done = min(partial.batches * batch_size, len(job.items))
     try:
         with progress.task(f"extract {job.out.name}", len(job.items), done=done) as advance:
-            _embed_rest(job, partial, workers, max_failures, advance)
+            _embed_rest(job, partial, workers, engine, max_failures, advance)
         memory = _finish(job, partial)
     finally:
         partial.close()
@@ -107,20 +107,30 @@ def _embed_rest(
     job: Job,
     partial: Partial,
     workers: int | None,
+    engine: Engine | None,
     max_failures: int | None,
     advance: Callable[[int], None],
 ) -> None:
-    items, size = job.items, job.batch_size
-    batches = [items[i : i + size] for i in range(partial.batches * size, len(items), size)]
-    arguments = [[job.source.load_argument(item) for item in batch] for batch in batches]
-    decoded_batches = decode_batches(job.encoder.input(job.modality), arguments, workers=workers)
+    first = partial.batches
+    batches = [job.batch(number) for number in range(first, job.batches)]
     _check_failures(partial, max_failures)
-    with closing(decoded_batches):
-        for batch, decoded in zip(batches, decoded_batches, strict=True):
-            rows, failures = _embed(job, batch, decoded)
+    embedded = _embedded_here(job, batches, workers) if engine is None else engine.embed(job, first)
+    with closing(embedded):
+        for batch, (rows, reasons) in zip(batches, embedded, strict=True):
+            failures = [Failure(batch[i].id, batch[i].value, reasons[i]) for i in sorted(reasons)]
             partial.commit(rows, failures)
             advance(len(batch))
             _check_failures(partial, max_failures)
+
+
+def _embedded_here(
+    job: Job, batches: Sequence[Sequence[Item]], workers: int | None
+) -> Generator[EmbeddedBatch]:
+    arguments = [[job.source.load_argument(item) for item in batch] for batch in batches]
+    decoded_batches = decode_batches(job.encoder.input(job.modality), arguments, workers=workers)
+    with closing(decoded_batches):
+        for decoded in decoded_batches:
+            yield embed_batch(job.encoder, decoded, job.header)
 
 
 def _check_failures(partial: Partial, max_failures: int | None) -> None:
@@ -131,57 +141,6 @@ def _check_failures(partial: Partial, max_failures: int | None) -> None:
             f"last is {last.item}: {last.reason}. Mend them and start again with --overwrite, or "
             "run the same command with a higher limit to continue"
         )
-
-
-def _embed(
-    job: Job, batch: Sequence[Item], decoded: Sequence[NDArray[Any] | ItemError]
-) -> tuple[NDArray[Any], list[Failure]]:
-    """Rows of the batch's good items as they are stored, and the bad ones with their reasons."""
-    reasons = {i: str(one) for i, one in enumerate(decoded) if isinstance(one, ItemError)}
-    arrays = [one for one in decoded if not isinstance(one, ItemError)]
-    kept = [i for i in range(len(batch)) if i not in reasons]
-    rows = np.zeros(len(kept), dtype=job.header.row_dtype())
-    bad: dict[int, str] = {}
-    if arrays:
-        bad = _encode_into(rows, arrays, job)
-    reasons |= {kept[row]: reason for row, reason in bad.items()}
-    failures = [Failure(batch[i].id, batch[i].value, reasons[i]) for i in sorted(reasons)]
-    return np.delete(rows, list(bad), axis=0), failures
-
-
-def _encode_into(rows: NDArray[Any], arrays: Sequence[NDArray[Any]], job: Job) -> dict[int, str]:
-    """Fill `rows` with the embeddings of `arrays`; returns the bad ones with their reasons."""
-    shape = (len(rows), job.header.dimension)
-    if job.header.local_length:
-        encoder: LocalEncoder = job.encoder  # type: ignore[assignment]  # it has a local length
-        embedded = encoder.encode_local(arrays, job.modality)
-        pooled = _checked(embedded.pooled, shape, job)
-        local_shape = (len(rows), job.header.local_length, job.header.dimension)
-        local = _checked(embedded.local, local_shape, job)
-        mask = _checked(embedded.mask, local_shape[:2], job)
-        rows["local"], rows["mask"] = local, mask
-        bad = bad_parts(local, mask)
-    else:
-        pooled, bad = _checked(job.encoder.encode(arrays, job.modality), shape, job), {}
-    rows["pooled"] = pooled
-    return bad | bad_rows(pooled)
-
-
-def _checked(embedded: object, shape: tuple[int, ...], job: Job) -> NDArray[np.float32]:
-    import torch
-
-    name, header = job.encoder.description.name, job.header
-    if not isinstance(embedded, torch.Tensor):
-        kind = type(embedded).__name__
-        raise UserError(f"the encoder {name} returned a {kind}, not a Tensor: mend the encoder")
-    if embedded.shape != shape:
-        parts = f" with {header.local_length} parts" * bool(header.local_length)
-        raise UserError(
-            f"the encoder {name} returned an array {tuple(embedded.shape)} for {shape[0]} items of "
-            f"dimension {header.dimension}{parts}: mend the encoder"
-        )
-    array: NDArray[np.float32] = embedded.float().cpu().numpy()
-    return array
 
 
 def _finish(job: Job, partial: Partial) -> Memory:

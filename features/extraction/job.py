@@ -49,6 +49,16 @@ class Job:
         items = self.source.items
         return items if self.shard is None else items[self.shard.rows(len(items), self.batch_size)]
 
+    @property
+    def batches(self) -> int:
+        """How many batches the items make."""
+        return -(-len(self.items) // self.batch_size)
+
+    def batch(self, number: int) -> Sequence[Item]:
+        """The items of batch `number`, counted from 0."""
+        start = number * self.batch_size
+        return self.items[start : start + self.batch_size]
+
     @cached_property
     def header(self) -> MemoryHeader:
         """The output's header, but for the plan."""
