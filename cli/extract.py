@@ -68,6 +68,15 @@ def extract(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Decoding processes. Unset: if they are worth it.")
     ] = None,
+    item_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="An item that takes longer to decode has failed; 0: no limit. [default: 300, in "
+            "worker processes]",
+        ),
+    ] = None,
     precision: Annotated[
         str,
         typer.Option(
@@ -143,6 +152,7 @@ def extract(
         batch_size=batch_size,
         dtype="float16" if dtype == "float16" else "float32",
         workers=workers,
+        item_timeout=item_timeout,
         max_failures=max_failures,
         local=local,
         shard=part,

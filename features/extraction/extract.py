@@ -60,6 +60,7 @@ def extract(
     batch_size: int = 256,
     dtype: StoredDtype = "float16",
     workers: int | None = None,
+    item_timeout: float | None = None,
     max_failures: int | None = None,
     local: bool = False,
     shard: Shard | None = None,
@@ -70,6 +71,8 @@ def extract(
     """Embed every item of `source` into the memory `out`.
 
     workers: decoding processes; 0 decodes in this one, None takes what the files are worth.
+    item_timeout: seconds after which an item that is still being decoded has failed; 0 for none.
+    Unset, 300 s, in workers.
     local: also embed each item's parts (patches, windows), if the encoder can.
     shard: embed only this part of the items, into `shard.path(out)`;
     `features.memories.merging` joins all. One that is finished is kept, as with `resume`.
@@ -95,7 +98,7 @@ def extract(
     done = min(partial.batches * batch_size, len(job.items))
     try:
         with progress.task(f"extract {job.out.name}", len(job.items), done=done) as advance:
-            _embed_rest(job, partial, workers, max_failures, advance)
+            _embed_rest(job, partial, workers, item_timeout, max_failures, advance)
         memory = _finish(job, partial)
     finally:
         partial.close()
@@ -107,13 +110,20 @@ def _embed_rest(
     job: Job,
     partial: Partial,
     workers: int | None,
+    item_timeout: float | None,
     max_failures: int | None,
     advance: Callable[[int], None],
 ) -> None:
     items, size = job.items, job.batch_size
     batches = [items[i : i + size] for i in range(partial.batches * size, len(items), size)]
     arguments = [[job.source.load_argument(item) for item in batch] for batch in batches]
-    decoded_batches = decode_batches(job.encoder.input(job.modality), arguments, workers=workers)
+    decoded_batches = decode_batches(
+        job.encoder.input(job.modality),
+        arguments,
+        workers=workers,
+        item_timeout=item_timeout,
+        begun=partial.continued,
+    )
     _check_failures(partial, max_failures)
     with closing(decoded_batches):
         for batch, decoded in zip(batches, decoded_batches, strict=True):
