@@ -30,7 +30,7 @@ class Kind:
 
 
 FULL = ("the disk is full",)
-DISK = ("reading or writing it failed", "Input/output error")
+DISK = ("Input/output error",)
 KINDS = (
     Kind("ENOSPC", "write,truncate", errno.ENOSPC, True, FULL),
     Kind("ENOSPC once", "write,truncate", errno.ENOSPC, False, FULL),

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +63,22 @@ class Shop:
                     self / f"{role}-{space}.h5", _unit(generator, 100, 12), ids, space=space,
                     modality=modality_named(kind), labels=[i % 9 for i in range(100)],
                 )  # fmt: skip
-        for number in (1, 2, 3):
-            self.must(*extract(self, self / "part.h5", "mini-clip"), "--shard", f"{number}/3")
-        self.must(*train(self, self / "bridge"))
 
     def __truediv__(self, name: str) -> Path:
         return self.folder / name
+
+    @cached_property
+    def bridge(self) -> Path:
+        """Joins both spaces."""
+        self.must(*train(self, self / "bridge"))
+        return self / "bridge"
+
+    @cached_property
+    def parts(self) -> list[Path]:
+        """Shards of an extraction."""
+        for number in (1, 2, 3):
+            self.must(*extract(self, self / "part.h5"), "--shard", f"{number}/3")
+        return [self / f"part.{number}-of-3.h5" for number in (1, 2, 3)]
 
     def run(
         self,
@@ -139,11 +149,11 @@ def content(folder: Path) -> dict[str, bytes]:
     }
 
 
-def extract(shop: Shop, out: Path, space: str = "mini-clip") -> list[object]:
-    """The texts in a space."""
+def extract(shop: Shop, out: Path) -> list[object]:
+    """The texts as a memory."""
     return [
-        "extract", shop / "texts.txt", "-e", space, "-m", "text", "-o", out, "--batch-size", 16,
-        "--device", "cpu",
+        "extract", shop / "texts.txt", "-e", "mini-clip", "-m", "text", "-o", out,
+        "--batch-size", 16, "--device", "cpu",
     ]  # fmt: skip
 
 
@@ -195,7 +205,7 @@ STAGES = [
     Stage(
         "merge",
         lambda shop, out: [
-            "merge", *(shop / f"part.{i}-of-3.h5" for i in (1, 2, 3)), "-o", out / "all.h5",
+            "merge", *shop.parts, "-o", out / "all.h5",
         ],
     ),
     Stage(
@@ -207,7 +217,7 @@ STAGES = [
     Stage(
         "project",
         lambda shop, out: [
-            "project", shop / "hub-sees.h5", "-b", shop / "bridge", "-o", out / "shared.h5",
+            "project", shop / "hub-sees.h5", "-b", shop.bridge, "-o", out / "shared.h5",
         ],
     ),
     Stage(
@@ -226,7 +236,7 @@ STAGES = [
         "eval",
         lambda shop, out: [
             "eval", "--query", shop / "leaf-hears.h5", "--gallery", shop / "leaf-sees.h5",
-            "--bridge", shop / "bridge", "-o", out / "result.json",
+            "--bridge", shop.bridge, "-o", out / "result.json",
         ],
     ),
     Stage("recipe", lambda _, out: ["run", out / "small.toml"], _recipe),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import shutil
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +43,22 @@ def inject(stage: Stage, kind: Kind, folder: Path, generator: random.Random) -> 
     return f"{what}: {how}"
 
 
+def inject_limit(stage: Stage, folder: Path, generator: random.Random) -> str:
+    """A limit on the size of files (ulimit -f), and the same command again without one."""
+    out = folder / "out"
+    out.mkdir()
+    stage.fills(shop(), out)
+    made = max(map(len, shop().undisturbed(stage).values()))
+    most = generator.randint(1, made - 1)
+    ended = shop().commands.run(stage.arguments(shop(), out), {}, file_bytes=most)
+    what = f"files of at most {most} bytes"
+    check_told(stage, LIMIT, ended, out)
+    again = shop().run(stage, out)
+    assert again.code == 0, f"{what}, and then: {again.stderr}"
+    compare(content(out), shop().undisturbed(stage), what)
+    return f"{what}: {ended.stderr.strip().splitlines()[-1].replace(str(folder), '')}"
+
+
 def check_told(stage: Stage, kind: Kind, ended: Ended, out: Path) -> None:
     """What was said is a sentence that names what happened, and where."""
     assert "Traceback" not in ended.stderr, ended.stderr
@@ -63,8 +81,14 @@ def compare(found: dict[str, bytes], wanted: dict[str, bytes], what: str) -> Non
     assert not other, f"{what}: other content in {other}"
 
 
+LIMIT = Kind("file size", "write", errno.EFBIG, True, ("is larger than files may be here",))
+LIMITED = ("extract", "merge", "project", "index", "export .npy", "export .parquet")
 FAULTS = [
     Fault(stage.name, kind.name, partial(inject, stage, kind))
-    for kind in (KINDS if COMPILER else ())
+    for kind in (KINDS if COMPILER and sys.platform == "linux" else ())
     for stage in STAGES
+] + [
+    Fault(stage.name, LIMIT.name, partial(inject_limit, stage))
+    for stage in (STAGES if COMPILER else ())
+    if stage.name in LIMITED
 ]
