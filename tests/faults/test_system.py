@@ -13,7 +13,8 @@ from tests.faults.shim import COMPILER
 
 FEW = (
     "extract-ENOSPC", "merge-EIO-of-writes", "index-EIO-of-the-disk", "pseudo-pairs-ENOSPC",
-    "train-ENOSPC-once", "import-short-writes", "export-.npy-EDQUOT", "eval-EROFS", "project-file-size",
+    "train-ENOSPC-once", "import-short-writes", "export-.npy-EDQUOT", "eval-EROFS",
+    "project-file-size",
 )  # fmt: skip
 
 
