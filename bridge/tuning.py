@@ -23,7 +23,7 @@ from bridge.training.resemblance import check_resemblance
 from bridge.training.training_set import check_memories, load_rows
 from features.device import resolve_device
 from features.errors import UserError
-from features.files import refuse_folder, replacing
+from features.files import explained, refuse_folder, replacing
 from features.memories.memory import Memory
 from features.progress import SILENT, Progress
 
@@ -165,16 +165,18 @@ class _Kept:
         text = path.read_text("utf-8") if path.exists() else ""
         whole = text[: text.rfind("\n") + 1]  # the last line of a run that was killed may be torn
         if whole != text:
-            path.write_text(whole, encoding="utf-8")
+            with replacing(path) as temporary:
+                temporary.write_text(whole, encoding="utf-8")
         self.costs: dict[str, float] = dict(json.loads(line) for line in whole.splitlines())
 
     def get(self, settings: TrainSettings) -> float | None:
         return self.costs.get(self._key(settings))
 
     def add(self, settings: TrainSettings, cost: float) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps([self._key(settings), cost]) + "\n")
+        with explained(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([self._key(settings), cost]) + "\n")
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

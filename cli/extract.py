@@ -70,6 +70,15 @@ def extract(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Decoding processes. Unset: if they are worth it.")
     ] = None,
+    item_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="An item that takes longer to decode has failed; 0: no limit. [default: 300, in "
+            "worker processes]",
+        ),
+    ] = None,
     precision: Annotated[
         str,
         typer.Option(
@@ -166,6 +175,7 @@ def extract(
         "batch_size": batch_size,
         "dtype": dtype,
         "workers": workers,
+        "item_timeout": item_timeout,
         "max_failures": max_failures,
         "local": local,
         "shard": part,
@@ -178,7 +188,12 @@ def extract(
         from features.extraction.on_ray.engine import ray_engine
 
         with ray_engine(
-            encoder, device=device, precision=precision, actors=ray_actors, address=ray_address
+            encoder,
+            device=device,
+            precision=precision,
+            actors=ray_actors,
+            address=ray_address,
+            item_timeout=item_timeout,
         ) as cluster:
             loaded = cluster.encoder(kind)
             done = run_extract(items, loaded, kind, memory, engine=cluster, **options)

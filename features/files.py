@@ -14,6 +14,7 @@ from pathlib import Path
 from features.errors import UserError
 
 SPARE_BYTES = 1 << 20  # for what a file format adds
+_TOLD = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 @contextmanager
@@ -44,24 +45,45 @@ def explained(path: Path) -> Iterator[None]:
     """Turn the operating system's reasons for not writing `path` into a UserError."""
     try:
         yield
+    except UserError:
+        raise  # it is explained already
     except Exception as error:
-        # HDF5, FAISS and safetensors say what failed in their messages only.
-        number = error.errno if isinstance(error, OSError) else None
-        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        number = _reason(error)
+        why = os.strerror(number)
+        if number in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(_existing(path)).free
             raise UserError(
-                f"the disk is full: {path} could not be written with {free / 1e6:.1f} MB free; "
-                "make room and run the same command again"
+                f"the disk is full: {path} could not be written with {free / 1e6:.1f} MB free"
+                f"{f' ({why})' * (number == errno.EDQUOT)}; make room and run the same command "
+                "again"
+            ) from error
+        if number == errno.EFBIG:
+            raise UserError(
+                f"{path} could not be written: it is larger than files may be here ({why}, see "
+                "`ulimit -f`); raise the limit, or choose another output"
+            ) from error
+        if number == errno.EIO:
+            raise UserError(
+                f"{path} could not be written: the disk failed ({why}); check it and run the same "
+                "command again, or choose another output"
             ) from error
         if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise UserError(
-                f"{path} may not be written ({os.strerror(number)}): choose another output"
-            ) from error
+            raise UserError(f"{path} may not be written ({why}): choose another output") from error
         if isinstance(error, NotADirectoryError | FileExistsError):
             raise UserError(
                 f"{path} cannot be made because a part of its path is a file: choose another output"
             ) from error
         raise
+
+
+def _reason(error: Exception) -> int:
+    """The operating system's number of an error, 0 if it has none.
+
+    HDF5, FAISS and safetensors say in their messages only what failed.
+    """
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    return next((number for number in _TOLD if os.strerror(number) in str(error)), 0)
 
 
 def require_space(path: Path, size: int) -> None:

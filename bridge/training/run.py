@@ -28,7 +28,7 @@ from bridge.training.start import start_from_closed_form
 from bridge.training.steps import Drawn, steps_for
 from bridge.training.training_set import TrainingSet
 from features.errors import UserError
-from features.files import explained
+from features.files import explained, replacing
 from features.products import fast_dtype
 from features.progress import SILENT, Progress
 
@@ -175,7 +175,8 @@ class Run:
             return
         path = self.out / METRICS_FILE
         lines = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
-        path.write_text("".join(lines[: self.epoch]), encoding="utf-8")
+        with replacing(path) as temporary:
+            temporary.write_text("".join(lines[: self.epoch]), encoding="utf-8")
 
     def _start_alike(self) -> None:
         """Take the first process's weights: other machines may have rounded otherwise."""

@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from features.errors import UserError
 from features.extraction.decode_batches import decode_batches
 from features.extraction.embed import EmbeddedBatch, embed_batch
-from features.extraction.items import Item, Source
-from features.extraction.job import Job
+from features.extraction.items import Items, Source
+from features.extraction.job import Arguments, Job
 from features.extraction.partial import (
     Failure,
     Partial,
@@ -58,6 +60,7 @@ def extract(
     batch_size: int = 256,
     dtype: StoredDtype = "float16",
     workers: int | None = None,
+    item_timeout: float | None = None,
     max_failures: int | None = None,
     local: bool = False,
     shard: Shard | None = None,
@@ -69,6 +72,8 @@ def extract(
     """Embed every item of `source` into the memory `out`.
 
     workers: decoding processes; 0 decodes in this one, None takes what the files are worth.
+    item_timeout: seconds after which an item that is still being decoded has failed; 0 for none.
+    Unset, 300 s, in workers.
     engine: what decodes and embeds instead of this process and its workers.
     local: also embed each item's parts (patches, windows), if the encoder can.
     shard: embed only this part of the items, into `shard.path(out)`;
@@ -95,7 +100,7 @@ def extract(
     done = min(partial.batches * batch_size, len(job.items))
     try:
         with progress.task(f"extract {job.out.name}", len(job.items), done=done) as advance:
-            _embed_rest(job, partial, workers, engine, max_failures, advance)
+            _embed_rest(job, partial, workers, item_timeout, engine, max_failures, advance)
         memory = _finish(job, partial)
     finally:
         partial.close()
@@ -107,16 +112,20 @@ def _embed_rest(
     job: Job,
     partial: Partial,
     workers: int | None,
+    item_timeout: float | None,
     engine: Engine | None,
     max_failures: int | None,
     advance: Callable[[int], None],
 ) -> None:
     first = partial.batches
-    batches = [job.batch(number) for number in range(first, job.batches)]
     _check_failures(partial, max_failures)
-    embedded = _embedded_here(job, batches, workers) if engine is None else engine.embed(job, first)
+    if engine is None:
+        embedded = _embedded_here(job, first, workers, item_timeout, begun=partial.continued)
+    else:
+        embedded = engine.embed(job, first)
     with closing(embedded):
-        for batch, (rows, reasons) in zip(batches, embedded, strict=True):
+        for number, (rows, reasons) in zip(range(first, job.batches), embedded, strict=True):
+            batch = job.batch(number)
             failures = [Failure(batch[i].id, batch[i].value, reasons[i]) for i in sorted(reasons)]
             partial.commit(rows, failures)
             advance(len(batch))
@@ -124,10 +133,12 @@ def _embed_rest(
 
 
 def _embedded_here(
-    job: Job, batches: Sequence[Sequence[Item]], workers: int | None
+    job: Job, first: int, workers: int | None, item_timeout: float | None, *, begun: bool
 ) -> Generator[EmbeddedBatch]:
-    arguments = [[job.source.load_argument(item) for item in batch] for batch in batches]
-    decoded_batches = decode_batches(job.encoder.input(job.modality), arguments, workers=workers)
+    decoded_batches = decode_batches(
+        job.encoder.input(job.modality), Arguments(job, first), workers=workers,
+        item_timeout=item_timeout, begun=begun,
+    )  # fmt: skip
     with closing(decoded_batches):
         for decoded in decoded_batches:
             yield embed_batch(job.encoder, decoded, job.header)
@@ -145,7 +156,10 @@ def _check_failures(partial: Partial, max_failures: int | None) -> None:
 
 def _finish(job: Job, partial: Partial) -> Memory:
     failed = {failure.id for failure in partial.failures}
-    kept = [item for item in job.items if item.id not in failed]
+    kept = Items.of(job.items)
+    if failed:
+        good = [row for row, name in enumerate(kept.ids) if name not in failed]
+        kept = kept.take(np.array(good, dtype=np.intp))
     write_failures(job.failures_path, partial.failures)
     if not kept and job.shard is None:
         partial.remove()
@@ -155,16 +169,11 @@ def _finish(job: Job, partial: Partial) -> Memory:
             f"{first.item}: {first.reason}. Check the source and --modality"
         )
     header = replace(job.header, extra=job.made_by)
-    renamed = any(item.id != item.value for item in kept)
-    labels = [item.label for item in kept if item.label is not None]
     columns = Columns(
-        ids=[item.id for item in kept],
-        items=[item.value for item in kept] if renamed else None,
-        labels=labels if len(labels) == len(kept) else None,
-        metadata={
-            name: [item.metadata[place] for item in kept]
-            for place, name in enumerate(job.source.columns)
-        },
+        ids=kept.ids,
+        items=kept.values,
+        labels=kept.labels,
+        metadata=dict(zip(job.source.columns, kept.metadata, strict=True)),
     )
     dtype = header.row_dtype()
     parts = ((block["local"], block["mask"]) for block in partial.stored(dtype))

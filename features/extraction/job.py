@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import xxhash
@@ -116,6 +116,29 @@ class Job:
     @property
     def failures_path(self) -> Path:
         return self.out.with_suffix(".failures.jsonl")
+
+
+@dataclass(frozen=True)
+class Arguments(Sequence[Sequence[str | Path]]):
+    """What the input function takes for each batch from `first` on, made when it is asked for."""
+
+    job: Job
+    first: int = 0
+
+    def __len__(self) -> int:
+        return self.job.batches - self.first
+
+    @overload
+    def __getitem__(self, place: int) -> list[str | Path]: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Sequence[str | Path]]: ...
+    def __getitem__(self, place: int | slice) -> Sequence[Any]:
+        places = range(self.first, self.job.batches)[place]
+        if isinstance(places, int):
+            return [self.job.source.load_argument(item) for item in self.job.batch(places)]
+        if places[-1:] == range(self.job.batches)[-1:] and places.step == 1:
+            return Arguments(self.job, places.start)
+        return [self[one - self.first] for one in places]
 
 
 def _local_length(encoder: Encoder, modality: Modality) -> int:

@@ -74,6 +74,7 @@ class Partial:
         self.row_bytes = row_bytes
         self.batches = 0
         self.rows = 0
+        self.continued = False  # whether an earlier process began it
         self.failures: list[Failure] = []
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -143,6 +144,7 @@ class Partial:
         started = _plan(path)
         wanted = json.loads(json.dumps(plan))
         if started == wanted:
+            self.continued = True
             return
         name = next(k for k in sorted({*started, *wanted}) if started.get(k) != wanted.get(k))
         then, now = started.get(name), wanted.get(name)

@@ -6,6 +6,7 @@ Written are the three files that `features.search.index` reads.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ def build_index(
 
     out = index_path(out)
     for suffix in (".faiss", ".ids.h5", ".json"):
-        refuse_existing(out.with_suffix(suffix), overwrite=overwrite)
+        refuse_existing(out.with_suffix(suffix), overwrite=overwrite or _unfinished(out, memory))
     factory = _factory(kind, memory)
     index = _empty(kind, factory, memory.dimension)
     search_settings = _tune(index)
@@ -68,6 +69,17 @@ def build_index(
     }
     _write(index, out, memory, about)
     return open_index(out)
+
+
+def _unfinished(out: Path, memory: Memory) -> bool:
+    """Whether an index of `memory` was begun there and is not described yet."""
+    import h5py
+
+    if out.with_suffix(".json").exists() or not out.with_suffix(".ids.h5").exists():
+        return False
+    with suppress(OSError), h5py.File(out.with_suffix(".ids.h5"), "r") as file:
+        return bool(file.attrs.get("fingerprint") == memory.fingerprint)
+    return False
 
 
 def _add(index: Any, memory: Memory, kind: str, progress: Progress) -> None:
@@ -217,19 +229,23 @@ def _write(index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None
     import faiss
     import h5py
 
-    with replacing(out) as temporary:
+    # They take their places from the last to the first: with its description, the index exists.
+    with (
+        replacing(out.with_suffix(".json")) as told,
+        replacing(out) as temporary,
+        replacing(out.with_suffix(".ids.h5")) as ids,
+    ):
         faiss.write_index(index, str(temporary))
-    with replacing(out.with_suffix(".ids.h5")) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["fingerprint"] = memory.fingerprint
-        for name, column in named_columns(memory.columns):
-            if column is not None:
-                write_strings(file, name, as_column(column))
-        metadata = {name: as_column(column) for name, column in memory.metadata.items()}
-        write_named(file, "columns", metadata)
-    about = {
-        **about,
-        "faiss_checksum": sampled_checksum(out),  # at every opening
-        "faiss_digest": full_checksum(out),  # by `mcr verify`
-    }
-    with replacing(out.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        with h5py.File(ids, "w") as file:
+            file.attrs["fingerprint"] = memory.fingerprint
+            for name, column in named_columns(memory.columns):
+                if column is not None:
+                    write_strings(file, name, as_column(column))
+            metadata = {name: as_column(column) for name, column in memory.metadata.items()}
+            write_named(file, "columns", metadata)
+        about = {
+            **about,
+            "faiss_checksum": sampled_checksum(temporary),  # at every opening
+            "faiss_digest": full_checksum(temporary),  # by `mcr verify`
+        }
+        told.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

@@ -46,8 +46,17 @@ MOST_BLOCKS = 4096  # that Ray plans ahead; of more batches, several share one
 class RayEngine:
     """Decodes on the CPUs of a Ray cluster and embeds in actors; made by `ray_engine`."""
 
-    def __init__(self, ray: Any, recipe: EncoderRecipe, actors: int, *, gpus: bool) -> None:
+    def __init__(
+        self,
+        ray: Any,
+        recipe: EncoderRecipe,
+        actors: int,
+        *,
+        gpus: bool,
+        item_timeout: float | None = None,
+    ) -> None:
         self.ray = ray
+        self.item_timeout = item_timeout
         self.recipe = recipe
         self.actors = actors
         self.gpus = gpus
@@ -82,7 +91,7 @@ class RayEngine:
         items = ray.put(Items(values, job.source.root, job.batch_size))
         make_input = ray.put(CarriedInput.of(job.encoder.input(job.modality)))
         attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
-        decoding = Decoding(items, make_input, attempts, first)
+        decoding = Decoding(items, make_input, attempts, first, self.item_timeout)
         described = job.encoder.description.as_dict()
         threads = torch.get_num_threads()
         how = ray.put(Embedding(items, attempts, self.recipe, job.header, described, threads))
@@ -116,6 +125,7 @@ def ray_engine(
     precision: str = "fp32",
     actors: int | None = None,
     address: str | None = None,
+    item_timeout: float | None = None,
 ) -> Iterator[RayEngine]:
     """An engine for `extract`, connected to Ray for the length of the block.
 
@@ -123,6 +133,7 @@ def ray_engine(
     has one of its own.
     actors: how many load the encoder. None takes one for each GPU, or, without, for each machine.
     address: of a cluster, None starts Ray on this machine.
+    item_timeout: as `extract` takes it; unset, there is none.
     Raises UserError if Ray is not installed or does not answer, there is no such encoder, or the
     cluster does not have a GPU for each actor.
     """
@@ -144,7 +155,13 @@ def ray_engine(
             )
         machines = sum(node["Alive"] for node in ray.nodes())
         recipe = EncoderRecipe(spec, load, argument, "cuda" if gpus else device, precision)
-        yield RayEngine(ray, recipe, actors or (found if gpus else machines), gpus=gpus)
+        yield RayEngine(
+            ray,
+            recipe,
+            actors or (found if gpus else machines),
+            gpus=gpus,
+            item_timeout=item_timeout,
+        )
 
 
 @contextmanager

@@ -75,13 +75,14 @@ def _attempt(attempts: Any, stage: str, number: int, items: Items) -> int:
 class Decoding:
     """What decoders need; `items` and `make_input`, a `CarriedInput`, are in Ray's store.
 
-    first: the batch that Ray counts as 0.
+    first: the batch that Ray counts as 0. item_timeout: as `decode_batches` takes it.
     """
 
     items: Any
     make_input: Any
     attempts: Any
     first: int
+    item_timeout: float | None
 
 
 def decode_numbers(block: Mapping[str, NDArray[np.int64]], how: Decoding) -> Iterator[pa.Table]:
@@ -96,8 +97,9 @@ def decode_numbers(block: Mapping[str, NDArray[np.int64]], how: Decoding) -> Ite
         try:
             careful |= _attempt(how.attempts, "decodes", number, items) > 1
             (decoded,) = decode_batches(
-                _stored(how.make_input), [items.batch(number)], workers=int(careful)
-            )
+                _stored(how.make_input), [items.batch(number)],
+                workers=int(careful or bool(how.item_timeout)), item_timeout=how.item_timeout,
+            )  # fmt: skip
             yield pack(number, decoded)
         except UserError as error:
             yield pack_error(number, error)

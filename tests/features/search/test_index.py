@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -211,6 +212,39 @@ def test_outputs_are_named_and_kept(tmp_path: Path) -> None:
     assert build_index(memory, tmp_path / "i.faiss", kind="hnsw", overwrite=True).about[
         "factory"
     ] == "HNSW32"  # fmt: skip
+
+
+def test_an_index_that_was_cut_short_is_built_again_and_an_older_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, out = _memory(tmp_path / "m.h5"), tmp_path / "i.faiss"
+
+    def names() -> list[str]:
+        return sorted(path.name for path in tmp_path.iterdir())
+
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def build_on_a_full_disk(**more: bool) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(building, "write_strings", fill)
+            build_index(memory, out, **more)  # type: ignore[arg-type]
+
+    with pytest.raises(UserError, match=r"the disk is full: .*i\.ids\.h5"):
+        build_on_a_full_disk()
+    assert names() == ["m.h5"]
+    build_index(memory, out)
+    whole = {name: (tmp_path / name).read_bytes() for name in names()}
+    with pytest.raises(UserError, match="the disk is full"):
+        build_on_a_full_disk(overwrite=True)
+    assert {name: (tmp_path / name).read_bytes() for name in names()} == whole
+    # Killed before its description took its place: it is of this memory, and not yet an index.
+    (tmp_path / "i.json").unlink()
+    with pytest.raises(UserError, match=r"i\.faiss exists"):
+        build_index(_memory(tmp_path / "o.h5", seed=1), out)
+    (tmp_path / "o.h5").unlink()
+    build_index(memory, out)
+    assert {name: (tmp_path / name).read_bytes() for name in names()} == whole
 
 
 @pytest.fixture
