@@ -11,6 +11,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -99,9 +100,22 @@ def new_pool(workers: int, make_input: ItemInput) -> ProcessPoolExecutor:
     if method == "forkserver":
         # Once, in the server: every worker would take seconds to import a large library.
         context.set_forkserver_preload(["__main__", *getattr(make_input, "imports", ())])
+        _start_server()
     return ProcessPoolExecutor(
         workers, mp_context=context, initializer=_start_worker, initargs=(make_input,)
     )
+
+
+def _start_server() -> None:
+    """Start what workers are forked from, with Ctrl-C blocked: it and they leave it to the parent.
+
+    From a terminal it comes to all of them, and would end those that still import with a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def started_pool(workers: int, make_input: ItemInput) -> ProcessPoolExecutor:
