@@ -237,8 +237,7 @@ def _finished(job: Job, *, resume: bool) -> Extraction:
             f"{job.out} was made from another source, encoder or setting than this command's: "
             "pass --overwrite to replace it, or choose another output"
         )
-    made = job.out.stat().st_mtime_ns
-    newer = sum(changed > made for _, changed in job.file_states)
+    newer = job.changed_after(job.out.stat().st_mtime_ns)
     if newer:
         raise UserError(
             f"{newer} files were changed after {job.out} was made from them: pass --overwrite to "

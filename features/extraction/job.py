@@ -95,6 +95,18 @@ class Job:
         """Size and time of the last change, in nanoseconds, of every file."""
         return replace(self.source, items=self.items).file_states()
 
+    def changed_after(self, moment: int) -> int:
+        """How many files were changed after `moment`, in nanoseconds.
+
+        Times of files may lie in the future, from a camera or another machine's clock. No clock but
+        the system's own sets when it last touched them.
+        """
+        if self.source.root is None:  # sentences
+            return 0
+        states = zip(self.items, self.file_states, strict=True)
+        later = [item.value for item, (_, changed) in states if changed > moment]
+        return sum((self.source.root / one).stat().st_ctime_ns > moment for one in later)
+
     @property
     def plan_digest(self) -> str:
         return xxhash.xxh3_128_hexdigest(json.dumps(self.plan, sort_keys=True).encode())
