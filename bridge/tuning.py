@@ -165,7 +165,8 @@ class _Kept:
         text = path.read_text("utf-8") if path.exists() else ""
         whole = text[: text.rfind("\n") + 1]  # the last line of a run that was killed may be torn
         if whole != text:
-            path.write_text(whole, encoding="utf-8")
+            with replacing(path) as temporary:
+                temporary.write_text(whole, encoding="utf-8")
         self.costs: dict[str, float] = dict(json.loads(line) for line in whole.splitlines())
 
     def get(self, settings: TrainSettings) -> float | None:

@@ -28,7 +28,7 @@ from bridge.training.start import start_from_closed_form
 from bridge.training.steps import Drawn, steps_for
 from bridge.training.training_set import TrainingSet
 from features.errors import UserError
-from features.files import explained
+from features.files import explained, replacing
 from features.products import fast_dtype
 from features.progress import SILENT, Progress
 
@@ -170,7 +170,8 @@ class Run:
         assert self.out is not None
         path = self.out / METRICS_FILE
         lines = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
-        path.write_text("".join(lines[: self.epoch]), encoding="utf-8")
+        with replacing(path) as temporary:
+            temporary.write_text("".join(lines[: self.epoch]), encoding="utf-8")
 
     def _one_epoch(self) -> dict[str, float]:
         sums: dict[str, Tensor] = {}
