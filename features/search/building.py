@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from features.errors import UserError
-from features.files import refuse_existing, replacing
+from features.files import explained, refuse_existing, replacing
+from features.locks import sole_writer
 from features.memories.memory import Memory, as_column, named_columns
 from features.memories.strings import write_named, write_strings
 from features.progress import SILENT, Progress
@@ -42,11 +43,26 @@ def build_index(
     kind: flat (exact), hnsw, ivf, or any FAISS factory string such as `IVF1024,PQ64`.
     Raises UserError for a string that FAISS does not know or an output that exists.
     """
+    out = index_path(out)
+    with explained(out), sole_writer(out):
+        _refuse(out, overwrite=overwrite)
+        return _built(memory, out, kind, progress)
+
+
+def _refuse(out: Path, *, overwrite: bool) -> None:
+    """Raise UserError if something is there, but for what a process left that was killed.
+
+    That is a table of ids without a description, which is put in place last.
+    """
+    table, about = out.with_suffix(".ids.h5"), out.with_suffix(".json")
+    unfinished = table.is_file() and not about.exists()
+    for path in (out, table, about):
+        refuse_existing(path, overwrite=overwrite or unfinished)
+
+
+def _built(memory: Memory, out: Path, kind: str, progress: Progress) -> Index:
     import faiss  # for its version
 
-    out = index_path(out)
-    for suffix in (".faiss", ".ids.h5", ".json"):
-        refuse_existing(out.with_suffix(suffix), overwrite=overwrite)
     factory = _factory(kind, memory)
     index = _empty(kind, factory, memory.dimension)
     search_settings = _tune(index)
@@ -217,19 +233,23 @@ def _write(index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None
     import faiss
     import h5py
 
-    with replacing(out) as temporary:
-        faiss.write_index(index, str(temporary))
-    with replacing(out.with_suffix(".ids.h5")) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["fingerprint"] = memory.fingerprint
-        for name, column in named_columns(memory.columns):
-            if column is not None:
-                write_strings(file, name, as_column(column))
-        metadata = {name: as_column(column) for name, column in memory.metadata.items()}
-        write_named(file, "columns", metadata)
-    about = {
-        **about,
-        "faiss_checksum": sampled_checksum(out),  # at every opening
-        "faiss_digest": full_checksum(out),  # by `mcr verify`
-    }
-    with replacing(out.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    with (
+        # Put in place from the last to the first, at the same time.
+        replacing(out.with_suffix(".json")) as told,
+        replacing(out) as vectors,
+        replacing(out.with_suffix(".ids.h5")) as table,
+    ):
+        faiss.write_index(index, str(vectors))
+        with h5py.File(table, "w") as file:
+            file.attrs["fingerprint"] = memory.fingerprint
+            for name, column in named_columns(memory.columns):
+                if column is not None:
+                    write_strings(file, name, as_column(column))
+            metadata = {name: as_column(column) for name, column in memory.metadata.items()}
+            write_named(file, "columns", metadata)
+        about = {
+            **about,
+            "faiss_checksum": sampled_checksum(vectors),  # at every opening
+            "faiss_digest": full_checksum(vectors),  # by `mcr verify`
+        }
+        told.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
