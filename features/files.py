@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -49,7 +49,7 @@ def coming_folder(parent: Path, name: str) -> Iterator[Path]:
 
     What is left in the hidden one goes with it; those of processes that were killed go first.
     """
-    with explained(parent):
+    with explained(parent / name):
         parent.mkdir(parents=True, exist_ok=True)
         coming = parent / COMING
         _remove_leftovers(coming)
@@ -118,6 +118,7 @@ def refuse_existing(
 ) -> None:
     """Raise UserError if `path` exists and may not be replaced, or is a folder."""
     refuse_folder(path)
+    _remove_leftovers(path)  # also of one that was killed when its file had just taken its place
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists: pass {remedy} or choose another output")
 
@@ -156,7 +157,8 @@ def _remove_leftovers(path: Path) -> None:
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
-                leftover.unlink(missing_ok=True)
+                with suppress(OSError):  # of a folder that may not be written, say
+                    leftover.unlink()
 
 
 def _temporary(path: Path) -> Path:

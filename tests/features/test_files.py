@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from features.errors import UserError
-from features.files import coming_folder, move_folder, remove_leftovers, replacing
+from features.files import coming_folder, move_folder, refuse_existing, remove_leftovers, replacing
 from tests.features.helpers import ended_process
 
 
@@ -60,3 +60,14 @@ def test_a_folder_comes_whole_or_not_at_all(tmp_path: Path) -> None:
         "out",
         "out/file",
     ]
+
+
+def test_one_killed_when_its_file_had_just_come_leaves_nothing_after_the_next(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.h5"
+    path.touch()
+    os.link(path, tmp_path / _temporary("a.h5", ended_process()))
+    with pytest.raises(UserError, match=r"a\.h5 exists"):
+        refuse_existing(path, overwrite=False)
+    assert list(tmp_path.iterdir()) == [path]
