@@ -29,7 +29,7 @@ from features.encoders import Encoder, load_encoder
 from features.errors import UserError
 from features.extraction.extract import extract
 from features.extraction.sources import read_source
-from features.files import replacing
+from features.files import remove_leftovers, replacing
 from features.keypad_files import write_keypad_numbers
 from features.memories.memory import Memory
 from features.progress import SILENT, Progress
@@ -129,6 +129,7 @@ class Demo:
         return DemoResult(outcomes, answers, pictures)
 
     def _claim_folder(self) -> None:
+        remove_leftovers(self.folder)
         mark, mine = self.folder / "demo.json", {"seed": self.seed, "torch": torch.__version__}
         if mark.exists():
             found = json.loads(mark.read_text(encoding="utf-8"))

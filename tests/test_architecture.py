@@ -207,4 +207,4 @@ def test_the_wheel_is_made_of_the_three_packages():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert set(wheel["packages"]) == set(MAY_IMPORT)
-    assert project["project"]["scripts"] == {"mcr": "cli.main:run"}
+    assert project["project"]["scripts"] == {"mcr": "cli.start:run"}

@@ -29,7 +29,7 @@ from bridge.training.checkpoint import (
 )
 from bridge.training.distributed import Ranks
 from features.errors import UserError
-from features.files import replacing
+from features.files import remove_leftovers, replacing
 
 
 @contextmanager
@@ -52,6 +52,7 @@ def open_folder(out: Path, plan: dict[str, Any], *, overwrite: bool) -> bool:
 
     Raises UserError if it holds something else.
     """
+    remove_leftovers(out)  # one killed at its first file leaves nothing else
     if not _continues(out, plan, overwrite=overwrite):
         _prepare(out)
     if goes_on(out, plan):
@@ -64,6 +65,7 @@ def tidy_folder(out: Path) -> None:
     """Remove what only an unfinished training needs, and nothing else."""
     remove_checkpoint(out)
     remove_parts(out)
+    remove_leftovers(out)
 
 
 def part_folder(out: Path, name: str) -> Path:

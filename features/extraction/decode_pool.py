@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
+from multiprocessing import forkserver
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,7 @@ class Workers:
             # Once, in the server: every worker would take seconds to import a large library.
             preload = ["__main__", *getattr(make_input, "imports", ())]
             self._context.set_forkserver_preload(preload)
+            _start_server()
         self._threads = ThreadPoolExecutor(count)
         self._own = threading.local()  # the worker of each thread
         self._lock = threading.Lock()  # of what follows, and of starting and ending processes
@@ -237,3 +239,15 @@ def _check_travels(make_input: ItemInput) -> None:
             "worker processes: return a function of a module, or decode in this process with "
             "--workers 0 (workers=0)"
         ) from error
+
+
+def _start_server() -> None:
+    """Start what workers are forked from, with Ctrl-C blocked: it and they leave it to the parent.
+
+    From a terminal it comes to all of them, and would end those that still import with a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

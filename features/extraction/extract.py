@@ -205,8 +205,7 @@ def _finished(job: Job, *, resume: bool) -> Extraction:
             f"{job.out} was made from another source, encoder or setting than this command's: "
             "pass --overwrite to replace it, or choose another output"
         )
-    made = job.out.stat().st_mtime_ns
-    newer = int((job.file_states[:, 1] > made).sum())
+    newer = job.changed_after(job.out.stat().st_mtime_ns)
     if newer:
         raise UserError(
             f"{newer} files were changed after {job.out} was made from them: pass --overwrite to "

@@ -105,6 +105,18 @@ class Job:
         """Size and time of the last change, in nanoseconds, of every file (n, 2)."""
         return replace(self.source, items=self.items).file_states()
 
+    def changed_after(self, moment: int) -> int:
+        """How many files were changed after `moment`, in nanoseconds.
+
+        Times of files may lie in the future, from a camera or another machine's clock. No clock but
+        the system's own sets when it last touched them.
+        """
+        if self.source.root is None:  # sentences
+            return 0
+        later = np.flatnonzero(self.file_states[:, 1] > moment).tolist()
+        paths = (self.source.root / self.items[row].value for row in later)
+        return sum(path.stat().st_ctime_ns > moment for path in paths)
+
     @property
     def plan_digest(self) -> str:
         return xxhash.xxh3_128_hexdigest(json.dumps(self.plan, sort_keys=True).encode())

@@ -67,6 +67,9 @@ def merge(
         memories[0].header, root=root, extra={name: extra[name] for name in kept if name in extra}
     )
     columns = _columns(memories, roots)
+    failures = [one for memory in memories for one in read_failures(_failures_path(memory.path))]
+    if sharded:  # before the memory, which is then the last of the two
+        write_failures(_failures_path(out), failures)
     with progress.task(f"merge {out.name}", len(columns.ids)) as advance:
         made = write_memory(
             out,
@@ -75,11 +78,8 @@ def merge(
             _rows(memories, advance),
             local=_parts(memories) if header.local_length else (),
             checked=bool(sharded),
-            overwrite=True,
+            overwrite=overwrite,
         )
-    failures = [one for memory in memories for one in read_failures(_failures_path(memory.path))]
-    if sharded:
-        write_failures(_failures_path(out), failures)
     return made, failures if sharded else []
 
 

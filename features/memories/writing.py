@@ -78,7 +78,7 @@ def write_memory(
     # HDF5 crashes the process when the disk fills up while it closes a file.
     require_space(path, count * header.row_dtype().itemsize + sum(strings))
     with (
-        replacing(path, synced=synced) as temporary,
+        replacing(path, synced=synced, new=not overwrite) as temporary,
         h5py.File(temporary, "w", libver="v110") as file,
     ):
         shape = (count, header.dimension)

@@ -6,7 +6,6 @@ Written are the three files that `features.search.index` reads.
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from features.errors import UserError
-from features.files import refuse_existing, replacing
+from features.files import explained, refuse_existing, replacing
+from features.locks import sole_writer
 from features.memories.memory import Memory, as_column, named_columns
 from features.memories.strings import write_named, write_strings
 from features.progress import SILENT, Progress
@@ -43,11 +43,26 @@ def build_index(
     kind: flat (exact), hnsw, ivf, or any FAISS factory string such as `IVF1024,PQ64`.
     Raises UserError for a string that FAISS does not know or an output that exists.
     """
+    out = index_path(out)
+    with explained(out), sole_writer(out):
+        _refuse(out, overwrite=overwrite)
+        return _built(memory, out, kind, progress)
+
+
+def _refuse(out: Path, *, overwrite: bool) -> None:
+    """Raise UserError if something is there, but for what a process left that was killed.
+
+    That is a table of ids without a description, which is put in place last.
+    """
+    table, about = out.with_suffix(".ids.h5"), out.with_suffix(".json")
+    unfinished = table.is_file() and not about.exists()
+    for path in (out, table, about):
+        refuse_existing(path, overwrite=overwrite or unfinished)
+
+
+def _built(memory: Memory, out: Path, kind: str, progress: Progress) -> Index:
     import faiss  # for its version
 
-    out = index_path(out)
-    for suffix in (".faiss", ".ids.h5", ".json"):
-        refuse_existing(out.with_suffix(suffix), overwrite=overwrite or _unfinished(out, memory))
     factory = _factory(kind, memory)
     index = _empty(kind, factory, memory.dimension)
     search_settings = _tune(index)
@@ -69,17 +84,6 @@ def build_index(
     }
     _write(index, out, memory, about)
     return open_index(out)
-
-
-def _unfinished(out: Path, memory: Memory) -> bool:
-    """Whether an index of `memory` was begun there and is not described yet."""
-    import h5py
-
-    if out.with_suffix(".json").exists() or not out.with_suffix(".ids.h5").exists():
-        return False
-    with suppress(OSError), h5py.File(out.with_suffix(".ids.h5"), "r") as file:
-        return bool(file.attrs.get("fingerprint") == memory.fingerprint)
-    return False
 
 
 def _add(index: Any, memory: Memory, kind: str, progress: Progress) -> None:
@@ -229,14 +233,14 @@ def _write(index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None
     import faiss
     import h5py
 
-    # They take their places from the last to the first: with its description, the index exists.
     with (
+        # Put in place from the last to the first, at the same time.
         replacing(out.with_suffix(".json")) as told,
-        replacing(out) as temporary,
-        replacing(out.with_suffix(".ids.h5")) as ids,
+        replacing(out) as vectors,
+        replacing(out.with_suffix(".ids.h5")) as table,
     ):
-        faiss.write_index(index, str(temporary))
-        with h5py.File(ids, "w") as file:
+        faiss.write_index(index, str(vectors))
+        with h5py.File(table, "w") as file:
             file.attrs["fingerprint"] = memory.fingerprint
             for name, column in named_columns(memory.columns):
                 if column is not None:
@@ -245,7 +249,7 @@ def _write(index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None
             write_named(file, "columns", metadata)
         about = {
             **about,
-            "faiss_checksum": sampled_checksum(temporary),  # at every opening
-            "faiss_digest": full_checksum(temporary),  # by `mcr verify`
+            "faiss_checksum": sampled_checksum(vectors),  # at every opening
+            "faiss_digest": full_checksum(vectors),  # by `mcr verify`
         }
         told.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,3 +138,12 @@ def saved(path: Path, n: int = 40, d: int = 8, dtype: str = "float32") -> Memory
     """A memory of random unit rows with the ids `id 0`, `id 1`, .."""
     rows = unit_rows(n, d).astype(dtype)
     return save_memory(path, rows, [f"id {i}" for i in range(n)], space="s", modality="text")
+
+
+def ended_process() -> int:
+    """The number of a process that is no more."""
+    process = multiprocessing.get_context("spawn").Process()
+    process.start()
+    process.join()
+    assert process.pid is not None
+    return process.pid

@@ -175,7 +175,7 @@ def test_a_kill_while_files_are_moved_loses_nothing(bridge, tmp_path, monkeypatc
     assert (out / "report.html").read_text() == "x"
     push(source, Place(folder=out), overwrite=True)
     assert load(out, device="cpu").name == "another"
-    assert not list(tmp_path.rglob(".coming-*"))
+    assert not list(tmp_path.rglob(".coming*"))
 
 
 def test_a_bridge_is_pulled_into_the_folder_one_is_in(bridge, tmp_path, monkeypatch):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import platform
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +200,24 @@ def test_a_file_that_was_mended_is_not_taken_for_what_it_was(
     Image.new("L", (9, 9), 50).save(tmp_path / "in" / "a.png")
     with pytest.raises(UserError, match=r"1 files were changed after .*--overwrite"):
         run(resume=True)
+
+
+def test_a_file_from_the_future_does_not_outdate_what_was_made_of_it(
+    tmp_path: Path, tiny_encoder: MiniEncoder
+) -> None:
+    (tmp_path / "in").mkdir()
+    picture, out = tmp_path / "in" / "a.png", tmp_path / "m.h5"
+    Image.new("L", (9, 9), 200).save(picture)
+    tomorrow = time.time() + 86_400
+    os.utime(picture, (tomorrow, tomorrow))
+
+    def run() -> Extraction:
+        source = read_source(str(tmp_path / "in"), "image")
+        return extract(source, tiny_encoder, "image", out, resume=True)
+
+    made = run().memory.fingerprint
+    assert run().memory.fingerprint == made
+    Image.new("L", (9, 9), 50).save(picture)
+    os.utime(picture, (tomorrow, tomorrow))
+    with pytest.raises(UserError, match=r"1 files were changed after .*--overwrite"):
+        run()

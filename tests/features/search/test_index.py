@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from features.errors import UserError
+from features.locks import sole_writer
 from features.memories.memory import Columns, Memory, MemoryHeader
 from features.memories.writing import save_memory, write_memory
 from features.search import building
@@ -326,3 +327,32 @@ def test_a_memory_that_is_gone_is_no_harm(built: Path, tmp_path: Path) -> None:
     assert moved.search(query, 3) == before
     assert moved.about["faiss"] == faiss.__version__
     assert moved.header.encoder == {"name": "e"}
+
+
+@pytest.mark.parametrize("left", [("i.ids.h5",), ("i.ids.h5", "i.faiss")])
+def test_an_index_goes_on_where_a_process_was_killed(tmp_path: Path, left: tuple[str, ...]) -> None:
+    memory = _memory(tmp_path / "m.h5")
+    build_index(memory, tmp_path / "whole" / "i.faiss")
+    for name in left:
+        shutil.copy(tmp_path / "whole" / name, tmp_path / name)
+    (tmp_path / ".i.faiss.lock").touch()
+    build_index(memory, tmp_path / "i.faiss")
+    names = ["i.faiss", "i.ids.h5", "i.json"]
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "m.h5", "whole"]
+
+
+def test_an_index_of_other_making_is_not_taken_for_an_unfinished_one(tmp_path: Path) -> None:
+    memory = _memory(tmp_path / "m.h5")
+    (tmp_path / "i.faiss").write_bytes(b"made with FAISS alone")
+    with pytest.raises(UserError, match=r"i\.faiss exists: pass --overwrite"):
+        build_index(memory, tmp_path / "i.faiss")
+
+
+def test_one_process_at_a_time_writes_an_index(tmp_path: Path) -> None:
+    memory, out = _memory(tmp_path / "m.h5"), tmp_path / "i.faiss"
+    told = r"another process is writing .*i\.faiss: wait for it"
+    with sole_writer(out), pytest.raises(UserError, match=told):
+        build_index(memory, out, overwrite=True)
+    build_index(memory, out)
