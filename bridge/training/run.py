@@ -5,7 +5,6 @@ Everything is resident on the device; there is no data loader.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from bridge.artefact import make_projector
 from bridge.config import TrainSettings
 from bridge.projector import Projector
 from bridge.runs.layout import METRICS_FILE
+from bridge.runs.log import log_line
 from bridge.tcl.fusion import Fusion
 from bridge.tracking.reporting import Report, untracked
 from bridge.training.checkpoint import optimizer_tensors, restore_optimizer, save_checkpoint
@@ -169,8 +169,8 @@ class Run:
         self.last, self.best_entry = about["last"], about["best_entry"]
         assert self.out is not None
         path = self.out / METRICS_FILE
-        lines = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
-        path.write_text("".join(lines[: self.epoch]), encoding="utf-8")
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        path.write_bytes(b"".join(lines[: self.epoch]))
 
     def _one_epoch(self) -> dict[str, float]:
         sums: dict[str, Tensor] = {}
@@ -214,7 +214,7 @@ class Run:
             return
         line = {**entry, "epoch": self.epoch, "seconds": round(seconds, 3)}
         with explained(self.out), (self.out / METRICS_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(log_line(line))
         self.report(self.epoch, {name: entry[name] for name in entry if name != "epoch"})
 
     def _out_of_patience(self) -> bool:

@@ -14,9 +14,11 @@ import numpy as np
 
 from features.errors import UserError
 from features.files import refuse_existing, replacing
+from features.memories.container import creating
 from features.memories.memory import Memory, as_column, named_columns
 from features.memories.strings import write_named, write_strings
 from features.progress import SILENT, Progress
+from features.sealed import sealed
 from features.search.index import FORMAT, Index, full_checksum, open_index, sampled_checksum
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ def build_index(
 def _add(index: Any, memory: Memory, kind: str, progress: Progress) -> None:
     with progress.task(f"index {memory.path.name}", len(memory)) as advance:
         for start in range(0, len(memory), BLOCK):
-            block = np.asarray(memory.embeddings[start : start + BLOCK], dtype=np.float32)
+            block = np.asarray(memory.read(start, start + BLOCK), dtype=np.float32)
             try:
                 index.add(_unit(block))
             except RuntimeError as error:
@@ -128,7 +130,7 @@ def index_path(out: str | Path) -> Path:
 
 
 def _factory(kind: str, memory: Memory) -> str:
-    return _factory_of(kind, len(memory), half=memory.embeddings.dtype == np.float16)
+    return _factory_of(kind, len(memory), half=memory.header.dtype == "float16")
 
 
 def _factory_of(kind: str, items: int, *, half: bool) -> str:
@@ -215,11 +217,10 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _write(index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None:
     import faiss
-    import h5py
 
     with replacing(out) as temporary:
         faiss.write_index(index, str(temporary))
-    with replacing(out.with_suffix(".ids.h5")) as temporary, h5py.File(temporary, "w") as file:
+    with creating(out.with_suffix(".ids.h5")) as (file, _):
         file.attrs["fingerprint"] = memory.fingerprint
         for name, column in named_columns(memory.columns):
             if column is not None:
@@ -228,8 +229,8 @@ def _write(index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None
         write_named(file, "columns", metadata)
     about = {
         **about,
-        "faiss_checksum": sampled_checksum(out),  # at every opening
-        "faiss_digest": full_checksum(out),  # by `mcr verify`
+        "faiss_checksum": sampled_checksum(out),
+        "faiss_digest": full_checksum(out),
     }
     with replacing(out.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(sealed(about), indent=2) + "\n", encoding="utf-8")
