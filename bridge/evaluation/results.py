@@ -178,7 +178,7 @@ def read_result(path: Path) -> Result:
         told = read_sealed(require_file(path, "result"))
     except ValueError as error:
         raise UserError(
-            f"{path} is damaged, or no result of `mcr eval` ({error}): evaluate again"
+            f"{path} is not a result of `mcr eval`, or it is damaged ({error}): evaluate again"
         ) from error
     if told.get("format") != EVALUATION:
         raise UserError(f"{path} is JSON but not a result of `mcr eval`: give what that wrote")

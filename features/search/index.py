@@ -200,8 +200,8 @@ def _read_faiss(path: Path, about: Mapping[str, Any]) -> Any:
     sample = sampled_checksum(path)
     if sample != about["faiss_checksum"] or (whole is not None and full_checksum(path) != whole):
         raise UserError(
-            f"{path} is damaged or of another index, it is not what {path.stem}.json tells of: "
-            f"{REBUILD}"
+            f"{path} is damaged, or it, its .ids.h5 and its .json do not belong together: rebuild "
+            "them with `mcr index --overwrite`"
         )
     try:
         # The former maps inverted lists only; the latter, of FAISS 1.11, maps vectors and graphs.

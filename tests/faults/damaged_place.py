@@ -71,7 +71,9 @@ def whole_place() -> Path:
         _memories(folder, space, modality, number)
     (folder / "runs").mkdir()
     bridge = folder / "runs" / "bridge"
-    done("train", *partners(folder), "-o", bridge, *TRAINED)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("bridge.pseudo_pairs.cache.LEAST_SCORES", 1)
+        done("train", *partners(folder), "-o", bridge, *TRAINED)
     done("project", folder / "image.h5", "-b", bridge, "-o", folder / "shared.h5")
     done("index", folder / "shared.h5")
     done("eval", "--bridge", bridge, "--query", folder / "audio.h5", "--gallery",
@@ -140,9 +142,7 @@ def _stopped_training(folder: Path) -> None:
     import bridge
     from bridge.config import load_settings
 
-    settings = load_settings(
-        None, {"dimension": 8, "hidden": 16, "epochs": 3}, preset="published"
-    )
+    settings = load_settings(None, {"dimension": 8, "hidden": 16, "epochs": 3}, preset="published")
     hub = [Memory(folder / f"text-{space}.h5") for space in SPACES]
     leaf = [Memory(folder / f"{modality}.h5") for modality in SPACES.values()]
     with suppress(KeyboardInterrupt), pytest.MonkeyPatch.context() as patched:
