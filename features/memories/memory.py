@@ -212,12 +212,14 @@ class Memory:
         """All embeddings, or those at `rows`, as a float32 tensor of unit rows in RAM."""
         import torch
 
-        stored = torch.from_numpy(np.array(self.embeddings) if rows is None else self.rows(rows))
-        unit = torch.empty(stored.shape, dtype=torch.float32)
+        count = len(self) if rows is None else len(rows)
+        unit = torch.empty(count, self.dimension, dtype=torch.float32)
         step = max(1, _CACHED // self.dimension)
-        for start in range(0, len(stored), step):
-            block = stored[start : start + step].float()
-            unit[start : start + step] = torch.nn.functional.normalize(block, dim=-1)
+        for start in range(0, count, step):
+            stop = start + step
+            stored = np.array(self.read(start, stop)) if rows is None else self.rows(rows[start:stop])
+            block = torch.from_numpy(stored).float()
+            unit[start:stop] = torch.nn.functional.normalize(block, dim=-1)
         return unit
 
     def local_tensors(
