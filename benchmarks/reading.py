@@ -46,7 +46,8 @@ def main() -> None:
             readers = {name: _after(memory.path, run) for name, run in readers.items()}
         seconds = medians(readers, repeats=arguments.repeats)
         title = "Full read" + ", cold" * arguments.cold
-        report(title, seconds, ours="opened, checked and copied", sizes=sizes, json_file=arguments.json)
+        ours = "opened, checked and copied"
+        report(title, seconds, ours=ours, sizes=sizes, json_file=arguments.json)
         rows = np.random.default_rng(1).choice(arguments.items, arguments.rows, replace=False)
         ordered = np.sort(rows)  # h5py takes rows in increasing order only
         with h5py.File(memory.path, "r") as file:

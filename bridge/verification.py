@@ -124,7 +124,7 @@ def _memory(path: Path, progress: Progress) -> Iterator[Finding]:
             "command notices damage: `mcr extract --overwrite` makes it anew with them",
         )  # fmt: skip
     _, failed = _tried(path, memory.verify)
-    problems = [*failed, *_problems(memory, progress)]
+    problems = failed or [*_problems(memory, progress)]
     yield from problems
     if not problems:
         yield Finding(

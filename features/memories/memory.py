@@ -217,7 +217,8 @@ class Memory:
         step = max(1, _CACHED // self.dimension)
         for start in range(0, count, step):
             stop = start + step
-            stored = np.array(self.read(start, stop)) if rows is None else self.rows(rows[start:stop])
+            place = slice(start, stop)
+            stored = np.array(self._embeddings[place]) if rows is None else self.rows(rows[place])
             block = torch.from_numpy(stored).float()
             unit[start:stop] = torch.nn.functional.normalize(block, dim=-1)
         return unit

@@ -72,7 +72,7 @@ def test_a_flip_that_opening_an_index_does_not_see_is_found(shop, monkeypatch):
     done("index", shop / "shared.h5", "-o", shop / "again.faiss")
     path = shop / "again.faiss"
     _flip(path, path.stat().st_size // 3)
-    assert "rebuild it with `mcr index --overwrite`" in _bad(path)
+    assert "rebuild them with `mcr index --overwrite`" in _bad(path)
 
 
 @pytest.mark.parametrize("name", ["images.h5", "shared.faiss", "shared.ids.h5", "shared.json"])
