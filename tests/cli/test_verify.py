@@ -60,6 +60,18 @@ def test_a_flipped_bit_of_the_embeddings_is_found(shop):
     assert "embeddings are not what was written" in _bad(shop / "images.h5")
 
 
+def test_a_memory_of_an_earlier_version_is_told(shop):
+    with changing(shop / "images.h5"):
+        pass
+    told = done("verify", shop / "images.h5").stdout
+    assert "memories had no checksums of their parts" in told
+    assert "content, norms and ids are right" in told
+    with h5py.File(shop / "images.h5", "r") as file:
+        place = file["embeddings"].id.get_offset()
+    _flip(shop / "images.h5", place + 101)
+    assert "its content has fingerprint" in _bad(shop / "images.h5")
+
+
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
 def test_a_flipped_bit_anywhere_in_an_index_is_found(shop, share):
     index = shop / "shared.faiss"
