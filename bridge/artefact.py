@@ -164,9 +164,7 @@ class Bridge:
         with replacing(folder / CARD_FILE) as temporary:
             temporary.write_text(model_card(self), encoding="utf-8")
         with replacing(folder / ABOUT_FILE) as temporary:
-            temporary.write_text(
-                json.dumps(sealed(self.about()), indent=2) + "\n", encoding="utf-8"
-            )
+            temporary.write_text(json.dumps(sealed(self.about()), indent=2) + "\n", "utf-8")
 
     def about(self) -> dict[str, Any]:
         """What `bridge.json` says."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,16 @@ def test_a_flipped_bit_of_any_byte_of_a_memory_is_noticed(tmp_path: Path) -> Non
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"is damaged, .*extract|is not a readable memory"):
             Memory(path).verify()
+
+
+def test_a_process_that_reads_a_zeroed_header_ends_with_a_sentence(tmp_path: Path) -> None:
+    whole = (whole_place() / "shared.h5").read_bytes()
+    path = tmp_path / "m.h5"
+    path.write_bytes(whole[:64] + bytes(700) + whole[764:])
+    command = [sys.executable, "-c", "from cli.main import run; run()", "info", str(path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "m.h5 is damaged, its header is not what was written: copy it again" in ended.stderr
 
 
 def test_the_judge_is_not_fooled_by_a_file_that_is_another(tmp_path: Path) -> None:
