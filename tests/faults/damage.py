@@ -209,7 +209,7 @@ def judge(target: Target, reader: str, folder: Path, path: Path) -> str:
         wanted = undisturbed(target, reader)
         # What may have been edited is a note, and a list tells what it leaves out.
         edited = target.stage == "settings" and "it was edited or is damaged" in found.told
-        edited |= reader == "runs" and "note: left out" in found.told
+        edited |= reader == "runs" and "left out: " in found.told
         same = (found.made, found.code) == (wanted.made, wanted.code)
         assert edited or same, f"{reader} made something else: {found.told}"
         return "the same" if same else "told"
