@@ -15,7 +15,7 @@ import xxhash
 
 KEY = "checksum"
 _DIGITS = 16  # of a checksum
-_COMMENT = "# checksum of the lines above: "
+_COMMENT = "# checksum of the lines below: "
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,17 +56,22 @@ def _renamed(told: Mapping[str, Any]) -> bool:
 
 
 def sealed_text(lines: str) -> str:
-    """Lines, with a last one that is a comment with their checksum.
+    """Lines behind a first one, a comment, with their checksum.
 
     For what is also written by hand: who changes a line may leave the checksum as it is.
     """
-    return f"{lines}{_COMMENT}{xxhash.xxh3_64_hexdigest(lines.encode())}\n"
+    return f"{_COMMENT}{xxhash.xxh3_64_hexdigest(lines.encode())}\n{lines}"
 
 
 def text_is_changed(text: str) -> bool:
     """Whether `sealed_text` wrote other lines than these; False where there is no checksum."""
-    lines, found, written = text.rpartition(_COMMENT)
-    return bool(found) and xxhash.xxh3_64_hexdigest(lines.encode()) != written.strip()
+    first, ended, lines = text.partition("\n")
+    if not ended and _COMMENT.startswith(first[: len(_COMMENT)]):
+        return True  # cut off in the comment, or before
+    before, found, written = first.partition(_COMMENT)
+    if not found:
+        return _COMMENT in lines
+    return bool(before) or xxhash.xxh3_64_hexdigest(lines.encode()) != written
 
 
 def sealed_line(entry: Any) -> bytes:

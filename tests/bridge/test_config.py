@@ -43,7 +43,9 @@ def test_settings_that_are_not_as_a_run_wrote_them_are_told(tmp_path, recwarn):
     assert load_settings(written(tmp_path, text)).epochs == 3
     assert not recwarn
     with pytest.warns(SettingsChanged, match=r"settings\.toml .* was edited or is damaged"):
-        assert load_settings(written(tmp_path, text.replace("3", "4", 1))).epochs == 4
+        assert (
+            load_settings(written(tmp_path, text.replace("epochs = 3", "epochs = 4"))).epochs == 4
+        )
 
 
 @pytest.mark.parametrize(("name", "value"), PUBLISHED.items())

@@ -133,7 +133,9 @@ def read_by(reader: str, folder: Path) -> Outcome:
     result = mcr(*arguments)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise AssertionError(f"{reader} ended in a traceback") from result.exception
-    made = json.dumps([result.stdout, _written(folder)]).replace(str(folder), "@")
+    # A recipe also says what it made again.
+    said = "" if reader == "run" else result.stdout
+    made = json.dumps([said, _written(folder)]).replace(str(folder), "@")
     return Outcome(result.exit_code, made, (result.stderr + result.stdout).strip())
 
 

@@ -62,5 +62,7 @@ def test_lines_that_are_not_whole_are_none() -> None:
 def test_text_tells_that_it_was_changed() -> None:
     text = sealed_text("a = 1\n# why\n")
     assert not text_is_changed(text)
-    assert text_is_changed(text.replace("1", "2", 1))
+    assert text_is_changed(text.replace("a = 1", "a = 2"))
+    assert all(text_is_changed(text[:kept]) for kept in range(len(text)))
+    assert text_is_changed("a = 1\n" + text)
     assert not text_is_changed("a = 1\n")
