@@ -28,6 +28,7 @@ from features.errors import UserError
 from features.files import replacing, require_file
 from features.memories.memory import Memory
 from features.progress import SILENT, Progress
+from features.sealed import read_sealed, sealed
 
 VERSION = 1
 ByPart = Mapping[str, Mapping[str, Any]]
@@ -167,19 +168,19 @@ def write_result(result: Result, path: Path) -> Path:
     """Write a result; an earlier one of this name is replaced. Raises UserError if it cannot be."""
     check_place(path)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(result.about(), indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(sealed(result.about()), indent=1) + "\n", encoding="utf-8")
     return path
 
 
 def read_result(path: Path) -> Result:
     """Read a result. Raises UserError if it is missing, damaged or something else."""
     try:
-        told = json.loads(require_file(path, "result").read_text(encoding="utf-8"))
+        told = read_sealed(require_file(path, "result"))
     except ValueError as error:
         raise UserError(
-            f"{path} is not a result of `mcr eval` ({error}): evaluate again"
+            f"{path} is not a result of `mcr eval`, or it is damaged ({error}): evaluate again"
         ) from error
-    if not isinstance(told, dict) or told.get("format") != EVALUATION:
+    if told.get("format") != EVALUATION:
         raise UserError(f"{path} is JSON but not a result of `mcr eval`: give what that wrote")
     try:
         if told["version"] > VERSION:

@@ -17,6 +17,7 @@ from typing import Any
 from features.errors import UserError
 from features.files import explained, replacing
 from features.locks import take_lock
+from features.sealed import read_sealed, sealed
 
 FORMAT = "mcr-bridge journal 1"
 NAME = "journal.json"
@@ -60,7 +61,7 @@ class Journal:
         steps = {name: asdict(one) for name, one in self.entries.items()}
         content = {"format": FORMAT, "recipe": self.recipe, "steps": steps}
         with replacing(self.path) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(sealed(content), indent=1) + "\n", encoding="utf-8")
 
     def get(self, name: str) -> Entry | None:
         """The entry of a step, if it was ever begun."""
@@ -68,7 +69,7 @@ class Journal:
 
     def _read(self) -> None:
         try:
-            content = json.loads(self.path.read_text("utf-8"))
+            content = read_sealed(self.path)
             if content["format"] != FORMAT:
                 raise ValueError(f"its format is {content['format']}")
             other = str(content["recipe"])

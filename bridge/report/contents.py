@@ -17,6 +17,7 @@ from bridge.runs.layout import ABOUT_FILE, EVALUATION, METRICS_FILE, RESULTS_FOL
 from features.errors import UserError
 from features.memories.memory import Memory
 from features.progress import SILENT, Progress
+from features.sealed import read_sealed, unsealed
 
 RESULT_FOLDERS = (".", RESULTS_FOLDER, "evaluations")  # of a bridge's folder
 COMPUTED = "computed for this report"
@@ -140,9 +141,12 @@ def _results(folder: Path, bridge: Bridge, named: Sequence[Path]) -> tuple[list[
 def _is_result(path: Path) -> bool:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(told, dict) and told.get("format") == EVALUATION
+        return isinstance(told, dict) and unsealed(told).get("format") == EVALUATION
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged, or no result of `mcr eval` ({error}): evaluate again, or move it "
+            "away"
+        ) from error
 
 
 def _is_of(result: Result, bridge: Bridge) -> bool:
@@ -165,7 +169,6 @@ def _record(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        return read_sealed(path)
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): remove it, or train again") from error
-    return told if isinstance(told, dict) else {}

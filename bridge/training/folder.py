@@ -18,6 +18,7 @@ from bridge.runs.layout import (
     TRACKING_FOLDER,
 )
 from bridge.runs.locking import locked_run
+from bridge.runs.log import log_line, read_log
 from bridge.runs.record import goes_on
 from bridge.training.checkpoint import (
     MIXTURE_FILE,
@@ -76,14 +77,13 @@ def part_folder(out: Path, name: str) -> Path:
 def gather_metrics(out: Path, names: Iterable[str]) -> None:
     """Keep the lines of a mixture's parts, each with the name of its `part`."""
     lines = [
-        json.dumps({"part": name, **json.loads(line)})
+        log_line({"part": name, **entry})
         for name in names
-        if (log := part_folder(out, name) / METRICS_FILE).exists()
-        for line in log.read_text("utf-8").splitlines()
+        for entry in read_log(part_folder(out, name) / METRICS_FILE)
     ]
     if lines:
         with replacing(out / METRICS_FILE) as temporary:
-            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            temporary.write_text("".join(lines), encoding="utf-8")
 
 
 def _continues(out: Path, plan: dict[str, Any], *, overwrite: bool) -> bool:

@@ -5,7 +5,6 @@ Everything is resident on the device; there is no data loader.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from bridge.artefact import make_projector
 from bridge.config import TrainSettings
 from bridge.projector import Projector
 from bridge.runs.layout import METRICS_FILE
+from bridge.runs.log import log_line
 from bridge.tcl.fusion import Fusion
 from bridge.tracking.reporting import Report, untracked
 from bridge.training.checkpoint import optimizer_tensors, restore_optimizer, save_checkpoint
@@ -174,9 +174,9 @@ class Run:
         if self.out is None:
             return
         path = self.out / METRICS_FILE
-        lines = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         with replacing(path) as temporary:
-            temporary.write_text("".join(lines[: self.epoch]), encoding="utf-8")
+            temporary.write_bytes(b"".join(lines[: self.epoch]))
 
     def _start_alike(self) -> None:
         """Take the first process's weights: other machines may have rounded otherwise."""
@@ -232,7 +232,7 @@ class Run:
             return
         line = {**entry, "epoch": self.epoch, "seconds": round(seconds, 3)}
         with explained(self.out), (self.out / METRICS_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(log_line(line))
         self.report(self.epoch, {name: entry[name] for name in entry if name != "epoch"})
 
     def _out_of_patience(self) -> bool:

@@ -48,7 +48,7 @@ def exact_neighbors(queries: Memory, memory: Memory, k: int) -> Neighbors:
     wanted = _unit(queries.embeddings)
     nearest = faiss.ResultHeap(nq=len(wanted), k=k, keep_max=True)
     for start in range(0, len(memory), _SEARCHED):
-        block = _unit(memory.embeddings[start : start + _SEARCHED])
+        block = _unit(memory.read(start, start + _SEARCHED))
         scores, rows = faiss.knn(wanted, block, min(k, len(block)), faiss.METRIC_INNER_PRODUCT)
         nearest.add_result(scores, rows + start)
     nearest.finalize()

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 
@@ -50,8 +48,10 @@ class StringColumn(Sequence[str]):
             return [self[one] for one in range(*row.indices(len(self)))]
         if not -len(self) <= row < len(self):
             raise IndexError(row)
-        row %= len(self)
-        return _decoded(bytes(self.utf8[self.offsets[row] : self.offsets[row + 1]]))
+        return _decoded(self._content(row % len(self)))
+
+    def _content(self, row: int) -> bytes:
+        return bytes(self.utf8[self.offsets[row] : self.offsets[row + 1]])
 
     def __iter__(self) -> Iterator[str]:
         for first in range(0, len(self), _ITERATED):
@@ -119,13 +119,6 @@ def write_strings(file: Any, name: str, column: StringColumn) -> None:
     group.create_dataset("offsets", data=column.offsets)
 
 
-def read_strings(file: Any, name: str, path: Path) -> StringColumn:
-    """The column in the group `name` of an open h5py file at `path`, memory-mapped."""
-    return StringColumn(
-        map_dataset(file[name]["utf8"], path), map_dataset(file[name]["offsets"], path)
-    )
-
-
 def write_named(file: Any, name: str, columns: Mapping[str, StringColumn]) -> None:
     """Store columns of any names as the group `name` of an open h5py file; none, if there are none.
 
@@ -136,19 +129,3 @@ def write_named(file: Any, name: str, columns: Mapping[str, StringColumn]) -> No
         group.attrs["names"] = json.dumps(list(columns))
         for place, column in enumerate(columns.values()):
             write_strings(group, str(place), column)
-
-
-def read_named(file: Any, name: str, path: Path) -> dict[str, StringColumn]:
-    """The columns in the group `name` of an open h5py file at `path`, memory-mapped."""
-    if name not in file:
-        return {}
-    names = json.loads(file[name].attrs["names"])
-    return {one: read_strings(file[name], str(place), path) for place, one in enumerate(names)}
-
-
-def map_dataset(dataset: Any, path: Path) -> NDArray[Any]:
-    """A dataset as a read-only memory map; copied into RAM where its layout forbids mapping."""
-    offset = dataset.id.get_offset()
-    if offset is None or 0 in dataset.shape:
-        return np.asarray(dataset[...])
-    return np.memmap(path, dataset.dtype, mode="r", offset=offset, shape=dataset.shape)

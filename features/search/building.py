@@ -15,9 +15,11 @@ import numpy as np
 from features.errors import UserError
 from features.files import explained, refuse_existing, replacing
 from features.locks import sole_writer
+from features.memories.container import creating
 from features.memories.memory import Memory, as_column, named_columns
 from features.memories.strings import write_named, write_strings
 from features.progress import SILENT, Progress
+from features.sealed import sealed
 from features.search.index import FORMAT, Index, full_checksum, open_index, sampled_checksum
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ def _built(memory: Memory, out: Path, kind: str, progress: Progress) -> Index:
 def _add(index: Any, memory: Memory, kind: str, progress: Progress) -> None:
     with progress.task(f"index {memory.path.name}", len(memory)) as advance:
         for start in range(0, len(memory), BLOCK):
-            block = np.asarray(memory.embeddings[start : start + BLOCK], dtype=np.float32)
+            block = np.asarray(memory.read(start, start + BLOCK), dtype=np.float32)
             try:
                 index.add(_unit(block))
             except RuntimeError as error:
@@ -144,7 +146,7 @@ def index_path(out: str | Path) -> Path:
 
 
 def _factory(kind: str, memory: Memory) -> str:
-    return _factory_of(kind, len(memory), half=memory.embeddings.dtype == np.float16)
+    return _factory_of(kind, len(memory), half=memory.header.dtype == "float16")
 
 
 def _factory_of(kind: str, items: int, *, half: bool) -> str:
@@ -231,25 +233,23 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _write(index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None:
     import faiss
-    import h5py
 
     with (
         # Put in place from the last to the first, at the same time.
         replacing(out.with_suffix(".json")) as told,
         replacing(out) as vectors,
-        replacing(out.with_suffix(".ids.h5")) as table,
+        creating(out.with_suffix(".ids.h5")) as (file, _),
     ):
         faiss.write_index(index, str(vectors))
-        with h5py.File(table, "w") as file:
-            file.attrs["fingerprint"] = memory.fingerprint
-            for name, column in named_columns(memory.columns):
-                if column is not None:
-                    write_strings(file, name, as_column(column))
-            metadata = {name: as_column(column) for name, column in memory.metadata.items()}
-            write_named(file, "columns", metadata)
+        file.attrs["fingerprint"] = memory.fingerprint
+        for name, column in named_columns(memory.columns):
+            if column is not None:
+                write_strings(file, name, as_column(column))
+        metadata = {name: as_column(column) for name, column in memory.metadata.items()}
+        write_named(file, "columns", metadata)
         about = {
             **about,
-            "faiss_checksum": sampled_checksum(vectors),  # at every opening
-            "faiss_digest": full_checksum(vectors),  # by `mcr verify`
+            "faiss_checksum": sampled_checksum(vectors),
+            "faiss_digest": full_checksum(vectors),
         }
-        told.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        told.write_text(json.dumps(sealed(about), indent=2) + "\n", encoding="utf-8")

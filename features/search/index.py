@@ -9,7 +9,6 @@ fingerprint, the settings, and the recall against exact search measured when it 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +19,11 @@ import xxhash
 
 from features.errors import UserError
 from features.files import require_file
+from features.memories.container import opened
 from features.memories.memory import Memory, MemoryHeader
-from features.memories.strings import StringColumn, read_named, read_strings
+from features.memories.strings import StringColumn
+from features.room import free_bytes
+from features.sealed import read_sealed
 from features.search.gpu import MOST_FOUND, gpu_index
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = "mcr-bridge index 1"
+REBUILD = "copy the index again, or rebuild it with `mcr index --overwrite`"
 SAMPLE_BYTES = 1 << 20
 _REQUIRED = {"header", "memory", "fingerprint", "items", "faiss_checksum"}
 
@@ -143,24 +146,15 @@ def open_index(path: str | Path, *, device: str = "cpu") -> Index:
     Raises UserError if the device cannot be used, if a file is missing or damaged, if its
     parts do not belong together, or if the memory it was built from has changed since.
     """
-    import faiss
-
     path = require_file(Path(path), "index")
     if path.suffix == ".h5":
         raise UserError(f"{path} is a memory, not an index: search it with --memory, or index it")
     about = _about(path)
     columns, metadata, ids_fingerprint = _read_columns(path.with_suffix(".ids.h5"))
-    try:
-        # The former maps inverted lists only; the latter, of FAISS 1.11, maps vectors and graphs.
-        index = faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP))
-    except RuntimeError as error:
-        raise UserError(
-            f"{path} cannot be read by FAISS, it is damaged or no index: rebuild it with "
-            "`mcr index`"
-        ) from error
+    index = _read_faiss(path, about)
     ids = columns["ids"]
-    built = (about["fingerprint"], about["items"], about["items"], about["faiss_checksum"])
-    if (ids_fingerprint, len(ids), index.ntotal, sampled_checksum(path)) != built:
+    built = (about["fingerprint"], about["items"], about["items"])
+    if (ids_fingerprint, len(ids), index.ntotal) != built:
         raise UserError(
             f"{path} ({index.ntotal} vectors of {index.d} dimensions), its .ids.h5 ({len(ids)} ids "
             f"of the memory {ids_fingerprint}) and its .json ({about['items']} items of the memory "
@@ -193,32 +187,56 @@ def full_checksum(path: Path) -> str:
     return str(digest.hexdigest())
 
 
+def _read_faiss(path: Path, about: Mapping[str, Any]) -> Any:
+    """FAISS's own index, mapped; its bytes are checked before FAISS sees them."""
+    import faiss
+    import torch
+
+    # Checking reads all of it once. What the page cache cannot hold would have to be read again
+    # for each search, and is left to `mcr verify`.
+    whole = (
+        about.get("faiss_digest") if path.stat().st_size < free_bytes(torch.device("cpu")) else None
+    )
+    sample = sampled_checksum(path)
+    if sample != about["faiss_checksum"] or (whole is not None and full_checksum(path) != whole):
+        raise UserError(
+            f"{path} is damaged, or it, its .ids.h5 and its .json do not belong together: rebuild "
+            "them with `mcr index --overwrite`"
+        )
+    try:
+        # The former maps inverted lists only; the latter, of FAISS 1.11, maps vectors and graphs.
+        return faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP))
+    except RuntimeError as error:
+        raise UserError(f"{path} cannot be read by FAISS ({_oneline(error)}): {REBUILD}") from error
+
+
 def _read_columns(
     path: Path,
 ) -> tuple[dict[str, StringColumn], dict[str, StringColumn], str]:
     """Ids, items and labels; the metadata; and the fingerprint of the memory they are of."""
-    import h5py
-
     try:
-        with h5py.File(require_file(path, "the index's table of ids"), "r") as file:
-            names = ("ids", *({"items", "labels"} & {*file}))
-            columns = {name: read_strings(file, name, path) for name in names}
-            metadata = read_named(file, "columns", path)
-            return columns, metadata, str(file.attrs["fingerprint"])
-    except (OSError, KeyError, ValueError) as error:
+        with opened(require_file(path, "the index's table of ids"), REBUILD) as file:
+            file.require_sums()
+            names = ("ids", *({"items", "labels"} & {*file.file}))
+            columns = {name: file.strings(name) for name in names}
+            return columns, file.named("columns"), str(file.file.attrs["fingerprint"])
+    except (OSError, KeyError, ValueError, IndexError, RuntimeError) as error:
         raise UserError(f"{path} is damaged ({error}): rebuild it with `mcr index`") from error
 
 
 def _about(path: Path) -> dict[str, Any]:
     about_path = require_file(path.with_suffix(".json"), "the index's description")
     try:
-        about: dict[str, Any] = json.loads(about_path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{about_path} is damaged ({error}): rebuild the index") from error
-    known = isinstance(about, dict) and about.get("format") == FORMAT
-    if not known or not about.keys() >= _REQUIRED:
+        about = read_sealed(about_path)
+    except ValueError as error:
+        raise UserError(f"{about_path} is damaged ({error}): {REBUILD}") from error
+    if about.get("format") != FORMAT or not about.keys() >= _REQUIRED:
         raise UserError(f"{about_path} does not describe an index: rebuild it with `mcr index`")
     return about
+
+
+def _oneline(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _check_memory(path: Path, about: Mapping[str, Any]) -> None:

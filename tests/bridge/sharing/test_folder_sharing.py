@@ -14,6 +14,7 @@ from bridge.sharing.files import placed, share_of, shared
 from bridge.sharing.place import Place, place_named
 from bridge.sharing.transfer import pull, push
 from features.errors import UserError
+from features.sealed import read_sealed
 
 ARTEFACT = (
     "README.md", "bridge.json", "bridge.safetensors", "metrics.jsonl", "run.json", "settings.toml"
@@ -120,7 +121,7 @@ def another(bridge: Path, out: Path) -> Path:
     out.mkdir()
     for name in ("README.md", "bridge.safetensors"):
         shutil.copy(bridge / name, out)
-    about = json.loads((bridge / "bridge.json").read_text())
+    about = read_sealed(bridge / "bridge.json")
     (out / "bridge.json").write_text(json.dumps({**about, "name": "another"}))
     return out
 

@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 
 import faiss
-import h5py
 import numpy as np
 import pytest
 
@@ -19,7 +18,7 @@ from features.memories.writing import save_memory, write_memory
 from features.search import building
 from features.search.building import build_index
 from features.search.index import Hit, Index, open_index
-from tests.features.helpers import unit_rows
+from tests.features.helpers import changing, unit_rows
 
 N, D = 600, 16
 KINDS = ["flat", "hnsw", "ivf", "SQ8", "IVF8,Flat", "PCA16,IVF15,Flat"]
@@ -270,7 +269,7 @@ def test_a_truncated_index_of_other_kinds_is_noticed(tmp_path: Path, kind: str) 
     path = build_index(_memory(tmp_path / "m.h5"), tmp_path / "i.faiss", kind=kind).path
     content = path.read_bytes()
     path.write_bytes(content[: int(0.9 * len(content))])
-    with pytest.raises(UserError, match="cannot be read by FAISS, it is damaged or no index"):
+    with pytest.raises(UserError, match="is damaged, or it, its"):
         open_index(path)
 
 
@@ -289,7 +288,7 @@ def test_a_foreign_description_is_refused(built: Path, content: str) -> None:
 
 
 def test_a_table_of_ids_that_lacks_them_is_refused(built: Path) -> None:
-    with h5py.File(built / "i.ids.h5", "r+") as file:
+    with changing(built / "i.ids.h5") as file:
         del file["ids"]
     with pytest.raises(UserError, match=r"i\.ids\.h5 is damaged"):
         open_index(built / "i.faiss")
