@@ -16,6 +16,7 @@ from features.errors import UserError
 from features.memories.memory import Memory, as_column
 from features.memories.unique import first_repetition
 from features.memories.writing import bad_parts, bad_rows
+from features.parsing import parse_json
 from features.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -145,7 +146,8 @@ def _problems(memory: Memory, progress: Progress) -> Iterator[Finding]:
         yield Finding(
             str(memory.path), "bad", f"{len(wrong)} rows are wrong ({some}): make it again"
         )
-    repeated = first_repetition(as_column(memory.ids))
+    repeated, failed = _tried(memory.path, lambda: first_repetition(as_column(memory.ids)))
+    yield from failed
     if repeated is not None:
         yield Finding(
             str(memory.path), "bad",
@@ -192,7 +194,8 @@ def _index(path: Path) -> Iterator[Finding]:
             "rebuild it with `mcr index --overwrite`",
         )  # fmt: skip
         return
-    repeated = first_repetition(as_column(index.table.ids))
+    repeated, failed = _tried(path, lambda: first_repetition(as_column(index.table.ids)))
+    yield from failed
     if repeated is not None:
         yield Finding(str(path), "bad", f"its id '{index.table.ids[repeated[0]]}' is there twice")
         return
@@ -250,7 +253,6 @@ def _trained_on(folder: Path, made: Bridge) -> Iterator[Finding]:
 
 def _written_beside(folder: Path) -> Iterator[Finding]:
     """The curves of a training, and results of evaluations."""
-    import json
 
     from bridge.evaluation.results import read_result
     from bridge.runs.layout import METRICS_FILE, RESULTS_FOLDER
@@ -259,7 +261,7 @@ def _written_beside(folder: Path) -> Iterator[Finding]:
     if metrics.exists():
         try:
             for line in metrics.read_text(encoding="utf-8").splitlines():
-                json.loads(line)
+                parse_json(line)
         except ValueError as error:
             told = f"a line of it is not JSON ({error}): nothing depends on it, mend or delete it"
             yield Finding(str(metrics), "bad", told)

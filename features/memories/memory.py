@@ -27,6 +27,7 @@ import xxhash
 
 from features.errors import UserError
 from features.files import require_file
+from features.hdf5 import refuse_links
 from features.memories.strings import StringColumn, map_dataset, read_named, read_strings
 from features.space import Modality, modality_named
 
@@ -38,6 +39,11 @@ if TYPE_CHECKING:
 FORMAT = "mcr-bridge memory"
 VERSION = 1
 FOREIGN = (".npy", ".npz", ".parquet", ".safetensors", ".fbin", ".f16bin")  # see `mcr import`
+# What h5py and NumPy make of a file that is not as it was written, or never was a memory.
+_DAMAGED = (
+    OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError,
+    MemoryError,
+)  # fmt: skip
 _CACHED = 1 << 17  # values made unit at a time
 StoredDtype = Literal["float16", "float32"]
 
@@ -97,6 +103,7 @@ class Memory:
         self.path = require_file(Path(path), "memory")
         try:
             with h5py.File(self.path, "r") as file:
+                refuse_links(file)
                 self._check_format(file.attrs)
                 self.header = _read_header(file)
                 self.fingerprint = str(file.attrs["fingerprint"])
@@ -106,7 +113,8 @@ class Memory:
                 self.labels = read_strings(file, "labels", self.path) if "labels" in file else None
                 self.metadata = read_named(file, "columns", self.path)
                 self.local, self.local_mask = _read_local(file, self.path)
-        except (OSError, KeyError, ValueError, IndexError, RuntimeError) as error:
+                self._check_lengths()
+        except _DAMAGED as error:
             raise UserError(
                 f"{self.path} is not a readable memory ({' '.join(str(error).split())}): "
                 f"{_remedy(self.path)}"
@@ -123,6 +131,18 @@ class Memory:
                 f"{self.path} has memory format {attributes['version']}, this program reads up "
                 f"to {VERSION}: upgrade mcr-bridge"
             )
+
+    def _check_lengths(self) -> None:
+        """Raise ValueError unless there is one of everything for each row."""
+        columns: dict[str, Any] = {
+            "ids": self.ids, "items": self.items, "labels": self.labels, "local": self.local,
+            "local_mask": self.local_mask, **self.metadata,
+        }  # fmt: skip
+        for name, column in columns.items():
+            if column is not None and len(column) != len(self.embeddings):
+                raise ValueError(
+                    f"it has {len(column)} {name} for {len(self.embeddings)} embeddings"
+                )
 
     def __reduce__(self) -> tuple[type[Memory], tuple[Path]]:
         return Memory, (self.path,)
@@ -219,6 +239,10 @@ def _remedy(path: Path) -> str:
 
 def _read_header(file: Any) -> MemoryHeader:
     attributes, embeddings = file.attrs, file["embeddings"]
+    if embeddings.ndim != 2 or not embeddings.shape[1]:
+        raise ValueError(f"its embeddings are {embeddings.shape}, not rows")
+    if embeddings.dtype not in (np.float16, np.float32):
+        raise ValueError(f"its embeddings are {embeddings.dtype}, not float16 or float32")
     dtype: StoredDtype = "float16" if embeddings.dtype == np.float16 else "float32"
     root = attributes.get("root")
     return MemoryHeader(
@@ -226,17 +250,28 @@ def _read_header(file: Any) -> MemoryHeader:
         modality=modality_named(str(attributes["modality"])),
         dimension=int(embeddings.shape[1]),
         dtype=dtype,
-        encoder=json.loads(attributes["encoder"]),
+        encoder=_read_object(attributes["encoder"]),
         root=None if root is None else str(root),
-        extra=json.loads(attributes["extra"]),
+        extra=_read_object(attributes["extra"]),
         local_length=int(file["local"].shape[1]) if "local" in file else 0,
     )
+
+
+def _read_object(text: str) -> dict[str, Any]:
+    told = json.loads(text)
+    if not isinstance(told, dict):
+        raise ValueError("what it says of its encoder is no JSON object")
+    return told
 
 
 def _read_local(file: Any, path: Path) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
     if "local" not in file:
         return None, None
-    return map_dataset(file["local"], path), map_dataset(file["local_mask"], path)
+    local, mask = map_dataset(file["local"], path), map_dataset(file["local_mask"], path)
+    shape = (*mask.shape, file["embeddings"].shape[1])
+    if local.ndim != 3 or local.shape != shape or local.dtype != file["embeddings"].dtype:
+        raise ValueError(f"its local embeddings are {local.shape} {local.dtype}, not {shape}")
+    return local, mask
 
 
 def seal(digest: Any, header: MemoryHeader, columns: Columns) -> str:

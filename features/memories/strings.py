@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from features.errors import UserError
+from features.hdf5 import require_numbers
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -22,9 +25,13 @@ if TYPE_CHECKING:
 class StringColumn(Sequence[str]):
     """n strings over a buffer of UTF-8 bytes and n + 1 int64 offsets."""
 
-    def __init__(self, utf8: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
+    def __init__(
+        self, utf8: NDArray[np.uint8], offsets: NDArray[np.int64], source: str = "a column"
+    ) -> None:
+        """source: where they are from, for the error that one of them is no text."""
         self.utf8 = utf8
         self.offsets = offsets
+        self.source = source
 
     @classmethod
     def of(cls, strings: Iterable[str]) -> StringColumn:
@@ -47,18 +54,23 @@ class StringColumn(Sequence[str]):
         if not -len(self) <= row < len(self):
             raise IndexError(row)
         row %= len(self)
-        return _decoded(bytes(self.utf8[self.offsets[row] : self.offsets[row + 1]]))
+        return self._decoded(bytes(self.utf8[self.offsets[row] : self.offsets[row + 1]]))
 
     def __iter__(self) -> Iterator[str]:
         buffer = bytes(self.utf8)
         bounds = self.offsets.tolist()
         for start, stop in pairwise(bounds):
-            yield _decoded(buffer[start:stop])
+            yield self._decoded(buffer[start:stop])
 
-
-def _decoded(content: bytes) -> str:
-    # Lone surrogates are legal in JSON, and stand in file names for bytes that are not UTF-8.
-    return content.decode(errors="surrogatepass")
+    def _decoded(self, content: bytes) -> str:
+        # Lone surrogates are legal in JSON, and stand in file names for bytes that are not UTF-8.
+        try:
+            return content.decode(errors="surrogatepass")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{self.source} is damaged, it holds what is not UTF-8 text ({error}): make or "
+                "copy the file again"
+            ) from error
 
 
 def write_strings(file: Any, name: str, column: StringColumn) -> None:
@@ -69,10 +81,19 @@ def write_strings(file: Any, name: str, column: StringColumn) -> None:
 
 
 def read_strings(file: Any, name: str, path: Path) -> StringColumn:
-    """The column in the group `name` of an open h5py file at `path`, memory-mapped."""
-    return StringColumn(
-        map_dataset(file[name]["utf8"], path), map_dataset(file[name]["offsets"], path)
-    )
+    """The column in the group `name` of an open h5py file at `path`, memory-mapped.
+
+    Raises ValueError if it is none.
+    """
+    utf8, offsets = (map_dataset(file[name][part], path) for part in ("utf8", "offsets"))
+    if (
+        (utf8.ndim, offsets.ndim) != (1, 1)
+        or utf8.dtype != np.uint8
+        or offsets.dtype != np.int64
+        or not len(offsets)
+    ):
+        raise ValueError(f"its {name} are no column of strings")
+    return StringColumn(utf8, offsets, f"the column {name} of {path}")
 
 
 def write_named(file: Any, name: str, columns: Mapping[str, StringColumn]) -> None:
@@ -92,11 +113,17 @@ def read_named(file: Any, name: str, path: Path) -> dict[str, StringColumn]:
     if name not in file:
         return {}
     names = json.loads(file[name].attrs["names"])
+    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+        raise ValueError(f"the names of its {name} are no list of strings")
     return {one: read_strings(file[name], str(place), path) for place, one in enumerate(names)}
 
 
 def map_dataset(dataset: Any, path: Path) -> NDArray[Any]:
-    """A dataset as a read-only memory map; copied into RAM where its layout forbids mapping."""
+    """A dataset as a read-only memory map; copied into RAM where its layout forbids mapping.
+
+    Raises ValueError unless it holds numbers, and all of them in this file.
+    """
+    require_numbers(dataset, path)
     offset = dataset.id.get_offset()
     if offset is None or 0 in dataset.shape:
         return np.asarray(dataset[...])

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from features.errors import UserError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -20,7 +22,16 @@ _BLOCK = 16_384  # strings hashed at a time
 
 
 def first_repetition(column: StringColumn) -> tuple[int, int] | None:
-    """The first row whose string stands in an earlier row: (earlier, row), or None."""
+    """The first row whose string stands in an earlier row: (earlier, row), or None.
+
+    Raises UserError if the column is damaged.
+    """
+    offsets = column.offsets
+    if offsets[0] != 0 or offsets[-1] != len(column.utf8) or (np.diff(offsets) < 0).any():
+        raise UserError(
+            f"{column.source} is damaged, its strings do not follow one another: make or copy the "
+            "file again"
+        )
     if _in_order(column):
         return None
     hashes = _hashes(column)

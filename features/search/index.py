@@ -9,7 +9,6 @@ fingerprint, the settings, and the recall against exact search measured when it 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +19,12 @@ import xxhash
 
 from features.errors import UserError
 from features.files import require_file
+from features.hdf5 import refuse_links
 from features.memories.memory import Memory, MemoryHeader
 from features.memories.strings import StringColumn, read_named, read_strings
+from features.parsing import parse_json
 from features.search.gpu import MOST_FOUND, gpu_index
+from features.space import modality_named
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
 
 FORMAT = "mcr-bridge index 1"
 SAMPLE_BYTES = 1 << 20
+_DAMAGED = (
+    OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError,
+    MemoryError,
+)  # fmt: skip
 _REQUIRED = {"header", "memory", "fingerprint", "items", "faiss_checksum"}
 
 
@@ -132,6 +138,11 @@ class Index:
         k = min(k, len(self))
         chosen = self.faiss_index if self.on_gpu is None or k > MOST_FOUND else self.on_gpu
         scores, rows = chosen.search(np.ascontiguousarray(queries, np.float32), k)
+        if rows.size and rows.max() >= len(self.table.ids):
+            raise UserError(
+                f"{self.path} is damaged, it finds row {rows.max()} of {len(self.table.ids)}: "
+                "rebuild it with `mcr index`"
+            )
         return scores, rows
 
 
@@ -167,6 +178,13 @@ def open_index(path: str | Path, *, device: str = "cpu") -> Index:
             f"{about['fingerprint']}) do not belong together: rebuild them with `mcr index`"
         )
     _check_memory(path, about)
+    lengths = {len(column) for column in (*columns.values(), *metadata.values())}
+    if lengths != {len(ids)} or index.d != about["header"]["dimension"]:
+        raise UserError(
+            f"{path} ({len(ids)} ids, {index.d} dimensions) has columns of {sorted(lengths)} rows "
+            f"and a description of {about['header']['dimension']} dimensions, which do not belong "
+            "together: rebuild them with `mcr index`"
+        )
     table = HitTable(
         ids, columns.get("items", ids), columns.get("labels"), about["header"]["root"], metadata
     )
@@ -201,24 +219,44 @@ def _read_columns(
 
     try:
         with h5py.File(require_file(path, "the index's table of ids"), "r") as file:
+            refuse_links(file)
             names = ("ids", *({"items", "labels"} & {*file}))
             columns = {name: read_strings(file, name, path) for name in names}
             metadata = read_named(file, "columns", path)
             return columns, metadata, str(file.attrs["fingerprint"])
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}): rebuild it with `mcr index`") from error
+    except _DAMAGED as error:
+        raise UserError(
+            f"{path} is damaged ({' '.join(str(error).split())}): rebuild it with `mcr index`"
+        ) from error
 
 
 def _about(path: Path) -> dict[str, Any]:
     about_path = require_file(path.with_suffix(".json"), "the index's description")
     try:
-        about: dict[str, Any] = json.loads(about_path.read_text(encoding="utf-8"))
+        about: dict[str, Any] = parse_json(about_path.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
         raise UserError(f"{about_path} is damaged ({error}): rebuild the index") from error
     known = isinstance(about, dict) and about.get("format") == FORMAT
-    if not known or not about.keys() >= _REQUIRED:
+    if not known or not about.keys() >= _REQUIRED or not _is_header(about):
         raise UserError(f"{about_path} does not describe an index: rebuild it with `mcr index`")
     return about
+
+
+def _is_header(about: Mapping[str, Any]) -> bool:
+    """Whether the description holds what a memory's header does, and says where that lies."""
+    try:
+        header = MemoryHeader(**about["header"])
+        modality_named(header.modality)
+    except (TypeError, UserError):
+        return False
+    return (
+        isinstance(about["memory"], str)
+        and "\0" not in about["memory"]
+        and isinstance(header.space, str)
+        and type(header.dimension) is int
+        and isinstance(header.root, str | None)
+        and isinstance(header.encoder, dict)
+    )
 
 
 def _check_memory(path: Path, about: Mapping[str, Any]) -> None:
