@@ -29,6 +29,7 @@ from features.errors import UserError
 from features.files import replacing
 from features.memories.memory import Memory
 from features.memories.provenance import check_encoders, merged
+from features.parsing import parse_json
 from features.progress import SILENT, Advance, Progress
 
 RESULT_FILE = "ablation.json"
@@ -222,7 +223,7 @@ def _claim(out: Path, settings: TrainSettings, memories: Sequence[MemoryRecord])
         _write(out, wanted)
         return
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
         before, trained = dict(found["settings"]), _trained(found["memories"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(

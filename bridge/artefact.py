@@ -28,6 +28,7 @@ from bridge.training.checkpoint import MIXTURE_FILE, PROGRESS_FILE
 from features.device import resolve_device
 from features.errors import UserError
 from features.files import replacing
+from features.parsing import parse_json
 from features.space import Modality, modality_named
 from features.tensors import tensors_hash
 
@@ -279,7 +280,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
             else f"{folder} is not a bridge, it has no {ABOUT_FILE}: make one with `mcr train`"
         )
     try:
-        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        about: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         missing = _REQUIRED - about.keys()
     except (ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}): copy the bridge again") from error

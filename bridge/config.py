@@ -6,7 +6,6 @@ Settings are frozen, can be read from TOML, and every one is an option of `mcr t
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
@@ -17,12 +16,8 @@ from bridge.setting import setting as _setting
 from bridge.tcl.settings import TclSettings
 from features.errors import UnknownNameError, UserError
 from features.files import require_file
+from features.parsing import parse_toml
 from features.suggest import did_you_mean
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 PUBLISHED_BATCH = 10_240
 CLOSED_FORMS = ("procrustes", "ridge", "cca", "relative", "routing")
@@ -316,8 +311,8 @@ def load_settings(
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = tomllib.loads(require_file(path, "settings file").read_text("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            values = parse_toml(require_file(path, "settings file").read_text("utf-8"))
+        except ValueError as error:
             raise UserError(f"{path} is not TOML ({error}): mend the file") from error
     known = get_type_hints(TrainSettings)
     for name, value in values.items():

@@ -25,6 +25,7 @@ from features.device import resolve_device
 from features.errors import UserError
 from features.files import refuse_folder, replacing
 from features.memories.memory import Memory
+from features.parsing import parse_json
 from features.progress import SILENT, Progress
 
 NOISE_VARIANCES = (0.0, 0.001, 0.004, 0.016)
@@ -166,7 +167,7 @@ class _Kept:
         whole = text[: text.rfind("\n") + 1]  # the last line of a run that was killed may be torn
         if whole != text:
             path.write_text(whole, encoding="utf-8")
-        self.costs: dict[str, float] = dict(json.loads(line) for line in whole.splitlines())
+        self.costs: dict[str, float] = dict(parse_json(line) for line in whole.splitlines())
 
     def get(self, settings: TrainSettings) -> float | None:
         return self.costs.get(self._key(settings))

@@ -22,6 +22,7 @@ from bridge.runs.layout import (
 )
 from bridge.runs.record import RunRecord, read_run
 from features.errors import UserError
+from features.parsing import parse_json
 
 HELD_OUT = {"held-out R@1": "held_out_r1", "held-out MRR": "held_out_mrr"}
 
@@ -175,7 +176,7 @@ def _logs(folder: Path) -> list[list[dict[str, Any]]]:
     """The lines of metrics.jsonl, or of those of a mixture's parts under way."""
     files = [folder / METRICS_FILE, *sorted((folder / PARTS_FOLDER).glob(f"*/{METRICS_FILE}"))]
     return [
-        [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+        [parse_json(line) for line in file.read_text("utf-8").splitlines()]
         for file in files
         if file.exists()
     ]
@@ -201,7 +202,7 @@ def _evaluations(folder: Path, fingerprint: str) -> tuple[list[Evaluation], list
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}): copy the run again") from error
     if not isinstance(told, dict):

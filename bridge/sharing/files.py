@@ -7,7 +7,6 @@ memories, pictures, and what trackers wrote, which tells of the machine.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -30,6 +29,7 @@ from bridge.runs.layout import (
 from bridge.tcl.matcher import MATCHER_FILE
 from features.errors import UserError
 from features.files import explained
+from features.parsing import parse_json
 
 PATTERNS = ("*.safetensors", "*.json", "*.jsonl", "*.toml", CARD_FILE)
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".joblib")
@@ -162,7 +162,7 @@ def _is_shared(parts: Sequence[str]) -> bool:
 
 def _is_result(path: Path) -> bool:
     with suppress(OSError, ValueError, AttributeError):
-        return bool(json.loads(path.read_text(encoding="utf-8")).get("format") == EVALUATION)
+        return bool(parse_json(path.read_text(encoding="utf-8")).get("format") == EVALUATION)
     return False
 
 

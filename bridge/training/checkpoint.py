@@ -19,6 +19,7 @@ from torch import Tensor
 from bridge.runs.layout import PARTS_FOLDER
 from features.errors import UserError
 from features.files import replacing
+from features.parsing import parse_json
 from features.tensors import tensors_hash
 
 PROGRESS_FILE = "checkpoint.json"
@@ -45,7 +46,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
     if not path.exists():
         return None
     try:
-        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        about: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         tensors = load_file(folder / about["tensors"])
         if tensors_hash(tensors) != about["fingerprint"]:
             raise ValueError(f"{about['tensors']} is not what was written")
@@ -76,7 +77,7 @@ def load_weights(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        state: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         if not {"plan", "weights"} <= state.keys():
             raise ValueError("it lacks its plan or its weights")
     except (OSError, ValueError, AttributeError) as error:
