@@ -28,6 +28,7 @@ from features.errors import UserError
 from features.files import explained, replacing
 from features.locks import take_lock
 from features.memories.provenance import side_by_side
+from features.parsing import parse_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,9 +58,23 @@ def write_failures(path: Path, failures: Sequence[Failure]) -> None:
 
 
 def read_failures(path: Path) -> list[Failure]:
-    """The failures in a list that `write_failures` wrote, none if there is no list."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [Failure(**json.loads(line)) for line in lines]
+    """The failures in a list that `write_failures` wrote, none if there is no list.
+
+    Raises UserError if it is damaged.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [_failure(parse_json(line)) for line in lines]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is no list of failures ({error}): delete it") from error
+
+
+def _failure(told: Any) -> Failure:
+    """Raises TypeError for what is no failure."""
+    failure = Failure(**told)
+    if not all(isinstance(one, str) for one in (failure.id, failure.item, failure.reason)):
+        raise TypeError("a failure is an id, an item and a reason")
+    return failure
 
 
 class Partial:
@@ -157,20 +172,22 @@ class Partial:
 
     def _recover(self) -> None:
         """Keep the longest run of whole batches; cut off what follows them."""
-        journal_bytes = 0
+        journal_bytes, available = 0, os.fstat(self._data.fileno()).st_size
         self._journal.seek(0)
         self._data.seek(0)
         for line in self._journal:
             entry = _parse(line)
             if entry is None or entry["batch"] != self.batches:
                 break
+            if entry["rows"] * self.row_bytes > available - self._data.tell():
+                break  # before so many bytes are asked for
             content = self._data.read(entry["rows"] * self.row_bytes)
             if xxhash.xxh3_64_hexdigest(content) != entry["checksum"]:
                 break
             journal_bytes += len(line)
             self.batches += 1
             self.rows += entry["rows"]
-            self.failures += [Failure(**failure) for failure in entry["failures"]]
+            self.failures += entry["failures"]
         self._journal.truncate(journal_bytes)
         self._data.truncate(self.rows * self.row_bytes)
 
@@ -194,10 +211,10 @@ def continues(folder: Path, plan: Mapping[str, Any]) -> bool:
 
 def _plan(path: Path) -> dict[str, Any]:
     try:
-        plan: dict[str, Any] = json.loads(path.read_text())
+        plan = parse_json(path.read_text())
     except ValueError:
-        return {"damaged": str(path)}  # equal to no plan
-    return plan
+        plan = None
+    return plan if isinstance(plan, dict) else {"damaged": str(path)}  # equal to no plan
 
 
 def discard(folder: Path) -> None:
@@ -231,5 +248,11 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     content = content[:-1]
     if xxhash.xxh3_64_hexdigest(content).encode() != checksum:
         return None
-    entry: dict[str, Any] = json.loads(content)
-    return entry
+    try:
+        entry = parse_json(content)
+        entry["failures"] = [_failure(one) for one in entry["failures"]]
+        counts = (entry["batch"], entry["rows"])
+        whole = all(type(one) is int and one >= 0 for one in counts) and "checksum" in entry
+    except (ValueError, TypeError, KeyError):
+        return None
+    return entry if whole else None
