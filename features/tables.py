@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from features.errors import UserError
 from features.files import require_file
+from features.parsing import parse_json
 
 LONGEST_FIELD = 10_000_000  # characters of a CSV cell
 Row = Mapping[str, Any]
@@ -132,7 +132,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError as error:
             raise UserError(f"line {number} of {path} is not JSON ({error}): mend it") from error
         if not isinstance(row, dict):
@@ -149,7 +149,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         ) from error
     try:
         yield from parquet.read_table(path).to_pylist()
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, ValueError) as error:  # text that is not UTF-8
         raise UserError(f"{path} is not a readable Parquet file ({error})") from error
 
 

@@ -20,6 +20,7 @@ from bridge.runs.git import git_state
 from bridge.runs.layout import RUN_FILE, SETTINGS_FILE
 from features.errors import UserError
 from features.files import replacing
+from features.parsing import parse_json
 
 if TYPE_CHECKING:
     from bridge.config import TrainSettings
@@ -97,13 +98,13 @@ def read_run(folder: Path) -> RunRecord | None:
     if not path.exists():
         return None
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = parse_json(path.read_text(encoding="utf-8"))
         if told["format"] != FORMAT:
             raise ValueError(f"its format is not '{FORMAT}'")
         version = int(told["version"])
         starts = tuple(Start(**one) for one in told["starts"]) if version <= VERSION else ()
         record = RunRecord(told["plan"], starts, told["finished"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(f"{path} is damaged ({error}): remove it, or train again") from error
     if version > VERSION:
         raise UserError(

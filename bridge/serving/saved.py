@@ -14,6 +14,7 @@ import xxhash
 from torch import Tensor
 
 from features.files import replacing
+from features.parsing import parse_json
 from features.space import Modality, modality_named
 
 KEY = 32  # hexadecimal digits
@@ -101,7 +102,7 @@ def _read(path: Path, made_by: Mapping[str, str]) -> SavedQuery | None:
     A file that is damaged is as if it were forgotten.
     """
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = parse_json(path.read_text(encoding="utf-8"))
         modality = None if told["modality"] is None else modality_named(told["modality"])
         vectors = {
             str(place): torch.tensor(vector, dtype=torch.float32)
@@ -109,5 +110,5 @@ def _read(path: Path, made_by: Mapping[str, str]) -> SavedQuery | None:
             if told["made_by"][place] == made_by.get(place)
         }
         return SavedQuery(modality, told["filename"], vectors) if vectors else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None

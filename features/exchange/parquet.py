@@ -95,7 +95,7 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         with parquet.ParquetFile(require_file(path, "table")) as file:
             yield file
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a readable Parquet file ({error})") from error
 
 
@@ -122,6 +122,7 @@ def _strings(path: Path, name: str) -> Iterator[StringColumn]:
         for chunk in file.read(columns=[name]).column(name).chunks:
             try:
                 text = chunk.cast(pyarrow.large_string())
+                text.validate(full=True)  # Arrow takes a file's word that its text is UTF-8
             except pyarrow.ArrowException as error:
                 raise UserError(
                     f"the column '{name}' of {path} is not text ({error}): choose another"
