@@ -25,8 +25,22 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """What a text of TOML says. Raises ValueError if it is not TOML, or is nested too deeply."""
+    """What a text of TOML says.
+
+    Raises ValueError if it is not TOML, is nested too deeply, or has a number of more than 64 bits,
+    which TOML does not have and Python may not even print.
+    """
     try:
-        return tomllib.loads(text)
+        told = tomllib.loads(text)
+        _refuse_long(told)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    return told
+
+
+def _refuse_long(one: Any) -> None:
+    if isinstance(one, dict | list):
+        for inner in one.values() if isinstance(one, dict) else one:
+            _refuse_long(inner)
+    elif isinstance(one, int) and one.bit_length() > 63:
+        raise ValueError(f"it has a whole number of {one.bit_length()} bits, more than 64")

@@ -137,7 +137,13 @@ class Index:
             )
         k = min(k, len(self))
         chosen = self.faiss_index if self.on_gpu is None or k > MOST_FOUND else self.on_gpu
-        scores, rows = chosen.search(np.ascontiguousarray(queries, np.float32), k)
+        try:
+            scores, rows = chosen.search(np.ascontiguousarray(queries, np.float32), k)
+        except (RuntimeError, MemoryError) as error:
+            raise UserError(
+                f"{self.path} cannot be searched by FAISS ({' '.join(str(error).split())[:200]}): "
+                "rebuild the index with `mcr index`"
+            ) from error
         if rows.size and rows.max() >= len(self.table.ids):
             raise UserError(
                 f"{self.path} is damaged, it finds row {rows.max()} of {len(self.table.ids)}: "
@@ -164,7 +170,7 @@ def open_index(path: str | Path, *, device: str = "cpu") -> Index:
     try:
         # The former maps inverted lists only; the latter, of FAISS 1.11, maps vectors and graphs.
         index = faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP))
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         raise UserError(
             f"{path} cannot be read by FAISS, it is damaged or no index: rebuild it with "
             "`mcr index`"
