@@ -5,6 +5,9 @@ Search is by inner product, which on unit vectors is the cosine.
 Three files: `NAME.faiss`; `NAME.ids.h5` with the rows' ids, items and labels, so that an
 index answers without its memory; and `NAME.json`, written last, with the memory's header and
 fingerprint, the settings, and the recall against exact search measured when it was built.
+
+FAISS parses its file in C++, and bytes that somebody chose with care can crash it. Checksums tell
+damage, not intent: of strangers, take the memory and build the index from it.
 """
 
 from __future__ import annotations
@@ -167,6 +170,7 @@ def open_index(path: str | Path, *, device: str = "cpu") -> Index:
         raise UserError(f"{path} is a memory, not an index: search it with --memory, or index it")
     about = _about(path)
     columns, metadata, ids_fingerprint = _read_columns(path.with_suffix(".ids.h5"))
+    _limit_vectors(faiss, path.stat().st_size)
     try:
         # The former maps inverted lists only; the latter, of FAISS 1.11, maps vectors and graphs.
         index = faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP))
@@ -195,6 +199,12 @@ def open_index(path: str | Path, *, device: str = "cpu") -> Index:
         ids, columns.get("items", ids), columns.get("labels"), about["header"]["root"], metadata
     )
     return Index(path, index, about, table, on_gpu=gpu_index(index, device, path))
+
+
+def _limit_vectors(faiss: Any, size: int) -> None:
+    """Let no array that FAISS reads be longer than its file: a few bytes can claim terabytes."""
+    if hasattr(faiss, "set_deserialization_vector_byte_limit"):  # since FAISS 1.14
+        faiss.set_deserialization_vector_byte_limit(size + SAMPLE_BYTES)
 
 
 def sampled_checksum(path: Path) -> str:

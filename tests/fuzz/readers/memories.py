@@ -86,7 +86,13 @@ def _kind_of_index(kind: str) -> Target:
 
     name = f"index-{kind.replace(',', '-').lower()}"
     return Target(
-        name, "i.faiss", read, seeds, lambda folder: _write_index(folder, kind), weight=0.5
+        name,
+        "i.faiss",
+        read,
+        seeds,
+        lambda folder: _write_index(folder, kind),
+        weight=0.5,
+        native="FAISS",
     )
 
 
