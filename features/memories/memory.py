@@ -106,7 +106,7 @@ class Memory:
                 refuse_links(file)
                 self._check_format(file.attrs)
                 self.header = _read_header(file)
-                self.fingerprint = str(file.attrs["fingerprint"])
+                self.fingerprint = _read_text(file.attrs["fingerprint"])
                 self.embeddings = map_dataset(file["embeddings"], self.path)
                 self.ids = read_strings(file, "ids", self.path)
                 self.items = read_strings(file, "items", self.path) if "items" in file else self.ids
@@ -246,15 +246,22 @@ def _read_header(file: Any) -> MemoryHeader:
     dtype: StoredDtype = "float16" if embeddings.dtype == np.float16 else "float32"
     root = attributes.get("root")
     return MemoryHeader(
-        space=str(attributes["space"]),
+        space=_read_text(attributes["space"]),
         modality=modality_named(str(attributes["modality"])),
         dimension=int(embeddings.shape[1]),
         dtype=dtype,
         encoder=_read_object(attributes["encoder"]),
-        root=None if root is None else str(root),
+        root=None if root is None else _read_text(root),
         extra=_read_object(attributes["extra"]),
         local_length=int(file["local"].shape[1]) if "local" in file else 0,
     )
+
+
+def _read_text(value: Any) -> str:
+    """Raises ValueError for bytes that are not UTF-8, which h5py gives as half characters."""
+    text = str(value)
+    text.encode()
+    return text
 
 
 def _read_object(text: str) -> dict[str, Any]:

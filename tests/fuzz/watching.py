@@ -107,7 +107,7 @@ class _Audited:
     current: _Audited | None = None
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.seen = str(folder), list[str]()
+        self.folder, self.seen = f"{os.path.realpath(folder)}{os.sep}", list[str]()
         if not _Hook.installed:
             _Hook.installed = True
             sys.addaudithook(_Hook.on_event)
@@ -140,7 +140,9 @@ class _Audited:
 
     def _below(self, arguments: tuple[Any, ...]) -> bool:
         first = arguments[0] if arguments else None
-        return isinstance(first, str | os.PathLike) and os.fsdecode(first).startswith(self.folder)
+        if not isinstance(first, str | os.PathLike):
+            return False
+        return os.path.realpath(os.fsdecode(first)).startswith(self.folder)
 
 
 class _Hook:
