@@ -6,7 +6,6 @@ Settings are frozen, can be read from TOML, and every one is an option of `mcr t
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, fields
@@ -18,13 +17,9 @@ from bridge.setting import setting as _setting
 from bridge.tcl.settings import TclSettings
 from features.errors import UnknownNameError, UserError
 from features.files import require_file
+from features.parsing import parse_toml
 from features.sealed import text_is_changed
 from features.suggest import did_you_mean
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 PUBLISHED_BATCH = 10_240
 CLOSED_FORMS = ("procrustes", "ridge", "cca", "relative", "routing")
@@ -323,8 +318,8 @@ def load_settings(
     if path is not None:
         try:
             text = require_file(path, "settings file").read_text("utf-8")
-            values = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            values = parse_toml(text)
+        except ValueError as error:
             raise UserError(f"{path} is not TOML ({error}): mend the file") from error
         if text_is_changed(text):
             warnings.warn(

@@ -151,7 +151,8 @@ def _problems(memory: Memory, progress: Progress) -> Iterator[Finding]:
         yield Finding(
             str(memory.path), "bad", f"{len(wrong)} rows are wrong ({some}): make it again"
         )
-    repeated = first_repetition(as_column(memory.ids))
+    repeated, failed = _tried(memory.path, lambda: first_repetition(as_column(memory.ids)))
+    yield from failed
     if repeated is not None:
         yield Finding(
             str(memory.path), "bad",
@@ -198,7 +199,8 @@ def _index(path: Path) -> Iterator[Finding]:
             "rebuild it with `mcr index --overwrite`",
         )  # fmt: skip
         return
-    repeated = first_repetition(as_column(index.table.ids))
+    repeated, failed = _tried(path, lambda: first_repetition(as_column(index.table.ids)))
+    yield from failed
     if repeated is not None:
         yield Finding(str(path), "bad", f"its id '{index.table.ids[repeated[0]]}' is there twice")
         return

@@ -13,6 +13,8 @@ from typing import Any
 
 import xxhash
 
+from features.parsing import parse_json
+
 KEY = "checksum"
 _DIGITS = 16  # of a checksum
 _COMMENT = "# checksum of the lines below: "
@@ -32,7 +34,7 @@ def checksum(content: Mapping[str, Any]) -> str:
 
 def read_sealed(path: Path) -> dict[str, Any]:
     """The object in a JSON file, without its checksum. Raises ValueError if it is damaged."""
-    return unsealed(json.loads(path.read_text(encoding="utf-8")))
+    return unsealed(parse_json(path.read_text(encoding="utf-8")))
 
 
 def unsealed(told: Any) -> dict[str, Any]:
@@ -86,4 +88,9 @@ def unsealed_line(line: bytes) -> Any:
     if not content.endswith(b"\n"):
         return None
     content = content[:-1]
-    return json.loads(content) if xxhash.xxh3_64_hexdigest(content).encode() == digest else None
+    if xxhash.xxh3_64_hexdigest(content).encode() != digest:
+        return None
+    try:
+        return parse_json(content)
+    except ValueError:
+        return None

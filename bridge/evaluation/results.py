@@ -188,10 +188,30 @@ def read_result(path: Path) -> Result:
                 f"{path} has format {told['version']}, this program reads up to {VERSION}: upgrade "
                 "mcr-bridge"
             )
-        told["samples"] = {part: Samples(**one) for part, one in told["samples"].items()}
+        told["samples"] = {part: _samples(one) for part, one in told["samples"].items()}
         return Result(**{key: told[key] for key in told if key not in ("format", "version")})
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise UserError(f"{path} is damaged ({error}): evaluate again") from error
+
+
+def _samples(told: Mapping[str, Any]) -> Samples:
+    """Raises TypeError, ValueError or OverflowError for what is not a number for each name."""
+    samples = Samples(**told)
+    for names in (samples.ids, samples.units):
+        if names is not None and not (
+            isinstance(names, list)
+            and len(names) == len(samples.ids)
+            and all(isinstance(one, str) for one in names)
+        ):
+            raise TypeError("the names of its samples are no list of strings")
+    if not isinstance(samples.columns, dict):
+        raise TypeError("the columns of its samples are no object")
+    for name, column in samples.columns.items():
+        numbers = isinstance(column, list) and all(isinstance(one, int | float) for one in column)
+        if not numbers or len(column) != len(samples.ids):
+            raise TypeError(f"the samples' {name} are not a number for each")
+    samples.tensors()
+    return samples
 
 
 def of_memory(memory: Memory) -> dict[str, Any]:

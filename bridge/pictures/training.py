@@ -51,7 +51,7 @@ def read_curves(folder: Path) -> list[Curves]:
             part = str(entry.pop("part", ""))
             entry["epoch"] = int(entry["epoch"])
             parts.setdefault(part, []).append({name: float(v) for name, v in entry.items()})
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+        except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
             raise UserError(
                 f"line {number} of {path} is damaged ({error}): copy the bridge again"
             ) from error

@@ -79,13 +79,20 @@ class Journal:
                 f"{self.path} is damaged ({error}): remove it, and run the recipe with --force to "
                 "make everything again"
             ) from error
-        if other != self.recipe and (self.path.parent / other).exists():
+        if other != self.recipe and _exists(self.path.parent / other):
             folder = self.path.parent
             theirs, mine = (os.path.normpath(folder / one) for one in (other, self.recipe))
             raise UserError(
                 f"{folder} holds what {theirs} made, and this recipe is {mine}: give another "
                 "folder in one of them"
             )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 @contextmanager

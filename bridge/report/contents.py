@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from bridge.pictures.training import Curves, read_curves
 from bridge.runs.layout import ABOUT_FILE, EVALUATION, METRICS_FILE, RESULTS_FOLDER, RUN_FILE
 from features.errors import UserError
 from features.memories.memory import Memory
+from features.parsing import parse_json
 from features.progress import SILENT, Progress
 from features.sealed import read_sealed, unsealed
 
@@ -140,7 +140,7 @@ def _results(folder: Path, bridge: Bridge, named: Sequence[Path]) -> tuple[list[
 
 def _is_result(path: Path) -> bool:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = parse_json(path.read_text(encoding="utf-8"))
         return isinstance(told, dict) and unsealed(told).get("format") == EVALUATION
     except (OSError, ValueError) as error:
         raise UserError(

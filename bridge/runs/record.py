@@ -104,7 +104,7 @@ def read_run(folder: Path) -> RunRecord | None:
         version = int(told["version"])
         starts = tuple(Start(**one) for one in told["starts"]) if version <= VERSION else ()
         record = RunRecord(told["plan"], starts, told["finished"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(f"{path} is damaged ({error}): remove it, or train again") from error
     if version > VERSION:
         raise UserError(

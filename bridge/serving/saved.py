@@ -110,5 +110,5 @@ def _read(path: Path, made_by: Mapping[str, str]) -> SavedQuery | None:
             if told["made_by"][place] == made_by.get(place)
         }
         return SavedQuery(modality, told["filename"], vectors) if vectors else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None

@@ -28,6 +28,7 @@ from features.errors import UserError
 from features.files import explained, replacing
 from features.locks import take_lock
 from features.memories.provenance import side_by_side
+from features.parsing import parse_json
 from features.sealed import read_sealed, sealed, sealed_line, unsealed, unsealed_line
 
 if TYPE_CHECKING:
@@ -64,11 +65,19 @@ def read_failures(path: Path) -> list[Failure]:
     """
     lines = path.read_bytes().splitlines() if path.exists() else []
     try:
-        return [Failure(**unsealed(json.loads(line))) for line in lines]
+        return [_failure(unsealed(parse_json(line))) for line in lines]
     except (ValueError, TypeError) as error:
         raise UserError(
             f"{path} is damaged ({error}): copy it again, or extract again with --overwrite"
         ) from error
+
+
+def _failure(told: Any) -> Failure:
+    """Raises TypeError for what is no failure."""
+    failure = Failure(**told)
+    if not all(isinstance(one, str) for one in (failure.id, failure.item, failure.reason)):
+        raise TypeError("a failure is an id, an item and a reason")
+    return failure
 
 
 class Partial:
@@ -173,20 +182,22 @@ class Partial:
 
     def _recover(self) -> None:
         """Keep the longest run of whole batches; cut off what follows them."""
-        journal_bytes = 0
+        journal_bytes, available = 0, os.fstat(self._data.fileno()).st_size
         self._journal.seek(0)
         self._data.seek(0)
         for line in self._journal:
-            entry = unsealed_line(line)
+            entry = _entry(line)
             if entry is None or entry["batch"] != self.batches:
                 break
+            if entry["rows"] * self.row_bytes > available - self._data.tell():
+                break  # before so many bytes are asked for
             content = self._data.read(entry["rows"] * self.row_bytes)
             if xxhash.xxh3_64_hexdigest(content) != entry["checksum"]:
                 break
             journal_bytes += len(line)
             self.batches += 1
             self.rows += entry["rows"]
-            self.failures += [Failure(**failure) for failure in entry["failures"]]
+            self.failures += entry["failures"]
         self._journal.truncate(journal_bytes)
         self._data.truncate(self.rows * self.row_bytes)
 
@@ -230,3 +241,15 @@ def _delete(folder: Path) -> None:
 def _locked(folder: Path) -> IO[str]:
     told = f"another process is writing {folder}: wait for it or choose another output"
     return take_lock(folder / "lock", told)
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """The entry of a journal line, or None if the line is not as it was written."""
+    try:
+        entry: dict[str, Any] = unsealed_line(line)
+        entry["failures"] = [_failure(one) for one in entry["failures"]]
+        counts = (entry["batch"], entry["rows"])
+        whole = all(type(one) is int and one >= 0 for one in counts) and "checksum" in entry
+    except (TypeError, KeyError):
+        return None
+    return entry if whole else None

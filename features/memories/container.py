@@ -6,7 +6,6 @@ Files of earlier versions have no checksums; they are read without.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,9 @@ import numpy as np
 
 from features.errors import UserError
 from features.files import replacing
+from features.hdf5 import require_numbers
 from features.memories.strings import StringColumn
+from features.parsing import parse_json
 from features.sums import Blocks, Data, Sums, append_sums, find_sums
 
 if TYPE_CHECKING:
@@ -81,8 +82,12 @@ class Opened:
             )
 
     def array(self, name: str) -> CheckedArray:
-        """A dataset, mapped; read into RAM where its layout forbids that."""
+        """A dataset, mapped; read into RAM where its layout forbids that.
+
+        Raises ValueError unless it holds numbers, and all of them in this file.
+        """
         dataset = self.file[name]
+        require_numbers(dataset, self.path)
         offset = dataset.id.get_offset()
         if offset is None or 0 in dataset.shape:
             # Such as what is compressed, which is not written here: it is of the header's bytes.
@@ -96,14 +101,24 @@ class Opened:
         return CheckedArray(content.view(dataset.dtype).reshape(dataset.shape), blocks)
 
     def strings(self, name: str) -> StringColumn:
-        """The column of strings in the group `name`."""
-        return CheckedColumn(self.array(f"{name}/utf8"), self.array(f"{name}/offsets"))
+        """The column of strings in the group `name`. Raises ValueError if it is none."""
+        utf8, offsets = self.array(f"{name}/utf8"), self.array(f"{name}/offsets")
+        ranks = (len(utf8.shape), len(offsets.shape))
+        if (
+            ranks != (1, 1)
+            or (utf8.dtype, offsets.dtype) != (np.uint8, np.int64)
+            or not len(offsets)
+        ):
+            raise ValueError(f"its {name} are no column of strings")
+        return CheckedColumn(utf8, offsets, f"the column {name} of {self.path}")
 
     def named(self, name: str) -> dict[str, StringColumn]:
         """The columns in the group `name`, by their own names; none if it is not there."""
         if name not in self.file:
             return {}
-        names = json.loads(self.file[name].attrs["names"])
+        names = parse_json(self.file[name].attrs["names"])
+        if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+            raise ValueError(f"the names of its {name} are no list of strings")
         return {one: self.strings(f"{name}/{place}") for place, one in enumerate(names)}
 
 
@@ -147,8 +162,8 @@ class CheckedArray:
 class CheckedColumn(StringColumn):
     """A column of strings in a file, of which the parts that are asked for are checked first."""
 
-    def __init__(self, utf8: CheckedArray, offsets: CheckedArray) -> None:
-        self._utf8, self._offsets = utf8, offsets
+    def __init__(self, utf8: CheckedArray, offsets: CheckedArray, source: str) -> None:
+        self._utf8, self._offsets, self.source = utf8, offsets, source
 
     @property
     def utf8(self) -> NDArray[np.uint8]:  # type: ignore[override]  # those of others are attributes

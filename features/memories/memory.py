@@ -29,6 +29,7 @@ import xxhash
 
 from features.errors import UserError
 from features.files import require_file
+from features.hdf5 import refuse_links
 from features.memories.container import CheckedArray, Opened, opened
 from features.memories.strings import StringColumn
 from features.space import Modality, modality_named
@@ -42,6 +43,11 @@ FORMAT = "mcr-bridge memory"
 VERSION = 1
 DAMAGED = "copy it again, or make it again with `mcr extract --overwrite`"
 FOREIGN = (".npy", ".npz", ".parquet", ".safetensors", ".fbin", ".f16bin")  # see `mcr import`
+# What h5py and NumPy make of a file that is not as it was written, or never was a memory.
+_DAMAGED = (
+    OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError,
+    MemoryError,
+)  # fmt: skip
 _CACHED = 1 << 17  # values made unit at a time
 StoredDtype = Literal["float16", "float32"]
 
@@ -99,10 +105,11 @@ class Memory:
         self.path = require_file(Path(path), "memory")
         try:
             with opened(self.path, DAMAGED) as file:
+                refuse_links(file.file)
                 self._check_format(file.file.attrs)
                 file.require_sums()
                 self.header = _read_header(file.file)
-                self.fingerprint = str(file.file.attrs["fingerprint"])
+                self.fingerprint = _read_text(file.file.attrs["fingerprint"])
                 self.checksums = file.sums is not None
                 self._embeddings = file.array("embeddings")
                 self._local, self._local_mask = _read_local(file)
@@ -110,7 +117,8 @@ class Memory:
                 self.items = file.strings("items") if "items" in file.file else self.ids
                 self.labels = file.strings("labels") if "labels" in file.file else None
                 self.metadata = file.named("columns")
-        except (OSError, KeyError, ValueError, IndexError, RuntimeError) as error:
+                self._check_lengths()
+        except _DAMAGED as error:
             raise UserError(
                 f"{self.path} is not a readable memory ({' '.join(str(error).split())}): "
                 f"{_remedy(self.path)}"
@@ -127,6 +135,16 @@ class Memory:
                 f"{self.path} has memory format {attributes['version']}, this program reads up "
                 f"to {VERSION}: upgrade mcr-bridge"
             )
+
+    def _check_lengths(self) -> None:
+        """Raise ValueError unless there is one of everything for each row."""
+        columns: dict[str, Any] = {
+            "ids": self.ids, "items": self.items, "labels": self.labels, "local": self._local,
+            "local_mask": self._local_mask, **self.metadata,
+        }  # fmt: skip
+        for name, column in columns.items():
+            if column is not None and len(column) != len(self):
+                raise ValueError(f"it has {len(column)} {name} for {len(self)} embeddings")
 
     def __reduce__(self) -> tuple[type[Memory], tuple[Path]]:
         return Memory, (self.path,)
@@ -271,24 +289,46 @@ def _remedy(path: Path) -> str:
 
 def _read_header(file: Any) -> MemoryHeader:
     attributes, embeddings = file.attrs, file["embeddings"]
+    if embeddings.ndim != 2 or not embeddings.shape[1]:
+        raise ValueError(f"its embeddings are {embeddings.shape}, not rows")
+    if embeddings.dtype not in (np.float16, np.float32):
+        raise ValueError(f"its embeddings are {embeddings.dtype}, not float16 or float32")
     dtype: StoredDtype = "float16" if embeddings.dtype == np.float16 else "float32"
     root = attributes.get("root")
     return MemoryHeader(
-        space=str(attributes["space"]),
+        space=_read_text(attributes["space"]),
         modality=modality_named(str(attributes["modality"])),
         dimension=int(embeddings.shape[1]),
         dtype=dtype,
-        encoder=json.loads(attributes["encoder"]),
-        root=None if root is None else str(root),
-        extra=json.loads(attributes["extra"]),
+        encoder=_read_object(attributes["encoder"]),
+        root=None if root is None else _read_text(root),
+        extra=_read_object(attributes["extra"]),
         local_length=int(file["local"].shape[1]) if "local" in file else 0,
     )
+
+
+def _read_text(value: Any) -> str:
+    """Raises ValueError for bytes that are not UTF-8, which h5py gives as half characters."""
+    text = str(value)
+    text.encode()
+    return text
+
+
+def _read_object(text: str) -> dict[str, Any]:
+    told = json.loads(text)
+    if not isinstance(told, dict):
+        raise ValueError("what it says of its encoder is no JSON object")
+    return told
 
 
 def _read_local(file: Opened) -> tuple[CheckedArray | None, CheckedArray | None]:
     if "local" not in file.file:
         return None, None
-    return file.array("local"), file.array("local_mask")
+    local, mask, pooled = (file.array(name) for name in ("local", "local_mask", "embeddings"))
+    shape = (*mask.shape, *pooled.shape[1:])
+    if len(shape) != 3 or local.shape != shape or local.dtype != pooled.dtype:
+        raise ValueError(f"its local embeddings are {local.shape} {local.dtype}, not {shape}")
+    return local, mask
 
 
 def seal(digest: Any, header: MemoryHeader, columns: Columns) -> str:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from features.errors import UserError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -24,9 +26,13 @@ _ITERATED = 65_536  # strings whose bytes are copied at a time
 class StringColumn(Sequence[str]):
     """n strings over a buffer of UTF-8 bytes and n + 1 int64 offsets."""
 
-    def __init__(self, utf8: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
+    def __init__(
+        self, utf8: NDArray[np.uint8], offsets: NDArray[np.int64], source: str = "a column"
+    ) -> None:
+        """source: where they are from, for the error that one of them is no text."""
         self.utf8 = utf8
         self.offsets = offsets
+        self.source = source
 
     @classmethod
     def of(cls, strings: Iterable[str]) -> StringColumn:
@@ -48,7 +54,7 @@ class StringColumn(Sequence[str]):
             return [self[one] for one in range(*row.indices(len(self)))]
         if not -len(self) <= row < len(self):
             raise IndexError(row)
-        return _decoded(self._content(row % len(self)))
+        return self._decoded(self._content(row % len(self)))
 
     def _content(self, row: int) -> bytes:
         return bytes(self.utf8[self.offsets[row] : self.offsets[row + 1]])
@@ -58,7 +64,7 @@ class StringColumn(Sequence[str]):
             offsets = self.offsets[first : first + _ITERATED + 1]
             buffer = bytes(self.utf8[offsets[0] : offsets[-1]])
             for start, stop in pairwise((offsets - offsets[0]).tolist()):
-                yield _decoded(buffer[start:stop])
+                yield self._decoded(buffer[start:stop])
 
     def add_to(self, digest: Any) -> None:
         """Update a hash with the strings."""
@@ -83,6 +89,16 @@ class StringColumn(Sequence[str]):
             utf8[begin:end] = self.utf8[np.arange(begin, end) + shift]
         return StringColumn(utf8, offsets)
 
+    def _decoded(self, content: bytes) -> str:
+        # Lone surrogates are legal in JSON, and stand in file names for bytes that are not UTF-8.
+        try:
+            return content.decode(errors="surrogatepass")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{self.source} is damaged, it holds what is not UTF-8 text ({error}): make or "
+                "copy the file again"
+            ) from error
+
 
 def same(one: StringColumn, other: StringColumn) -> bool:
     """Whether two columns hold the same strings."""
@@ -105,11 +121,6 @@ class StringBuilder:
         """The strings so far, over the builder's own buffer: append no more."""
         utf8 = np.frombuffer(self._utf8, dtype=np.uint8)
         return StringColumn(utf8, np.frombuffer(self._ends, dtype=np.int64))
-
-
-def _decoded(content: bytes) -> str:
-    # Lone surrogates are legal in JSON, and stand in file names for bytes that are not UTF-8.
-    return content.decode(errors="surrogatepass")
 
 
 def write_strings(file: Any, name: str, column: StringColumn) -> None:

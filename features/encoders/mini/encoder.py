@@ -25,6 +25,7 @@ from features.encoders.mini.inputs import MiniInput
 from features.encoders.mini.towers import Tower
 from features.errors import UserError
 from features.files import replacing, require_file
+from features.parsing import parse_json
 from features.sealed import sealed, unsealed
 from features.tensors import tensors_hash
 
@@ -109,8 +110,8 @@ def load_file(
     if not path:
         raise UserError("the encoder 'mini' needs its weights file: write mini:FILE.safetensors")
     config, tensors = _read(require_file(Path(path), "encoder weights"))
-    towers = {modality: Tower(modality, config) for modality in config.modalities}
     try:
+        towers = {modality: Tower(modality, config) for modality in config.modalities}
         for modality, tower in towers.items():
             mine = {k: v for k, v in tensors.items() if k.startswith(f"{modality}.")}
             tower.load_state_dict({k.removeprefix(f"{modality}."): v for k, v in mine.items()})
@@ -183,7 +184,7 @@ def _read(path: Path) -> tuple[MiniConfig, dict[str, torch.Tensor]]:
             f"{path} cannot be read as encoder weights ({error}): fit the encoder again"
         ) from error
     try:
-        described = unsealed(json.loads(metadata.get("mini_encoder", "{}")))
+        described = unsealed(parse_json(metadata.get("mini_encoder", "{}")))
         if described.get("weights", "") not in ("", tensors_hash(tensors)):
             raise ValueError("its weights are not what was written")
         if described.get("format") != FORMAT:
