@@ -103,12 +103,8 @@ class Opened:
     def strings(self, name: str) -> StringColumn:
         """The column of strings in the group `name`. Raises ValueError if it is none."""
         utf8, offsets = self.array(f"{name}/utf8"), self.array(f"{name}/offsets")
-        ranks = (len(utf8.shape), len(offsets.shape))
-        if (
-            ranks != (1, 1)
-            or (utf8.dtype, offsets.dtype) != (np.uint8, np.int64)
-            or not len(offsets)
-        ):
+        is_column = len(utf8.shape) == len(offsets.shape) == 1 and len(offsets) > 0
+        if not is_column or utf8.dtype != np.uint8 or offsets.dtype != np.int64:
             raise ValueError(f"its {name} are no column of strings")
         return CheckedColumn(utf8, offsets, f"the column {name} of {self.path}")
 

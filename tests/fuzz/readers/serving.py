@@ -10,8 +10,8 @@ import torch
 from pydantic import ValidationError
 
 from bridge.serving.limits import Limits
-from bridge.serving.models import EmbedRequest, SearchRequest
 from bridge.serving.refusal import Refusal
+from bridge.serving.requests import EmbedRequest, SearchRequest
 from bridge.serving.saved import SavedQueries, SavedQuery
 from bridge.serving.tasks import TASKS
 from features.errors import ItemError, UserError
