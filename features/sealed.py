@@ -26,10 +26,17 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checksum(content: Mapping[str, Any]) -> str:
-    """XXH3-64 of the values of JSON, without the checksum itself."""
-    # Read back, as a tuple or a number that is a key is another value in JSON.
-    told = json.loads(json.dumps({name: one for name, one in content.items() if name != KEY}))
-    return str(xxhash.xxh3_64_hexdigest(json.dumps(told, sort_keys=True).encode()))
+    """XXH3-64 of the values of JSON, without the checksum itself.
+
+    Raises ValueError if they are nested too deeply to be written again.
+    """
+    rest = {name: one for name, one in content.items() if name != KEY}
+    try:
+        # Read back, as a tuple or a number that is a key is another value in JSON.
+        told = parse_json(json.dumps(rest))
+        return str(xxhash.xxh3_64_hexdigest(json.dumps(told, sort_keys=True).encode()))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def read_sealed(path: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ import numpy as np
 import xxhash
 
 from features.errors import UserError
+from features.parsing import parse_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -160,10 +161,10 @@ class Sums:
         if len(table) != length + rest or xxhash.xxh3_64_intdigest(table) != wanted:
             raise self.damaged("the table of its checksums is not what was written")
         try:
-            told = json.loads(table[length:])
+            told = parse_json(table[length:])
             size = int(told["size"])
             data = [Data(str(name), int(at), int(count)) for name, at, count in told["data"]]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise self.damaged("the table of its checksums cannot be read") from error
         ends = [0, *(one.start + one.size for one in data)]
         apart = all(one.size > 0 and one.start >= end for one, end in zip(data, ends, strict=False))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import UserError
+from features.parsing import parse_json
 from features.sealed import sealed, unsealed
 
 
@@ -22,7 +23,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     found = []
     for number, line in enumerate(lines, start=1):
         try:
-            found.append(unsealed(json.loads(line)))
+            found.append(unsealed(parse_json(line)))
         except ValueError as error:
             raise UserError(
                 f"line {number} of {path} is damaged ({error}): copy the file again, or delete it, "

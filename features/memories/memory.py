@@ -17,7 +17,6 @@ does not have are zero, and false in the mask.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,6 +31,7 @@ from features.files import require_file
 from features.hdf5 import refuse_links
 from features.memories.container import CheckedArray, Opened, opened
 from features.memories.strings import StringColumn
+from features.parsing import parse_json
 from features.space import Modality, modality_named
 
 if TYPE_CHECKING:
@@ -315,7 +315,7 @@ def _read_text(value: Any) -> str:
 
 
 def _read_object(text: str) -> dict[str, Any]:
-    told = json.loads(text)
+    told = parse_json(text)
     if not isinstance(told, dict):
         raise ValueError("what it says of its encoder is no JSON object")
     return told

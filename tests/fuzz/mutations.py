@@ -15,8 +15,10 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-import numpy as np
 import xxhash
+
+from features.sealed import KEY, checksum, sealed
+from tests.fuzz.hdf5_files import change_something, edited, summed, with_table
 
 Mutation = Callable[[bytes, Random], bytes]
 
@@ -119,7 +121,12 @@ def _dumped(tree: Any, random: Random) -> bytes:
 def _json(content: bytes, random: Random) -> bytes:
     if random.random() < 0.1:
         return _bytes(content, random)
-    return _dumped(_tree(json.loads(content), random), random)
+    tree = json.loads(content)
+    is_sealed = isinstance(tree, dict) and tree.get(KEY) == checksum(tree)
+    tree = _tree(tree, random)
+    if is_sealed and isinstance(tree, dict) and random.random() < 0.9:
+        tree = sealed(tree)  # as by who can change the one and the other
+    return _dumped(tree, random)
 
 
 def _lines(content: bytes, random: Random) -> bytes:
@@ -235,60 +242,16 @@ def _text(content: bytes, random: Random) -> bytes:
 
 
 def _hdf5(content: bytes, random: Random) -> bytes:
-    """One dataset or attribute is another; or bytes, half of the time."""
-    if random.random() < 0.5:
+    """One dataset or attribute is another, without checksums or with right ones; or bytes are."""
+    way = random.random()
+    if way < 0.1:
         return _bytes(content, random)
-    import h5py
-
-    held = io.BytesIO(content)
-    with h5py.File(held, "r+") as file:
-        names: list[str] = []
-        file.visit(names.append)
-        if file.attrs and random.random() < 0.3:
-            name = random.choice(list(file.attrs))
-            file.attrs[name] = random.choice((0, -1, "", "a", "[" * 5000, "{}", "null", 2**40,
-                                              np.zeros(3), b"\xff", h5py.Empty("f4")))  # fmt: skip
-        elif names:
-            name = random.choice(names)
-            _replace(file, name, random)
-    return held.getvalue()
-
-
-def _replace(file: Any, name: str, random: Random) -> None:
-    import h5py
-
-    old = file[name]
-    data = old[...] if isinstance(old, h5py.Dataset) and old.size < 10_000 else np.zeros(4)
-    del file[name]
-    way = random.randrange(13)
-    if way == 0:
-        file[name] = h5py.SoftLink(random.choice(("/", name, "/ids", "/x/y")))
-    elif way == 1:
-        file[name] = h5py.ExternalLink(random.choice(("other.h5", "/etc/passwd")), "/ids")
-    elif way == 2:
-        packed = {"chunks": True, "compression": random.choice((None, "gzip"))}
-        file.create_dataset(name, data=data, **(packed if data.ndim and data.size else {}))
-    elif way == 3:
-        file.create_dataset(name, (random.choice((0, 9, 2**33)), 4), random.choice(("f2", "f4")),
-                            chunks=(1000, 4))  # fmt: skip
-    elif way == 4:
-        file[name] = data.astype(random.choice(("f8", "i1", "S4", "u8", "?", ">i8", ">f4")))
-    elif way == 5:
-        file.create_dataset(name, data=["a", "b"], dtype=h5py.string_dtype())
-    elif way == 6:
-        file[name] = random.choice((0, 1.5, b"a"))
-    elif way == 7:
-        file[name] = data.reshape(-1)[: random.randrange(data.size + 1)]
-    elif way == 8:
-        file[name] = np.zeros(3, [("a", "f4"), ("b", "i8")])
-    elif way == 9:
-        file.create_dataset(name, (8,), "f4", external=[("other.bin", 0, 32)])
-    elif way == 10:
-        file[name] = h5py.Empty("f4")
-    elif way == 11 and data.size and data.dtype.kind in "iu":
-        file[name] = data * random.choice((-1, 0, 2, 2**40)) + random.choice((0, 1, -5))
-    else:
-        file.create_group(name)
+    if way < 0.2:
+        return with_table(content, lambda table: _json(table, random))
+    if way < 0.5:
+        return _bytes(edited(content, lambda _: None), random)
+    changed = edited(content, lambda file: change_something(file, random))
+    return summed(changed) if way < 0.75 else changed
 
 
 FORMS: dict[str, Mutation] = {

@@ -31,6 +31,7 @@ from features.exchange.importing import import_memory
 from features.exchange.made_by import MadeBy, header_for
 from features.exchange.opening import open_embeddings
 from features.memories.memory import Memory
+from tests.fuzz.hdf5_files import edited, summed, with_table
 from tests.fuzz.readers import every_target, target_named
 from tests.fuzz.readers.clouds import gltf
 from tests.fuzz.readers.exchange import ROWS, npy, npz, parquet
@@ -158,12 +159,9 @@ def test_tensors_that_overlap(folder: Path) -> None:
 
 
 def _edited(name: str, change: Callable[[Any], None], folder: Path) -> bytes:
-    """The first whole file of an HDF5 reader, changed."""
+    """The first whole file of an HDF5 reader, changed and without checksums."""
     (folder / "seeds").mkdir(exist_ok=True)
-    held = io.BytesIO(next(iter(target_named(name).seeds(folder / "seeds"))))
-    with h5py.File(held, "r+") as file:
-        change(file)
-    return held.getvalue()
+    return edited(next(iter(target_named(name).seeds(folder / "seeds"))), change)
 
 
 _MAIN = {
@@ -212,11 +210,29 @@ def test_hdf5_that_leads_elsewhere_or_claims_too_much(
         way(file, _MAIN[name])
 
     content = _edited(name, change, folder)
-    (folder / "work").mkdir()
-    assert re.search(
-        "link|other files|not numbers|claims|no dataset|bytes of rows|object",
-        _refusal(name, content, folder / "work"),
-    )
+    for kind, one in (("bare", content), ("summed", summed(content))):
+        (folder / kind).mkdir()
+        assert re.search(
+            "link|other files|not numbers|claims|no dataset|bytes of rows|object",
+            _refusal(name, one, folder / kind),
+        )
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        b"[" * _DEEP, b"", b"[]", b"1", b'{"size": Infinity, "data": []}',
+        b'{"size": -1, "data": []}', b'{"size": 1, "data": [["a", 0, 1e400]]}',
+        b'{"size": 1, "data": {"a": 1}}', b'{"size": 1, "data": [["a", -9, 1]]}',
+        b'{"size": 1, "data": [["a", 0, %d]]}' % 2**80,
+    ],
+)  # fmt: skip
+def test_a_table_of_checksums_that_lies(table: bytes, folder: Path) -> None:
+    (folder / "seeds").mkdir()
+    whole = next(iter(target_named("memory").seeds(folder / "seeds")))
+    (folder / "m.h5").write_bytes(with_table(whole, lambda _: table))
+    with pytest.raises(UserError, match="the table of its checksums"):
+        Memory(folder / "m.h5")
 
 
 def test_a_memory_of_pointers_does_not_end_the_process(folder: Path) -> None:

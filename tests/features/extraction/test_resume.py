@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import platform
@@ -20,6 +19,7 @@ from features.extraction.extract import Extraction, extract
 from features.extraction.partial import Partial
 from features.extraction.sources import read_source
 from features.memories.memory import Memory
+from features.sealed import read_sealed
 from tests.features.helpers import (
     SENTENCES,
     FakeEncoder,
@@ -134,7 +134,7 @@ def test_a_run_killed_while_tidying_up_counts_as_finished(
 def test_an_output_that_another_process_writes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fake_extract(tmp_path / "m.h5", FakeEncoder(stop_after=1))
-    plan = json.loads((tmp_path / "m.h5.partial/plan.json").read_text())
+    plan = read_sealed(tmp_path / "m.h5.partial/plan.json")
     writer = Partial(tmp_path / "m.h5.partial", plan, 16)
     for overwrite in (False, True):
         with pytest.raises(UserError, match="another process is writing"):

@@ -238,12 +238,17 @@ def test_an_index_that_was_cut_short_is_built_again_and_an_older_one_stays(
     with pytest.raises(UserError, match="the disk is full"):
         build_on_a_full_disk(overwrite=True)
     assert {name: (tmp_path / name).read_bytes() for name in names()} == whole
-    # Killed before its description took its place: it is of this memory, and not yet an index.
+    # Killed before its description took its place: it is not yet an index.
     (tmp_path / "i.json").unlink()
-    with pytest.raises(UserError, match=r"i\.faiss exists"):
-        build_index(_memory(tmp_path / "o.h5", seed=1), out)
-    (tmp_path / "o.h5").unlink()
     build_index(memory, out)
+    assert {name: (tmp_path / name).read_bytes() for name in names()} == whole
+    # Without a table of ids it may be anything, and stays.
+    (tmp_path / "i.json").unlink()
+    (tmp_path / "i.ids.h5").unlink()
+    with pytest.raises(UserError, match=r"i\.faiss exists"):
+        build_index(memory, out)
+    assert names() == ["i.faiss", "m.h5"]
+    build_index(memory, out, overwrite=True)
     assert {name: (tmp_path / name).read_bytes() for name in names()} == whole
 
 

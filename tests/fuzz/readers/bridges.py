@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from bridge.artefact import Bridge, BridgedSpace, MemoryRecord, load
@@ -18,6 +19,7 @@ from bridge.pseudo_pairs.cache import pairs_are_whole
 from bridge.recipe.journal import Entry, Journal
 from bridge.runs.layout import ABOUT_FILE, METRICS_FILE, RUN_FILE
 from bridge.runs.listing import read_summary
+from bridge.runs.log import log_line
 from bridge.runs.record import begin_run, finish_run, read_run
 from bridge.tcl.fusion import Fusion, FusionSpec
 from bridge.tcl.matcher import load_matcher
@@ -34,6 +36,7 @@ from features.encoders.mini.encoder import load_file as load_mini
 from features.encoders.mini.encoder import save_mini
 from features.encoders.mini.towers import Tower
 from features.errors import UserError
+from features.sealed import read_sealed, sealed
 from features.tensors import tensors_hash
 from tests.fuzz.target import Target
 
@@ -71,7 +74,9 @@ def made(folder: Path) -> Bridge:
     started = begin_run(folder, _SETTINGS, {"device": "cpu"}, command=["mcr", "train"])
     bridge.save(folder)
     finish_run(folder, started)
-    (folder / METRICS_FILE).write_text('{"epoch": 1, "loss": 0.5}\n{"epoch": 2, "loss": 0.25}\n')
+    (folder / METRICS_FILE).write_text(
+        log_line({"epoch": 1, "loss": 0.5}) + log_line({"epoch": 2, "loss": 0.25})
+    )
     return bridge
 
 
@@ -108,8 +113,8 @@ def _weights(path: Path) -> None:
     except Exception:  # not what is tried here
         tensors = {}
     about = path.with_name(ABOUT_FILE)
-    told = json.loads(about.read_text()) | {"fingerprint": tensors_hash(tensors)}
-    about.write_text(json.dumps(told))
+    told = read_sealed(about) | {"fingerprint": tensors_hash(tensors)}
+    about.write_text(json.dumps(sealed(told)))
     _use(path.parent)
 
 
@@ -132,7 +137,7 @@ def _checkpoint_tensors(path: Path) -> None:
     except Exception:
         fingerprint = ""
     about = path.with_name(PROGRESS_FILE)
-    about.write_text(json.dumps(json.loads(about.read_text()) | {"fingerprint": fingerprint}))
+    about.write_text(json.dumps(sealed(read_sealed(about) | {"fingerprint": fingerprint})))
     load_checkpoint(path.parent)
 
 
@@ -175,6 +180,17 @@ def _write_mini(folder: Path) -> None:
     save_mini(folder / "mini.safetensors", config, {"text": Tower("text", config)})
 
 
+def _minis(folder: Path) -> Iterable[bytes]:
+    """Also as earlier versions wrote it, without a hash of its tensors: they can be any."""
+    path = folder / "mini.safetensors"
+    _write_mini(folder)
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["mini_encoder"])
+    del about["weights"]
+    older = save(load_file(path), {"mini_encoder": json.dumps(sealed(about))})
+    return [path.read_bytes(), older]
+
+
 def _written_results(folder: Path) -> None:
     made(folder)
     (folder / "results").mkdir(exist_ok=True)
@@ -205,5 +221,5 @@ TARGETS = (
            form="json", weight=2),
     Target("kept-pairs", "p.safetensors", pairs_are_whole, _pairs, form="safetensors"),
     Target("mini-encoder", "mini.safetensors", lambda p: load_mini(str(p), device="cpu"),
-           _file("mini.safetensors", _write_mini), form="safetensors", weight=0.5),
+           _minis, form="safetensors", weight=0.5),
 )  # fmt: skip

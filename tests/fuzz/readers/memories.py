@@ -14,6 +14,7 @@ from features.errors import UserError
 from features.memories.memory import Columns, Memory, MemoryHeader
 from features.memories.streamed_rows import StreamedRows
 from features.memories.writing import write_memory
+from features.sealed import read_sealed, sealed
 from features.search.building import build_index
 from features.search.index import full_checksum, open_index, sampled_checksum
 from tests.features.helpers import unit_rows
@@ -79,9 +80,9 @@ def _kind_of_index(kind: str) -> Target:
 
     def read(path: Path) -> None:
         """The description is that of the file: whoever changes the one can change the other."""
-        about = json.loads(path.with_suffix(".json").read_text())
+        about = read_sealed(path.with_suffix(".json"))
         told = {"faiss_checksum": sampled_checksum(path), "faiss_digest": full_checksum(path)}
-        path.with_suffix(".json").write_text(json.dumps({**about, **told}))
+        path.with_suffix(".json").write_text(json.dumps(sealed({**about, **told})))
         _search(path)
 
     name = f"index-{kind.replace(',', '-').lower()}"
