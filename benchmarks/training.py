@@ -83,15 +83,15 @@ def _loop(data: TrainingSet, precision: str, options: argparse.Namespace) -> Non
     with tempfile.TemporaryDirectory() as folder:
         run = _run(data, precision, options, Path(folder))
         run._step = _timed(run._step, spent, "step", options.device)  # type: ignore[method-assign]
-        noisy = bridge.steps._noisy
-        bridge.steps._noisy = _timed(noisy, spent, "noise", options.device)
+        noisy = bridge.training.steps._noisy
+        bridge.training.steps._noisy = _timed(noisy, spent, "noise", options.device)
         try:
             started = time.perf_counter()
             run.fit(SILENT)
             run._save()
             whole = time.perf_counter() - started
         finally:
-            bridge.steps._noisy = noisy
+            bridge.training.steps._noisy = noisy
     steps = spent["step"] - spent["noise"]
     seconds = {
         "all": whole,

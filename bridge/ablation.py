@@ -30,6 +30,7 @@ from features.files import replacing
 from features.memories.memory import Memory
 from features.memories.provenance import check_encoders, merged
 from features.progress import SILENT, Advance, Progress
+from features.sealed import read_sealed, sealed
 
 RESULT_FILE = "ablation.json"
 
@@ -222,7 +223,7 @@ def _claim(out: Path, settings: TrainSettings, memories: Sequence[MemoryRecord])
         _write(out, wanted)
         return
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_sealed(path)
         before, trained = dict(found["settings"]), _trained(found["memories"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
@@ -252,7 +253,7 @@ def _trained(memories: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 def _write(out: Path, content: Mapping[str, Any]) -> None:
     with replacing(out / RESULT_FILE) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(sealed(content), indent=2) + "\n", encoding="utf-8")
 
 
 def _run(made: Bridge, seed: int, measured: CrossModalRetrieval) -> AblatedRun:

@@ -28,6 +28,7 @@ from bridge.training.checkpoint import MIXTURE_FILE, PROGRESS_FILE
 from features.device import resolve_device
 from features.errors import UserError
 from features.files import replacing
+from features.sealed import read_sealed, sealed
 from features.space import Modality, modality_named
 from features.tensors import tensors_hash
 
@@ -163,7 +164,7 @@ class Bridge:
         with replacing(folder / CARD_FILE) as temporary:
             temporary.write_text(model_card(self), encoding="utf-8")
         with replacing(folder / ABOUT_FILE) as temporary:
-            temporary.write_text(json.dumps(self.about(), indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(sealed(self.about()), indent=2) + "\n", "utf-8")
 
     def about(self) -> dict[str, Any]:
         """What `bridge.json` says."""
@@ -279,7 +280,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
             else f"{folder} is not a bridge, it has no {ABOUT_FILE}: make one with `mcr train`"
         )
     try:
-        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        about = read_sealed(path)
         missing = _REQUIRED - about.keys()
     except (ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}): copy the bridge again") from error

@@ -6,7 +6,7 @@ Settings are frozen, can be read from TOML, and every one is an option of `mcr t
 from __future__ import annotations
 
 import math
-import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
@@ -17,12 +17,9 @@ from bridge.setting import setting as _setting
 from bridge.tcl.settings import TclSettings
 from features.errors import UnknownNameError, UserError
 from features.files import require_file
+from features.parsing import parse_toml
+from features.sealed import text_is_changed
 from features.suggest import did_you_mean
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 PUBLISHED_BATCH = 10_240
 CLOSED_FORMS = ("procrustes", "ridge", "cca", "relative", "routing")
@@ -292,6 +289,10 @@ def setting_fields() -> list[Field[Any]]:
     return sorted(fields(TrainSettings), key=lambda setting: setting.name in last)
 
 
+class SettingsChanged(UserWarning):
+    """A file of settings is not as a run wrote it."""
+
+
 def load_settings(
     path: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -316,9 +317,17 @@ def load_settings(
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = tomllib.loads(require_file(path, "settings file").read_text("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            text = require_file(path, "settings file").read_text("utf-8")
+            values = parse_toml(text)
+        except ValueError as error:
             raise UserError(f"{path} is not TOML ({error}): mend the file") from error
+        if text_is_changed(text):
+            warnings.warn(
+                f"{path} is not as the run wrote it, it was edited or is damaged: its settings are "
+                "taken as they are",
+                SettingsChanged,
+                stacklevel=2,
+            )
     known = get_type_hints(TrainSettings)
     for name, value in values.items():
         if name not in known:

@@ -29,9 +29,10 @@ from features.encoders import Encoder, load_encoder
 from features.errors import UserError
 from features.extraction.extract import extract
 from features.extraction.sources import read_source
-from features.files import replacing
+from features.files import remove_leftovers, replacing
 from features.keypad_files import write_keypad_numbers
 from features.memories.memory import Memory
+from features.parsing import parse_json
 from features.progress import SILENT, Progress
 from features.search.building import build_index
 from features.search.index import Hit
@@ -129,9 +130,10 @@ class Demo:
         return DemoResult(outcomes, answers, pictures)
 
     def _claim_folder(self) -> None:
+        remove_leftovers(self.folder)
         mark, mine = self.folder / "demo.json", {"seed": self.seed, "torch": torch.__version__}
         if mark.exists():
-            found = json.loads(mark.read_text(encoding="utf-8"))
+            found = parse_json(mark.read_text(encoding="utf-8"))
         else:
             found = mine if not self.folder.exists() or not any(self.folder.iterdir()) else None
         if found != mine:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bridge.methods.anchors import Posterior, Similarities
-from bridge.training.layers import Linear, unit
+from bridge.training.distributed import Ranks
+from bridge.training.layers import BatchNorm, Linear, unit
 from features.errors import UserError
 from features.space import Modality
 
@@ -107,7 +108,7 @@ class Projector(nn.Module):
         self.bf16 = False  # train the layers in bfloat16, weights stay float32
         layers: dict[Shape, Callable[[], list[nn.Module]]] = {
             "mlp2": lambda: _mlp2(inputs, hidden, outputs),
-            "mlp1": lambda: [_linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()],
+            "mlp1": lambda: [_linear(inputs, outputs), BatchNorm(outputs), nn.ReLU()],
             "linear": lambda: [_linear(inputs, outputs, bias=False)],
             "exmcr": lambda: [
                 _linear(inputs, outputs),
@@ -158,6 +159,12 @@ class Projector(nn.Module):
             projected = self.layers(embeddings)
         return unit(projected.float())
 
+    def train_among(self, ranks: Ranks) -> None:
+        """Normalise batches by the statistics of all processes' rows."""
+        for layer in self.layers:
+            if isinstance(layer, BatchNorm):
+                layer.ranks = ranks
+
     def _offset(self, modality: Modality | None) -> Tensor:
         named = modality in self.spec.modalities
         offset: Tensor = getattr(self, f"offset_{modality}") if named else self.offset
@@ -204,10 +211,10 @@ AnyProjector = Projector | Mixture
 def _mlp2(inputs: int, hidden: int, outputs: int) -> list[nn.Module]:
     return [
         _linear(inputs, hidden),
-        nn.BatchNorm1d(hidden),
+        BatchNorm(hidden),
         nn.ReLU(),
         _linear(hidden, outputs),
-        nn.BatchNorm1d(outputs),
+        BatchNorm(outputs),
     ]
 
 

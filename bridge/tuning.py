@@ -23,9 +23,10 @@ from bridge.training.resemblance import check_resemblance
 from bridge.training.training_set import check_memories, load_rows
 from features.device import resolve_device
 from features.errors import UserError
-from features.files import refuse_folder, replacing
+from features.files import explained, refuse_folder, replacing
 from features.memories.memory import Memory
 from features.progress import SILENT, Progress
+from features.sealed import sealed_line, unsealed_line
 
 NOISE_VARIANCES = (0.0, 0.001, 0.004, 0.016)
 TEMPERATURES = (0.01, 0.02, 0.05, 0.1)
@@ -162,19 +163,22 @@ class _Kept:
 
     def __init__(self, path: Path, fingerprints: Sequence[str]) -> None:
         self.path, self.fingerprints = path, fingerprints
-        text = path.read_text("utf-8") if path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]  # the last line of a run that was killed may be torn
-        if whole != text:
-            path.write_text(whole, encoding="utf-8")
-        self.costs: dict[str, float] = dict(json.loads(line) for line in whole.splitlines())
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        # The last line of a run that was killed may be torn; one that is damaged is tried again.
+        whole = [line for line in lines if unsealed_line(line) is not None]
+        if whole != lines:
+            with replacing(path) as temporary:
+                temporary.write_bytes(b"".join(whole))
+        self.costs: dict[str, float] = dict(unsealed_line(line) for line in whole)
 
     def get(self, settings: TrainSettings) -> float | None:
         return self.costs.get(self._key(settings))
 
     def add(self, settings: TrainSettings, cost: float) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps([self._key(settings), cost]) + "\n")
+        with explained(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                file.write(sealed_line([self._key(settings), cost]))
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -117,8 +117,14 @@ def _memory(path: Path, progress: Progress) -> Iterator[Finding]:
     yield from failed
     if memory is None:
         return
+    if not memory.checksums:
+        yield Finding(
+            str(path), "note",
+            "it is of a version whose memories had no checksums of their parts, so that only this "
+            "command notices damage: `mcr extract --overwrite` makes it anew with them",
+        )  # fmt: skip
     _, failed = _tried(path, memory.verify)
-    problems = [*failed, *_problems(memory, progress)]
+    problems = failed or [*_problems(memory, progress)]
     yield from problems
     if not problems:
         yield Finding(
@@ -135,9 +141,9 @@ def _problems(memory: Memory, progress: Progress) -> Iterator[Finding]:
     with progress.task(f"verify {memory.path.name}", len(memory)) as advance:
         for start in range(0, len(memory), _ROWS):
             stop = min(len(memory), start + _ROWS)
-            found = bad_rows(np.asarray(memory.embeddings[start:stop], np.float32))
-            if memory.local is not None and memory.local_mask is not None:
-                found = bad_parts(memory.local[start:stop], memory.local_mask[start:stop]) | found
+            found = bad_rows(np.asarray(memory.read(start, stop), np.float32))
+            if memory.header.local_length:
+                found = bad_parts(*memory.read_local(start, stop)) | found
             wrong |= {start + row: reason for row, reason in found.items()}
             advance(stop - start)
     if wrong:
@@ -145,7 +151,8 @@ def _problems(memory: Memory, progress: Progress) -> Iterator[Finding]:
         yield Finding(
             str(memory.path), "bad", f"{len(wrong)} rows are wrong ({some}): make it again"
         )
-    repeated = first_repetition(as_column(memory.ids))
+    repeated, failed = _tried(memory.path, lambda: first_repetition(as_column(memory.ids)))
+    yield from failed
     if repeated is not None:
         yield Finding(
             str(memory.path), "bad",
@@ -192,7 +199,8 @@ def _index(path: Path) -> Iterator[Finding]:
             "rebuild it with `mcr index --overwrite`",
         )  # fmt: skip
         return
-    repeated = first_repetition(as_column(index.table.ids))
+    repeated, failed = _tried(path, lambda: first_repetition(as_column(index.table.ids)))
+    yield from failed
     if repeated is not None:
         yield Finding(str(path), "bad", f"its id '{index.table.ids[repeated[0]]}' is there twice")
         return
@@ -250,19 +258,14 @@ def _trained_on(folder: Path, made: Bridge) -> Iterator[Finding]:
 
 def _written_beside(folder: Path) -> Iterator[Finding]:
     """The curves of a training, and results of evaluations."""
-    import json
-
     from bridge.evaluation.results import read_result
-    from bridge.runs.layout import METRICS_FILE, RESULTS_FOLDER
+    from bridge.runs.layout import METRICS_FILE, RESULTS_FOLDER, RUN_FILE
+    from bridge.runs.log import read_log
+    from bridge.runs.record import read_run
 
-    metrics = folder / METRICS_FILE
-    if metrics.exists():
-        try:
-            for line in metrics.read_text(encoding="utf-8").splitlines():
-                json.loads(line)
-        except ValueError as error:
-            told = f"a line of it is not JSON ({error}): nothing depends on it, mend or delete it"
-            yield Finding(str(metrics), "bad", told)
+    for path, opened in ((METRICS_FILE, lambda: read_log(folder / METRICS_FILE)),
+                         (RUN_FILE, lambda: read_run(folder))):  # fmt: skip
+        yield from _tried(folder / path, opened)[1]
     for file in sorted((folder / RESULTS_FOLDER).glob("*.json")):
         result, failed = _tried(file, lambda file=file: read_result(file))  # type: ignore[misc]
         yield from failed

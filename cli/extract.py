@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cli import choices
 from cli.options import Device, DryRun, Json, Overwrite, Resume, pairs
 from cli.output import end_with_failures, note, print_memory
+
+ENGINES = ("local", "ray")
 
 
 def extract(
@@ -68,6 +70,15 @@ def extract(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Decoding processes. Unset: if they are worth it.")
     ] = None,
+    item_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="An item that takes longer to decode has failed; 0: no limit. [default: 300, in "
+            "worker processes]",
+        ),
+    ] = None,
     precision: Annotated[
         str,
         typer.Option(
@@ -88,6 +99,28 @@ def extract(
             metavar="I/N",
             help="Embed the I-th of N parts of the source, into NAME.I-of-N.h5; `mcr merge` joins "
             "them.",
+        ),
+    ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="local (this machine's processes) or ray (Ray Data, also on many machines).",
+            autocompletion=choices.among(ENGINES),
+        ),
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="With --engine ray: a cluster, or `auto` for the one that this machine is in. "
+            "Unset: RAY_ADDRESS, or this machine alone.",
+        ),
+    ] = None,
+    ray_actors: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --engine ray: how many load the encoder. Unset: one a GPU, or a machine.",
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -115,6 +148,9 @@ def extract(
     require_known(encoder, ENCODERS)
     if dtype not in ("float16", "float32"):
         raise UserError(f"a memory stores float16 or float32, not '{dtype}'")
+    if engine not in ENGINES:
+        raise UserError(f"'{engine}' is not an engine: use {' or '.join(ENGINES)}")
+    _check_engine(engine, ray_address, ray_actors, workers, shard)
     items = read_source(
         source,
         kind,
@@ -135,23 +171,60 @@ def extract(
             precision=precision, device=device, local=local, json=json,
         )  # fmt: skip
         return
-    done = run_extract(
-        items,
-        load_encoder(encoder, device=device, precision=precision),
-        kind,
-        require_h5(out),
-        batch_size=batch_size,
-        dtype="float16" if dtype == "float16" else "float32",
-        workers=workers,
-        max_failures=max_failures,
-        local=local,
-        shard=part,
-        overwrite=overwrite,
-        resume=resume,
-        progress=BarProgress(),
-    )
+    options: dict[str, Any] = {
+        "batch_size": batch_size,
+        "dtype": dtype,
+        "workers": workers,
+        "item_timeout": item_timeout,
+        "max_failures": max_failures,
+        "local": local,
+        "shard": part,
+        "overwrite": overwrite,
+        "resume": resume,
+        "progress": BarProgress(),
+    }
+    memory = require_h5(out)
+    if engine == "ray":
+        from features.extraction.on_ray.engine import ray_engine
+
+        with ray_engine(
+            encoder,
+            device=device,
+            precision=precision,
+            actors=ray_actors,
+            address=ray_address,
+            item_timeout=item_timeout,
+        ) as cluster:
+            loaded = cluster.encoder(kind)
+            done = run_extract(items, loaded, kind, memory, engine=cluster, **options)
+    else:
+        loaded = load_encoder(encoder, device=device, precision=precision)
+        done = run_extract(items, loaded, kind, memory, **options)
     if done.resumed_from:
         asked = len(done.memory) + len(done.failures)
         note(f"{done.resumed_from} of {asked} items were done before")
     print_memory(done.memory, json=json, failures=len(done.failures))
     end_with_failures(done.failures, done.failures_path, "items failed")
+
+
+def _check_engine(
+    engine: str, address: str | None, actors: int | None, workers: int | None, shard: str | None
+) -> None:
+    """Refuse options that say nothing to this engine."""
+    from features.errors import UserError
+
+    if engine == "local":
+        for option, value in (("--ray-address", address), ("--ray-actors", actors)):
+            if value is not None:
+                raise UserError(f"{option} is of --engine ray: add that, or leave {option} out")
+        return
+    if workers is not None:
+        raise UserError(
+            "--workers counts processes of this machine, and Ray decodes on all CPUs that it has: "
+            "leave --workers out of --engine ray"
+        )
+    if shard is not None:
+        raise UserError(
+            "--shard divides the items among machines without Ray, which divides them itself: "
+            "leave --shard or --engine ray out"
+        )

@@ -79,7 +79,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 for name, command in COMMANDS.items():
     app.command(name)(
-        guarded(command, continues=name in ("extract", "train", "tune", "ablate", "demo", "run"))
+        guarded(
+            command,
+            continues=name in ("extract", "train", "tune", "ablate", "demo", "run"),
+            together=name == "train",
+        )
     )
 app.add_typer(evaluations)
 app.add_typer(plots)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,9 @@ from cli.options import (
     with_settings,
 )
 from cli.output import print_json
+
+if TYPE_CHECKING:
+    from bridge.artefact import Bridge
 
 
 @with_settings
@@ -76,48 +79,61 @@ def train(
 
     Can be stopped at any moment: the same command continues, to the same weights as an
     undisturbed run.
+
+    Under torchrun, several processes train one bridge together.
     """
     from bridge.config import load_settings
     from bridge.runs.layout import RUNS_FOLDER
     from bridge.runs.naming import named_folder
     from bridge.tracking.tracker import tracker_named
-    from bridge.training.train import WEIGHT
+    from bridge.training.launch import joined
     from bridge.training.train import train as run_train
     from cli.progress import BarProgress
     from features.errors import UserError
     from features.memories.memory import Memory
 
-    if bool(hub) == bool(pairs):
-        raise UserError("give either two --hub memories or two --pairs memories")
-    if name is not None:
-        if out is not None:
-            raise UserError(f"--name {name} and --out {out} both say where: give one of them")
-        out = named_folder(name)
-    chosen = load_settings(config, settings, preset=preset)
-    if dry_run:
-        from cli.dry_run import show_training
+    with joined(device) as ranks:
+        if bool(hub) == bool(pairs):
+            raise UserError("give either two --hub memories or two --pairs memories")
+        if name is not None:
+            if out is not None:
+                raise UserError(f"--name {name} and --out {out} both say where: give one of them")
+            out = named_folder(name)
+        chosen = load_settings(config, settings, preset=preset)
+        if dry_run:
+            from cli.dry_run import show_training
 
-        show_training(
-            hub or pairs or (), leaf or (), out or RUNS_FOLDER, chosen, device=device, json=json
+            if not ranks.first:
+                return
+            show_training(
+                hub or pairs or (), leaf or (), out or RUNS_FOLDER, chosen, device=device, json=json
+            )
+            return
+        made = run_train(
+            [Memory(path) for path in hub or pairs or ()],
+            [Memory(path) for path in leaf or ()],
+            out,
+            chosen,
+            paired=bool(pairs),
+            align=align,
+            trust_encoder=trust_encoder,
+            device=device,
+            overwrite=overwrite,
+            resume=resume,
+            cache=cache,
+            trackers=[tracker_named(one) for one in dict.fromkeys(track or ())],
+            command=[Path(sys.argv[0]).name, *sys.argv[1:]],
+            progress=BarProgress(),
+            ranks=ranks,
         )
-        return
-    made = run_train(
-        [Memory(path) for path in hub or pairs or ()],
-        [Memory(path) for path in leaf or ()],
-        out,
-        chosen,
-        paired=bool(pairs),
-        align=align,
-        trust_encoder=trust_encoder,
-        device=device,
-        overwrite=overwrite,
-        resume=resume,
-        cache=cache,
-        trackers=[tracker_named(one) for one in dict.fromkeys(track or ())],
-        command=[Path(sys.argv[0]).name, *sys.argv[1:]],
-        progress=BarProgress(),
-    )
-    out = out or RUNS_FOLDER / made.name
+    if ranks.first:
+        _tell(out or RUNS_FOLDER / made.name, made, json=json)
+
+
+def _tell(out: Path, made: Bridge, *, json: bool) -> None:
+    """Print what was made."""
+    from bridge.training.train import WEIGHT
+
     if json:
         print_json({"bridge": str(out), **made.about()})
         return

@@ -18,6 +18,10 @@ class UnknownNameError(UserError):
     """A name that there is not, such as of an encoder or a setting: a mistake in the command."""
 
 
+class ToldElsewhereError(UserError):
+    """An error that another process of the same command has told already."""
+
+
 class ItemError(Exception):
     """One item of a source cannot be embedded; the message is the reason, without the item.
 

@@ -5,13 +5,30 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from features.errors import UserError
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # what some file systems of clusters say
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Let no other process make the output `path` during the block; one that consists of parts.
+
+    Raises UserError if one does already.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock_path = path.with_name(f".{path.name}.lock")
+    told = f"another process is writing {path}: wait for it, or choose another output"
+    with take_lock(lock_path, told):
+        try:
+            yield
+        finally:
+            lock_path.unlink(missing_ok=True)
 
 
 def take_lock(path: Path, told: str) -> IO[str]:

@@ -25,7 +25,13 @@ def free_bytes(device: torch.device) -> int:
 
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + kept
-    return min([_machine(), *_groups()])
+    return min([_machine(), *(left for _, left in _groups())])
+
+
+def all_bytes() -> int:
+    """Bytes of memory that the machine has, or the control group that the process is in."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([total, *(limit for limit, _ in _groups())])
 
 
 def _machine() -> int:
@@ -35,8 +41,8 @@ def _machine() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _groups() -> Iterator[int]:
-    """What is left in the process's control group and those around it."""
+def _groups() -> Iterator[tuple[int, int]]:
+    """The limits of the process's control group and those around it, and what is left of each."""
     listed = _PROC / "self" / "cgroup"
     for line in listed.read_text().splitlines() if listed.exists() else []:
         _, kinds, path = line.split(":", 2)
@@ -54,13 +60,14 @@ def _groups() -> Iterator[int]:
                 yield from _left(folder, *names)
 
 
-def _left(folder: Path, most: str, used: str, cache: str) -> Iterator[int]:
+def _left(folder: Path, most: str, used: str, cache: str) -> Iterator[tuple[int, int]]:
     try:
         limit, taken = (folder / most).read_text().strip(), int((folder / used).read_text())
     except (OSError, ValueError):
         return  # no group of this version, or not ours to see
     if limit != "max":
-        yield max(0, int(limit) - taken + _numbers(folder / "memory.stat").get(cache, 0))
+        cached = _numbers(folder / "memory.stat").get(cache, 0)
+        yield int(limit), max(0, int(limit) - taken + cached)
 
 
 def _numbers(path: Path) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from features.errors import UserError
 from features.files import require_file
+from features.parsing import parse_json
 
 LONGEST_FIELD = 10_000_000  # characters of a CSV cell
 Row = Mapping[str, Any]
@@ -143,7 +143,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError as error:
             raise UserError(f"line {number} of {path} is not JSON ({error}): mend it") from error
         if not isinstance(row, dict):
@@ -162,7 +162,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches():
                 yield from batch.to_pylist()
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, ValueError) as error:  # text that is not UTF-8
         raise UserError(f"{path} is not a readable Parquet file ({error})") from error
 
 

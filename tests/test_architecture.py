@@ -35,7 +35,7 @@ FORMULAS_MAY_IMPORT = {
     "__future__", "bridge", "collections", "dataclasses", "features", "jaxtyping", "math", "torch",
     "typing",
 }  # fmt: skip
-HEAVY = ("torch", "faiss", "h5py", "numpy", "matplotlib", "sklearn")
+HEAVY = ("torch", "faiss", "h5py", "numpy", "matplotlib", "sklearn", "ray")
 
 
 def imported_packages(path: Path) -> Iterator[tuple[str, int]]:
@@ -71,10 +71,10 @@ def test_formulas_know_nothing_but_tensors(path):
     assert found <= FORMULAS_MAY_IMPORT
     pattern = r"^ *(?:from|import) ((?:bridge|features)\S*)"
     own = re.findall(pattern, path.read_text("utf-8"), re.MULTILINE)
-    # Products are torch's, chosen by device, and so are passes over logits.
+    # Products are torch's, chosen by device, and so are passes over logits and sums over processes.
     allowed = (
-        "bridge.losses", "bridge.metrics", "bridge.fused_powers", "features.products",
-        "features.cores",
+        "bridge.losses", "bridge.metrics", "bridge.fused_powers", "bridge.training.distributed",
+        "features.products", "features.cores",
     )  # fmt: skip
     assert all(name.startswith(allowed) for name in own), own
 
@@ -207,4 +207,4 @@ def test_the_wheel_is_made_of_the_three_packages():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert set(wheel["packages"]) == set(MAY_IMPORT)
-    assert project["project"]["scripts"] == {"mcr": "cli.main:run"}
+    assert project["project"]["scripts"] == {"mcr": "cli.start:run"}

@@ -57,7 +57,7 @@ class LocalMaps:
         or of a space of no use here.
         """
         _check_pictures(memory, "--pictures")
-        if memory.local is None:
+        if not memory.header.local_length:
             raise UserError(
                 f"{memory.path} has no local embeddings, which say where things are: make them "
                 "with `mcr extract --local`, or cut the pictures with `mcr crops` and give --crops "

@@ -28,6 +28,7 @@ from features.errors import UserError
 from features.files import replacing, require_file
 from features.memories.memory import Memory
 from features.progress import SILENT, Progress
+from features.sealed import read_sealed, sealed
 
 VERSION = 1
 ByPart = Mapping[str, Mapping[str, Any]]
@@ -167,19 +168,19 @@ def write_result(result: Result, path: Path) -> Path:
     """Write a result; an earlier one of this name is replaced. Raises UserError if it cannot be."""
     check_place(path)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(result.about(), indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(sealed(result.about()), indent=1) + "\n", encoding="utf-8")
     return path
 
 
 def read_result(path: Path) -> Result:
     """Read a result. Raises UserError if it is missing, damaged or something else."""
     try:
-        told = json.loads(require_file(path, "result").read_text(encoding="utf-8"))
+        told = read_sealed(require_file(path, "result"))
     except ValueError as error:
         raise UserError(
-            f"{path} is not a result of `mcr eval` ({error}): evaluate again"
+            f"{path} is not a result of `mcr eval`, or it is damaged ({error}): evaluate again"
         ) from error
-    if not isinstance(told, dict) or told.get("format") != EVALUATION:
+    if told.get("format") != EVALUATION:
         raise UserError(f"{path} is JSON but not a result of `mcr eval`: give what that wrote")
     try:
         if told["version"] > VERSION:
@@ -187,10 +188,30 @@ def read_result(path: Path) -> Result:
                 f"{path} has format {told['version']}, this program reads up to {VERSION}: upgrade "
                 "mcr-bridge"
             )
-        told["samples"] = {part: Samples(**one) for part, one in told["samples"].items()}
+        told["samples"] = {part: _samples(one) for part, one in told["samples"].items()}
         return Result(**{key: told[key] for key in told if key not in ("format", "version")})
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise UserError(f"{path} is damaged ({error}): evaluate again") from error
+
+
+def _samples(told: Mapping[str, Any]) -> Samples:
+    """Raises TypeError, ValueError or OverflowError for what is not a number for each name."""
+    samples = Samples(**told)
+    for names in (samples.ids, samples.units):
+        if names is not None and not (
+            isinstance(names, list)
+            and len(names) == len(samples.ids)
+            and all(isinstance(one, str) for one in names)
+        ):
+            raise TypeError("the names of its samples are no list of strings")
+    if not isinstance(samples.columns, dict):
+        raise TypeError("the columns of its samples are no object")
+    for name, column in samples.columns.items():
+        numbers = isinstance(column, list) and all(isinstance(one, int | float) for one in column)
+        if not numbers or len(column) != len(samples.ids):
+            raise TypeError(f"the samples' {name} are not a number for each")
+    samples.tensors()
+    return samples
 
 
 def of_memory(memory: Memory) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from bridge.training.distributed import Ranks, Share
+
 # How many logits are held at once; with fewer, all of them, which is faster. Blocks of 64 MiB
 # (float32) go back to the system when they are freed, blocks below 32 MiB fragment glibc's heap.
 MAX_LOGITS = 2**24
@@ -40,6 +42,7 @@ def two_way_cross_entropy(
     targets: Targets,
     *,
     temperature: float,
+    shares: tuple[Share, Share] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy between targets and softmax, over the rows and over the columns.
 
@@ -48,12 +51,17 @@ def two_way_cross_entropy(
     Returns the mean of both directions.
 
     `targets` is called again in the backward pass and must not need gradients.
+    shares: which rows of the left and of the right side these are, where several processes hold
+    them; the rows that `targets` is asked for are those of the whole batch. Returns this process's
+    part of the cost. Each process takes its rows as a block, and the sums of columns are merged.
     """
+    of_left, of_right = shares or (Share(len(left)), Share(len(right)))
+    right = of_right.gathered(right)
     whole = fits_at_once(left, right)
     size = len(left) if whole else max(1, MAX_LOGITS // len(right))
     sums = []
     for index, part in enumerate(torch.split(left / temperature, size)):
-        block = (part, right, targets, index * size)
+        block = (part, right, targets, of_left.start + index * size)
         if whole:
             sums.append(_sums(*block))
         else:  # nothing is random, and to save a GPU's random state is to wait for the GPU
@@ -62,7 +70,9 @@ def two_way_cross_entropy(
     columns = sums[0][1]
     for _, more in sums[1:]:
         columns = _added(columns, more)
-    return (_mean_cost(rows) + _mean_cost(columns)) / 2
+    columns = _over_all(columns, of_right.ranks)
+    mine = _Sums(*(one[of_right.mine] for one in columns))
+    return (_mean_cost(rows, of_left.ranks) + _mean_cost(mine, of_right.ranks)) / 2
 
 
 class _Sums(NamedTuple):
@@ -98,7 +108,18 @@ def _added(some: _Sums, more: _Sums) -> _Sums:
     return _Sums(normaliser, some.pull + more.pull, some.weight + more.weight)
 
 
-def _mean_cost(sums: _Sums) -> Tensor:
+def _over_all(some: _Sums, ranks: Ranks) -> _Sums:
+    """What the blocks of all processes add up to."""
+    if ranks.size == 1:
+        return some
+    highest = ranks.highest(some.normaliser.detach())
+    powers = (some.normaliser - highest).exp()
+    powers, pull, weight = ranks.total(torch.stack([powers, some.pull, some.weight]))
+    return _Sums(powers.log() + highest, pull, weight)
+
+
+def _mean_cost(sums: _Sums, ranks: Ranks) -> Tensor:
+    """These costs over the number of those of all processes."""
     counted = sums.weight > 0
     costs = sums.normaliser - sums.pull / sums.weight.where(counted, 1)
-    return costs.where(counted, 0).sum() / counted.sum().clamp(min=1)
+    return costs.where(counted, 0).sum() / ranks.total(counted.sum()).clamp(min=1)

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from bridge.losses import blocks
+from bridge.training.distributed import Share
 
 Temperature = float | Float[Tensor, ""]
 _NOTHING = -1e4  # a logit that adds nothing; minus infinity has no gradient where all are
@@ -45,6 +46,7 @@ def momentum_contrast(
     temperature: Temperature,
     teacher: Float[Tensor, "n d"] | None = None,
     alpha: float = 0.0,
+    share: Share | None = None,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy of finding each row's partner among the keys.
 
@@ -53,6 +55,8 @@ def momentum_contrast(
     much shorter than an epoch, as published, there is none.
 
     teacher: the momentum projector's rows of `view`'s items; not used where alpha is 0.
+    share: which of the keys' rows `view` and `teacher` are of, where several processes hold the
+    batch; what is returned is then this process's part.
 
     Two keys that are all alike cost ln(2):
 
@@ -61,8 +65,9 @@ def momentum_contrast(
     >>> f"{momentum_contrast(same, keys, temperature=0.07):.4f}"
     '0.6931'
     """
+    share = share or Share(len(view))
     everything = torch.cat([keys.rows, keys.queue]).detach()
-    own_row, own_column = _equal(keys.items, keys.queue_items)
+    own_row, own_column = _equal(keys.items[share.mine], keys.queue_items)
 
     def scores(rows: Tensor, part: slice) -> Tensor:
         made = (rows[part] / temperature) @ everything.T
@@ -72,7 +77,7 @@ def momentum_contrast(
 
     def costs(part: slice) -> Tensor:
         logits = scores(view, part)
-        pull = logits.diagonal(part.start)
+        pull = logits.diagonal(share.start + part.start)
         if teacher is not None and alpha > 0:
             with torch.no_grad():
                 soft = scores(teacher, part).softmax(dim=1)
@@ -80,7 +85,7 @@ def momentum_contrast(
             pull = alpha * torch.einsum("nk,nk->n", soft, logits) + (1 - alpha) * pull
         return logits.logsumexp(dim=1) - pull
 
-    return _in_blocks(costs, len(view), len(everything)).mean()
+    return _in_blocks(costs, len(view), len(everything)).sum() / share.rows
 
 
 def cross_modal(
@@ -91,29 +96,38 @@ def cross_modal(
     *,
     temperature: Temperature,
     alpha: float,
+    share: Share | None = None,
 ) -> Float[Tensor, ""]:
     """CMA, cross-modal alignment: each side against the other's keys, with soft targets.
 
-    The mean of both ways.
+    The mean of both ways. share: as for `momentum_contrast`.
     """
+    share = share or Share(len(left))
     there = momentum_contrast(
-        left, right_keys, temperature=temperature, teacher=left_keys.rows, alpha=alpha
-    )
+        left, right_keys, temperature=temperature, teacher=left_keys.rows[share.mine],
+        alpha=alpha, share=share,
+    )  # fmt: skip
     back = momentum_contrast(
-        right, left_keys, temperature=temperature, teacher=right_keys.rows, alpha=alpha
-    )
+        right, left_keys, temperature=temperature, teacher=right_keys.rows[share.mine],
+        alpha=alpha, share=share,
+    )  # fmt: skip
     return (there + back) / 2
 
 
 def intra_modal(
-    views: Sequence[Float[Tensor, "n d"]], keys: Sequence[Keys], *, temperature: Temperature
+    views: Sequence[Float[Tensor, "n d"]],
+    keys: Sequence[Keys],
+    *,
+    temperature: Temperature,
+    share: Share | None = None,
 ) -> Float[Tensor, ""]:
     """IMC, intra-modal contrast: each view against the keys of its own modality.
 
-    The mean of the modalities. keys: of another augmentation of the same items.
+    The mean of the modalities. keys: of another augmentation of the same items. share: as for
+    `momentum_contrast`.
     """
     costs = [
-        momentum_contrast(view, own, temperature=temperature)
+        momentum_contrast(view, own, temperature=temperature, share=share)
         for view, own in zip(views, keys, strict=True)
     ]
     return torch.stack(costs).mean()
@@ -125,6 +139,7 @@ def local_information(
     mask: Bool[Tensor, "n t"],
     *,
     temperature: Temperature,
+    share: Share | None = None,
 ) -> Float[Tensor, ""]:
     """LMI, local mutual information in one modality: an item against its own parts.
 
@@ -133,7 +148,8 @@ def local_information(
     parts of an item, then over the items.
 
     parts: momentum projections; no gradient flows into them. mask: which there are; items
-    without any are left out.
+    without any are left out. share: which of the items `view` is of, where several processes hold
+    them; what is returned is then this process's part.
 
     With everything alike, one of two items with three parts each costs ln(4):
 
@@ -143,21 +159,22 @@ def local_information(
     '1.3863'
     """
     n, t = mask.shape
-    known = parts.detach().flatten(0, 1)
+    share = share or Share(n)
+    known, there = parts.detach().flatten(0, 1), mask[share.mine]
 
     def costs(part: slice) -> Tensor:
-        rows = torch.arange(n, device=view.device)[part]
+        rows = torch.arange(n, device=view.device)[share.mine][part]
         inside = torch.arange(len(rows), device=view.device)
         logits = (view[part] @ known.T / temperature).view(len(rows), n, t)
         own = logits[inside, rows]
         other = mask.expand(len(rows), n, t).clone()
         other[inside, rows] = False
         negatives = logits.masked_fill(~other, _NOTHING).flatten(1).logsumexp(dim=1)
-        each = F.softplus(negatives[:, None] - own).where(mask[part], 0)
-        return each.sum(dim=1) / mask[part].sum(dim=1).clamp(min=1)
+        each = F.softplus(negatives[:, None] - own).where(there[part], 0)
+        return each.sum(dim=1) / there[part].sum(dim=1).clamp(min=1)
 
-    there = mask.any(dim=1)
-    return _in_blocks(costs, n, n * t).where(there, 0).sum() / there.sum().clamp(min=1)
+    total = _in_blocks(costs, len(view), n * t).where(there.any(dim=1), 0).sum()
+    return total / mask.any(dim=1).sum().clamp(min=1)
 
 
 def part_information(
@@ -166,6 +183,7 @@ def part_information(
     items: Float[Tensor, "n d"],
     *,
     temperature: Temperature,
+    share: Share | None = None,
 ) -> Float[Tensor, ""]:
     """LMI the other way, of which item a part is: each part against the items of the batch.
 
@@ -174,7 +192,8 @@ def part_information(
     a projector that trains on whole items alone has never seen a part.
 
     items: momentum projections; no gradient flows into them. mask: which parts there are; items
-    without any are left out, but other items' parts are told from them.
+    without any are left out, but other items' parts are told from them. share: which of the items
+    `parts` are of, where several processes hold them; what is returned is this process's part.
 
     With everything alike, each of two items is as good as the other:
 
@@ -184,15 +203,16 @@ def part_information(
     '0.6931'
     """
     n, t = mask.shape
-    known = items.detach()
+    share = share or Share(n)
+    known, there = items.detach(), mask[share.mine]
     flat = parts.flatten(0, 1)
-    own = torch.arange(n, device=parts.device).repeat_interleave(t)
+    own = torch.arange(n, device=parts.device)[share.mine].repeat_interleave(t)
 
     def costs(part: slice) -> Tensor:
         return F.cross_entropy(flat[part] @ known.T / temperature, own[part], reduction="none")
 
-    each = _in_blocks(costs, n * t, n).view(n, t).where(mask, 0)
-    per_item = each.sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+    each = _in_blocks(costs, len(flat), n).view(-1, t).where(there, 0)
+    per_item = each.sum(dim=1) / there.sum(dim=1).clamp(min=1)
     return per_item.sum() / mask.any(dim=1).sum().clamp(min=1)
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.losses.blocks import two_way_cross_entropy
+from bridge.training.distributed import Share
 
 
 def cwcl(
@@ -25,6 +26,7 @@ def cwcl(
     temperature: float,
     sharpness: float = 1.0,
     symmetric: bool = False,
+    share: Share | None = None,
 ) -> Float[Tensor, ""]:
     """Half the published loss, in nats: the mean of both directions and not their sum.
 
@@ -33,6 +35,8 @@ def cwcl(
     frozen: embeddings of the items of `left` before projection; no gradient flows into them.
     sharpness: power of the weights `(<u_i, u_j> / 2 + 1/2) ** sharpness`; 1 is published.
     symmetric: weight both directions; published is InfoNCE from `right` to `left`.
+    share: which rows of the whole batch `left` and `right` are, while `frozen` has all of them;
+    what is returned is then this process's part.
     Raises ValueError if the numbers of rows differ.
 
     What is the same to the frozen encoder should not be told apart:
@@ -43,9 +47,11 @@ def cwcl(
     >>> f"{cwcl(apart, apart, frozen=same, temperature=0.1):.4f}"
     '2.5000'
     """
-    if not len(left) == len(right) == len(frozen):
+    share = share or Share(len(frozen))
+    own = len(frozen[share.mine])
+    if not len(left) == len(right) == own:
         raise ValueError(
-            f"{len(left)} left, {len(right)} right and {len(frozen)} frozen rows are not the "
+            f"{len(left)} left, {len(right)} right and {own} frozen rows are not the "
             "same items: give as many of each"
         )
     known = frozen.detach().to(torch.promote_types(frozen.dtype, torch.float32))
@@ -56,4 +62,6 @@ def cwcl(
         w = cosines.div_(2).add_(0.5).clamp_(min=0).pow_(sharpness)
         return w, w if symmetric else None
 
-    return two_way_cross_entropy(left, right, weights, temperature=temperature)
+    return two_way_cross_entropy(
+        left, right, weights, temperature=temperature, shares=(share, share)
+    )

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.losses.partners import partners_cross_entropy
+from bridge.training.distributed import Share
 
 
 def info_nce(
@@ -18,10 +19,12 @@ def info_nce(
     *,
     temperature: float,
     bf16: bool = False,
+    share: Share | None = None,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy, in nats, of finding each row's partner, over both directions.
 
     bf16: compute the products in bfloat16, and sum in float32.
+    share: which rows of the whole batch these are; what is returned is then this process's part.
     Raises ValueError if one side has more rows than the other.
 
     Indistinguishable rows cost ln(n), here ln(4):
@@ -35,4 +38,4 @@ def info_nce(
         raise ValueError(
             f"{len(left)} left and {len(right)} right rows are not pairs: give as many of both"
         )
-    return partners_cross_entropy(left, right, temperature=temperature, bf16=bf16)
+    return partners_cross_entropy(left, right, temperature=temperature, bf16=bf16, share=share)

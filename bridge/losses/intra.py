@@ -11,9 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bridge.training.distributed import Share
 
-def intra_distance(hub: Float[Tensor, "n d"], leaf: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+
+def intra_distance(
+    hub: Float[Tensor, "n d"], leaf: Float[Tensor, "n d"], *, share: Share | None = None
+) -> Float[Tensor, ""]:
     """Mean Euclidean distance, unsquared, between hub embeddings and their pseudo pairs.
+
+    share: which rows of the whole batch these are; what is returned is then this process's part.
 
     Opposite unit vectors are 2 apart:
 
@@ -22,4 +28,4 @@ def intra_distance(hub: Float[Tensor, "n d"], leaf: Float[Tensor, "n d"]) -> Flo
     '2.0'
     """
     distances: Tensor = torch.linalg.vector_norm(hub - leaf, dim=-1)
-    return distances.mean()
+    return distances.sum() / (share or Share(len(hub))).rows

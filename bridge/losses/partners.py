@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from bridge.fused_powers import fits_kernels, gradient_, powers_
 from bridge.losses import blocks
+from bridge.training.distributed import Share
 from features.products import product
 
 _CACHED = 2**18  # logits that passes over them find in the cache; a GPU does better with all
@@ -37,49 +38,56 @@ def partners_cross_entropy(
     *,
     temperature: float,
     bf16: bool = False,
+    share: Share | None = None,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy of finding each row's partner, over both directions.
 
     At most `blocks.MAX_LOGITS` logits are held at once; of more, each is computed twice.
     bf16: compute the products in bfloat16 and sum in float32.
+    share: which rows of the whole batch these are; what is returned is then this process's part.
+    Each process raises its own rows to powers, and the sums of columns are added up.
     """
-    cost: Tensor = _Partners.apply(left, right, temperature, bf16)
+    cost: Tensor = _Partners.apply(left, right, temperature, bf16, share or Share(len(left)))
     return cost
 
 
 class _Partners(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, left: Tensor, right: Tensor, temperature: float, bf16: bool) -> Tensor:
+    def forward(
+        ctx: Any, left: Tensor, right: Tensor, temperature: float, bf16: bool, share: Share
+    ) -> Tensor:
         wanted = any(ctx.needs_input_grad[:2])
-        found = _fused(left, right, temperature, bf16=bf16, wanted=wanted)
-        cost, *gradients = found or _careful(left, right, temperature)
+        found = _fused(left, right, temperature, share, bf16=bf16, wanted=wanted)
+        cost, *gradients = found or _careful(left, right, temperature, share)
         ctx.save_for_backward(*gradients)
         return cost
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
-        return *(outer * gradient for gradient in ctx.saved_tensors), None, None
+        return *(outer * gradient for gradient in ctx.saved_tensors), None, None, None
 
 
 class _Sides(NamedTuple):
     """Both sides as the products take them, and what the powers are relative to."""
 
-    left: Tensor  # (n, d), over temperature
+    left: Tensor  # (b, d), this process's rows, over temperature
     right: Tensor  # (n, d)
     shift: Tensor  # (n,) the partners' logits
     weights: Tensor  # (n,) v, in the precision of sums
 
 
 def _fused(
-    left: Tensor, right: Tensor, temperature: float, *, bf16: bool, wanted: bool
+    left: Tensor, right: Tensor, temperature: float, share: Share, *, bf16: bool, wanted: bool
 ) -> tuple[Tensor, ...] | None:
     """Cost, and gradients if they are wanted; None where powers leave the range of floats."""
-    n, high = len(left), left.dtype
+    n, mine, high = share.rows, share.mine, left.dtype
     low = torch.bfloat16 if bf16 else high
-    low_left, low_right = (left / temperature).to(low), right.to(low)
-    scaled, right = low_left.to(high), low_right.to(high)  # rounded for partners as for others
-    partner = (scaled * right).sum(dim=1)
+    low_left, low_right = (left / temperature).to(low), share.gathered(right).to(low)
+    # Rounded for partners as for others.
+    scaled, right = low_left.to(high), low_right[mine].to(high)
+    own_partner = (scaled * right).sum(dim=1)
+    partner = share.gathered(own_partner)
     shift = partner.to(low)
     known = shift.to(high)
     weights = (known - known.max()).exp()
@@ -88,31 +96,36 @@ def _fused(
 
     most = blocks.MAX_LOGITS * (_ON_GPU if left.device.type == "cuda" else 1)
     parts = torch.split(sides.left, max(1, most // n))
-    rows, columns = torch.empty_like(weights), torch.zeros_like(weights)
+    rows, columns = torch.empty_like(own_partner), torch.zeros_like(weights)
     powers, start = weights, 0
     for part in parts:
-        powers = _powers(part, sides, start, rows[start : start + len(part)], columns)
+        row_sums = rows[start : start + len(part)]
+        powers = _powers(part, sides, share.start + start, row_sums, columns)
         start += len(part)
-    row_sums, column_sums = rows + own * weights, columns + own
-    if not _in_range(weights, row_sums, column_sums):
+    share.ranks.add_up([columns])
+    row_sums, column_sums = rows + (own * weights)[mine], columns + own
+    if not _in_range(weights, share.gathered(row_sums), column_sums):
         return None
-    row_costs = row_sums.log() + known.max() - partner
-    cost = (row_costs.mean() + (columns / own).log1p().mean()) / 2
+    row_costs = row_sums.log() + known.max() - own_partner
+    cost = (row_costs.sum() + (columns / own)[mine].log1p().sum()) / (2 * n)
     if not wanted:
         return (cost,)
 
     by_row, by_column = _LIFT / row_sums, _LIFT / column_sums
-    left_gradient, right_gradient = torch.zeros_like(left), torch.zeros_like(right)
+    left_gradient = torch.zeros_like(left)
+    whole_gradient = left.new_zeros(n, left.shape[1])
     start = 0
     for part in parts:
         here = slice(start, start + len(part))
         if len(parts) > 1:
-            powers = _powers(part, sides, start)
+            powers = _powers(part, sides, share.start + start)
         _to_gradient(powers, by_row[here], weights, by_column)
         left_gradient[here] += _times(powers, sides.right)
-        right_gradient += torch.mm(powers.T, part)
+        whole_gradient += torch.mm(powers.T, part)
         start += len(part)
-    pull = (rows / row_sums + columns / column_sums).unsqueeze(1)
+    share.ranks.add_up([whole_gradient])
+    right_gradient = whole_gradient[mine]
+    pull = (rows / row_sums + (columns / column_sums)[mine]).unsqueeze(1)
     left_gradient.div_(_LIFT).addcmul_(pull, right, value=-1).div_(2 * n * temperature)
     right_gradient.div_(_LIFT).addcmul_(pull, scaled, value=-1).div_(2 * n)
     return cost, left_gradient, right_gradient
@@ -192,11 +205,12 @@ def _times(powers: Float[Tensor, "b n"], right: Float[Tensor, "n d"]) -> Float[T
     return product(powers, right.T.contiguous())
 
 
-def _careful(left: Tensor, right: Tensor, temperature: float) -> tuple[Tensor, ...]:
+def _careful(left: Tensor, right: Tensor, temperature: float, share: Share) -> tuple[Tensor, ...]:
     """The same where some rows are far better matched than others, at half the speed."""
     with torch.enable_grad():
         sides = [side.detach().requires_grad_() for side in (left, right)]
         cost = blocks.two_way_cross_entropy(
-            sides[0], sides[1], lambda _: (None, None), temperature=temperature
-        )
+            sides[0], sides[1], lambda _: (None, None), temperature=temperature,
+            shares=(share, share),
+        )  # fmt: skip
         return cost.detach(), *torch.autograd.grad(cost, sides)

@@ -198,7 +198,8 @@ def weigh(
 ) -> dict[str, float]:
     """Weights of the candidates, by name, without the negligible ones; they sum to 1."""
     tried = candidates(settings, len(next(iter(frozen.hub.values()))))
-    weights, _ = stacked_weights(questions(frozen, tried, seed=settings.seed, progress=progress))
+    asked = questions(frozen, tried, seed=settings.seed, progress=progress)
+    weights = frozen.ranks.told(lambda: stacked_weights(asked)[0])
     kept = {
         name: weight for name, weight in zip(tried, weights, strict=True) if weight >= NEGLIGIBLE
     }

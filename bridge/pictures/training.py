@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bridge.pictures.canvas import DASHES, EndLabel, Style, label_ends, line_panels, styled
 from bridge.runs.layout import METRICS_FILE
+from bridge.runs.log import read_log
 from features.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,13 +46,12 @@ def read_curves(folder: Path) -> list[Curves]:
             "with --preset published or --objective"
         )
     parts: dict[str, list[dict[str, float]]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, entry in enumerate(read_log(path), start=1):
         try:
-            entry = json.loads(line)
             part = str(entry.pop("part", ""))
             entry["epoch"] = int(entry["epoch"])
             parts.setdefault(part, []).append({name: float(v) for name, v in entry.items()})
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+        except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
             raise UserError(
                 f"line {number} of {path} is damaged ({error}): copy the bridge again"
             ) from error

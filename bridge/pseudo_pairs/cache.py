@@ -21,6 +21,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 import xxhash
@@ -33,6 +34,7 @@ from bridge.pseudo_pairs.exact import Retriever, Rows
 from bridge.pseudo_pairs.origin import Origin, digest
 from features.errors import UserError
 from features.files import replacing, require_space
+from features.parsing import parse_json
 
 FORMAT = "mcr-bridge pseudo pairs 1"
 LEAST_SCORES = 1 << 26  # of queries and items; fewer are computed in about a second
@@ -210,7 +212,7 @@ def _read(path: Path, key: str) -> Tensors | None:
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            about = _about(file)
             count = len(file.keys())
             tensors = tuple(file.get_tensor(str(place)).clone() for place in range(count))
     except (OSError, ValueError, SafetensorError) as error:
@@ -224,11 +226,18 @@ def _read(path: Path, key: str) -> Tensors | None:
     return tensors
 
 
+def _about(file: Any) -> dict[str, Any]:
+    about = parse_json((file.metadata() or {}).get("about", "{}"))
+    if not isinstance(about, dict):
+        raise ValueError("what it says of its pairs is no JSON object")
+    return about
+
+
 def pairs_are_whole(path: Path) -> bool:
     """Whether a file of kept pairs is what was written."""
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            about = _about(file)
             tensors = tuple(file.get_tensor(str(place)) for place in range(len(file.keys())))
     except (OSError, ValueError, SafetensorError):
         return False

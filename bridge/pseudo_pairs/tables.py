@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,7 @@ from bridge.config import TrainSettings
 from bridge.pseudo_pairs.cache import remembering
 from bridge.pseudo_pairs.exact import Retriever, Rows, leaf_centred
 from bridge.pseudo_pairs.retriever import index_beside, retriever
+from bridge.training.distributed import Ranks
 from bridge.training.leaf_rows import loaded
 from features.progress import Progress
 
@@ -72,8 +74,9 @@ def concatenated(parts: Sequence[Part]) -> Part:
 
 
 def _by(frozen: FrozenRows, settings: TrainSettings, space: str, centre: str) -> Retriever:
-    indices = _indices(frozen) if settings.retrieval == "approximate" else []
-    return remembering(
+    wanted = settings.retrieval == "approximate" and frozen.ranks.first
+    indices = _indices(frozen) if wanted else []
+    by = remembering(
         retriever(settings.retrieval, indices),
         frozen.origin,
         settings,
@@ -81,6 +84,30 @@ def _by(frozen: FrozenRows, settings: TrainSettings, space: str, centre: str) ->
         centre=centre,
         indices=[index.about["faiss_checksum"] for _, index in indices],
     )
+    return by if frozen.ranks.size == 1 else _OfFirst(by, frozen.ranks)
+
+
+@dataclass(frozen=True)
+class _OfFirst:
+    """Retrieves in the first of several processes, for all of them."""
+
+    by: Retriever
+    ranks: Ranks
+
+    def __call__(
+        self,
+        queries: Tensor,
+        keys: Rows,
+        values: tuple[Rows, ...],
+        *,
+        temperature: float,
+        advance: Callable[[int], None] = lambda _: None,
+    ) -> tuple[Tensor, ...]:
+        made = None
+        if self.ranks.first:
+            found = self.by(queries, keys, values, temperature=temperature, advance=advance)
+            made = {str(place): table for place, table in enumerate(found)}
+        return tuple(self.ranks.handed_out(made, queries.device).values())
 
 
 def _indices(frozen: FrozenRows) -> list[tuple[Rows, Index]]:

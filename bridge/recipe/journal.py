@@ -17,6 +17,7 @@ from typing import Any
 from features.errors import UserError
 from features.files import explained, replacing
 from features.locks import take_lock
+from features.sealed import read_sealed, sealed
 
 FORMAT = "mcr-bridge journal 1"
 NAME = "journal.json"
@@ -60,7 +61,7 @@ class Journal:
         steps = {name: asdict(one) for name, one in self.entries.items()}
         content = {"format": FORMAT, "recipe": self.recipe, "steps": steps}
         with replacing(self.path) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(sealed(content), indent=1) + "\n", encoding="utf-8")
 
     def get(self, name: str) -> Entry | None:
         """The entry of a step, if it was ever begun."""
@@ -68,7 +69,7 @@ class Journal:
 
     def _read(self) -> None:
         try:
-            content = json.loads(self.path.read_text("utf-8"))
+            content = read_sealed(self.path)
             if content["format"] != FORMAT:
                 raise ValueError(f"its format is {content['format']}")
             other = str(content["recipe"])
@@ -78,13 +79,20 @@ class Journal:
                 f"{self.path} is damaged ({error}): remove it, and run the recipe with --force to "
                 "make everything again"
             ) from error
-        if other != self.recipe and (self.path.parent / other).exists():
+        if other != self.recipe and _exists(self.path.parent / other):
             folder = self.path.parent
             theirs, mine = (os.path.normpath(folder / one) for one in (other, self.recipe))
             raise UserError(
                 f"{folder} holds what {theirs} made, and this recipe is {mine}: give another "
                 "folder in one of them"
             )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 @contextmanager

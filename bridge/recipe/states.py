@@ -24,6 +24,7 @@ from bridge.runs.layout import ABOUT_FILE
 from features.encoders.own import own_file
 from features.errors import UserError
 from features.file_states import content_state, digest_of, path_state
+from features.sealed import read_sealed
 
 if TYPE_CHECKING:
     from features.extraction.items import Source
@@ -102,7 +103,7 @@ def _made_state(path: Path) -> str | None:
             return None
         return content_state(path) if path.stat().st_size < _SMALL else path_state(path)
     try:
-        return str(json.loads(about.read_text("utf-8"))["fingerprint"])
+        return str(read_sealed(about)["fingerprint"])
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -174,7 +175,7 @@ def _recorded_specs(path: Path) -> list[str]:
         if path.suffix == ".h5":
             encoders = [Memory(path).header.encoder]
         else:
-            about = json.loads((path / ABOUT_FILE).read_text("utf-8"))
+            about = read_sealed(path / ABOUT_FILE)
             encoders = [space["encoder"] for space in about["spaces"]]
     return [str(one["spec"]) for one in encoders if one.get("spec")]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,8 @@ from bridge.recipe.places import Places
 from bridge.recipe.vocabulary import Key, WrongValueError, converted
 from features.errors import UnknownNameError, UserError
 from features.files import require_file
+from features.parsing import parse_toml
 from features.suggest import did_you_mean
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Table = Mapping[str, Any]
 
@@ -29,8 +24,8 @@ class Tables:
         self.path = path
         try:
             text = require_file(path, "recipe").read_text("utf-8")
-            self.content: Table = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            self.content: Table = parse_toml(text)
+        except ValueError as error:
             raise UserError(f"{path} is not TOML ({error}): mend the file") from error
         self.places = Places(path, text)
 

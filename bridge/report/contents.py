@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,9 @@ from bridge.pictures.training import Curves, read_curves
 from bridge.runs.layout import ABOUT_FILE, EVALUATION, METRICS_FILE, RESULTS_FOLDER, RUN_FILE
 from features.errors import UserError
 from features.memories.memory import Memory
+from features.parsing import parse_json
 from features.progress import SILENT, Progress
+from features.sealed import read_sealed, unsealed
 
 RESULT_FOLDERS = (".", RESULTS_FOLDER, "evaluations")  # of a bridge's folder
 COMPUTED = "computed for this report"
@@ -139,10 +140,13 @@ def _results(folder: Path, bridge: Bridge, named: Sequence[Path]) -> tuple[list[
 
 def _is_result(path: Path) -> bool:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(told, dict) and told.get("format") == EVALUATION
+        told = parse_json(path.read_text(encoding="utf-8"))
+        return isinstance(told, dict) and unsealed(told).get("format") == EVALUATION
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged, or no result of `mcr eval` ({error}): evaluate again, or move it "
+            "away"
+        ) from error
 
 
 def _is_of(result: Result, bridge: Bridge) -> bool:
@@ -165,7 +169,6 @@ def _record(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        return read_sealed(path)
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): remove it, or train again") from error
-    return told if isinstance(told, dict) else {}

@@ -20,8 +20,10 @@ from bridge.runs.layout import (
     RUNS_FOLDER,
     SETTINGS_FILE,
 )
+from bridge.runs.log import read_log
 from bridge.runs.record import RunRecord, read_run
 from features.errors import UserError
+from features.sealed import read_sealed
 
 HELD_OUT = {"held-out R@1": "held_out_r1", "held-out MRR": "held_out_mrr"}
 
@@ -174,11 +176,7 @@ def _summary(folder: Path, record: RunRecord | None, about: Mapping[str, Any] | 
 def _logs(folder: Path) -> list[list[dict[str, Any]]]:
     """The lines of metrics.jsonl, or of those of a mixture's parts under way."""
     files = [folder / METRICS_FILE, *sorted((folder / PARTS_FOLDER).glob(f"*/{METRICS_FILE}"))]
-    return [
-        [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-        for file in files
-        if file.exists()
-    ]
+    return [read_log(file) for file in files if file.exists()]
 
 
 def _evaluations(folder: Path, fingerprint: str) -> tuple[list[Evaluation], list[str]]:
@@ -201,12 +199,9 @@ def _evaluations(folder: Path, fingerprint: str) -> tuple[list[Evaluation], list
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        return read_sealed(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}): copy the run again") from error
-    if not isinstance(told, dict):
-        raise UserError(f"{path} is damaged (it is no object): copy the run again")
-    return told
 
 
 def _written(folder: Path) -> str:

@@ -20,6 +20,7 @@ from bridge.runs.git import git_state
 from bridge.runs.layout import RUN_FILE, SETTINGS_FILE
 from features.errors import UserError
 from features.files import replacing
+from features.sealed import read_sealed, sealed, sealed_text
 
 if TYPE_CHECKING:
     from bridge.config import TrainSettings
@@ -73,7 +74,7 @@ def begin_run(
     record = RunRecord(plan_hash(plan), (*(earlier.starts if earlier else ()), started))
     _write(record, folder)
     with replacing(folder / SETTINGS_FILE) as temporary:
-        temporary.write_text(settings_toml(settings), encoding="utf-8")
+        temporary.write_text(sealed_text(settings_toml(settings)), encoding="utf-8")
     return record
 
 
@@ -97,13 +98,13 @@ def read_run(folder: Path) -> RunRecord | None:
     if not path.exists():
         return None
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = read_sealed(path)
         if told["format"] != FORMAT:
             raise ValueError(f"its format is not '{FORMAT}'")
         version = int(told["version"])
         starts = tuple(Start(**one) for one in told["starts"]) if version <= VERSION else ()
         record = RunRecord(told["plan"], starts, told["finished"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(f"{path} is damaged ({error}): remove it, or train again") from error
     if version > VERSION:
         raise UserError(
@@ -133,7 +134,7 @@ def settings_toml(settings: TrainSettings) -> str:
 def _write(record: RunRecord, folder: Path) -> None:
     told = {"format": FORMAT, "version": VERSION, **asdict(record)}
     with replacing(folder / RUN_FILE) as temporary:
-        temporary.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(sealed(told), indent=2) + "\n", encoding="utf-8")
 
 
 def _now() -> str:

@@ -14,6 +14,7 @@ import xxhash
 from torch import Tensor
 
 from features.files import replacing
+from features.sealed import read_sealed, sealed
 from features.space import Modality, modality_named
 
 KEY = 32  # hexadecimal digits
@@ -92,7 +93,7 @@ def _write(path: Path, query: SavedQuery, made_by: Mapping[str, str]) -> None:
         "vectors": {place: vector.tolist() for place, vector in query.vectors.items()},
     }
     with replacing(path, synced=False) as temporary:
-        temporary.write_text(json.dumps(told), encoding="utf-8")
+        temporary.write_text(json.dumps(sealed(told)), encoding="utf-8")
 
 
 def _read(path: Path, made_by: Mapping[str, str]) -> SavedQuery | None:
@@ -101,7 +102,7 @@ def _read(path: Path, made_by: Mapping[str, str]) -> SavedQuery | None:
     A file that is damaged is as if it were forgotten.
     """
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = read_sealed(path)
         modality = None if told["modality"] is None else modality_named(told["modality"])
         vectors = {
             str(place): torch.tensor(vector, dtype=torch.float32)
@@ -109,5 +110,5 @@ def _read(path: Path, made_by: Mapping[str, str]) -> SavedQuery | None:
             if told["made_by"][place] == made_by.get(place)
         }
         return SavedQuery(modality, told["filename"], vectors) if vectors else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None

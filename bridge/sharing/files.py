@@ -7,7 +7,6 @@ memories, pictures, and what trackers wrote, which tells of the machine.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 
 from bridge.artefact import load
 from bridge.runs.layout import (
@@ -29,13 +27,13 @@ from bridge.runs.layout import (
 )
 from bridge.tcl.matcher import MATCHER_FILE
 from features.errors import UserError
-from features.files import explained
+from features.files import COMING, coming_folder, explained, move_folder
+from features.sealed import read_sealed
 
 PATTERNS = ("*.safetensors", "*.json", "*.jsonl", "*.toml", CARD_FILE)
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".joblib")
 _PLAIN = re.compile(r"\w[\w.+ -]*")  # names that are no patterns, hidden or beyond the folder
 RECORDS = (MATCHER_FILE, METRICS_FILE, RUN_FILE, SETTINGS_FILE)  # that not all bridges have
-_COMING = ".coming-"  # begins the names of folders that are being filled
 _CACHES = (".cache", ".git", ".gitattributes")  # that hubs and repositories add by themselves
 
 
@@ -111,10 +109,7 @@ def placed(out: Path, *, overwrite: bool, what: str) -> Iterator[Path]:
     out = out.resolve()  # `.` has no name and no parent
     with explained(out):
         near = out if out.exists() else out.parent
-        near.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=_COMING, dir=near) as held:
-            temporary = Path(held) / out.name
-            temporary.mkdir()
+        with coming_folder(near, out.name) as temporary:
             yield temporary
             check_bridge(temporary, what)
             refuse_occupied(out, overwrite=overwrite)  # by another process, meanwhile
@@ -123,7 +118,7 @@ def placed(out: Path, *, overwrite: bool, what: str) -> Iterator[Path]:
 
 def refuse_occupied(out: Path, *, overwrite: bool) -> None:
     """Raise UserError if `out` exists, and is not a bridge that may be replaced."""
-    if out.is_dir() and all(one.name.startswith(_COMING) for one in out.iterdir()):
+    if out.is_dir() and all(one.name.startswith(f".{COMING}") for one in out.iterdir()):
         return
     if out.exists() and not (out / ABOUT_FILE).exists():
         raise UserError(f"{out} exists and is not a bridge's folder: choose another")
@@ -162,14 +157,14 @@ def _is_shared(parts: Sequence[str]) -> bool:
 
 def _is_result(path: Path) -> bool:
     with suppress(OSError, ValueError, AttributeError):
-        return bool(json.loads(path.read_text(encoding="utf-8")).get("format") == EVALUATION)
+        return bool(read_sealed(path).get("format") == EVALUATION)
     return False
 
 
 def _move(temporary: Path, out: Path) -> None:
     """Move a bridge into `out`, `bridge.json` last: killed before, it can be moved there again."""
     if not out.exists():
-        temporary.rename(out)
+        move_folder(temporary, out)
         return
     coming = {path.relative_to(temporary) for path in temporary.rglob("*") if path.is_file()}
     for name in coming - {Path(ABOUT_FILE)}:

@@ -84,7 +84,7 @@ class Tokens:
         """The same on `device`."""
         return Tokens(self.rows.to(device), self.mask.to(device))
 
-    def take(self, rows: Int[Tensor, " m"]) -> Tokens:
+    def take(self, rows: Int[Tensor, " m"] | slice) -> Tokens:
         """Some of the items."""
         return Tokens(self.rows[rows], self.mask[rows])
 

@@ -9,8 +9,9 @@ Axes: n pairs, c candidates of a hub item, w words.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -64,7 +65,7 @@ class FusionTerms:
 
     def __init__(self, frozen: FrozenRows, settings: TrainSettings, progress: Progress) -> None:
         self.settings = settings
-        self.modalities = frozen.modalities
+        self.modalities, self.ranks = frozen.modalities, frozen.ranks
         self.sides = [_partners(frozen, space, settings, progress) for space in frozen.hub]
         self.vocabulary = Vocabulary(())
         self.words: Tensor | None = None
@@ -138,11 +139,13 @@ class FusionTerms:
         lefts, wrong_right = hard_negatives(logits, known, generator=noise)
         rights, wrong_left = hard_negatives(logits.T, known.T, generator=noise)
         left, right = tokens
+        sizes = [len(logits), len(lefts), len(rights)]
+        share = self.ranks.share(sum(sizes))
         judged = state.fusion(
-            joined([left, left.take(lefts), left.take(wrong_left)]),
-            joined([right, right.take(wrong_right), right.take(rights)]),
+            joined([left, left.take(lefts), left.take(wrong_left)]).take(share.mine),
+            joined([right, right.take(wrong_right), right.take(rights)]).take(share.mine),
         )
-        return matching(*judged.split([len(logits), len(lefts), len(rights)]))
+        return matching(*judged.split(_within(share.mine, sizes)), share=share)
 
     def _mlm(
         self,
@@ -158,14 +161,19 @@ class FusionTerms:
         assert isinstance(state.fusion_copy, Fusion)
         words = self.words[hub if self.reader is None else rows[self.reader]]
         shown, masked = self._masked(words, noise)
+        mine, counted = self.ranks.share(len(words)).mine, masked.sum()
+        words, shown, masked = words[mine], shown[mine], masked[mine]
         costs = []
         for number, side in enumerate(self.sides):
             if side.items.modality == "text":
                 continue
-            guesses = state.fusion.guesses(shown, number, tokens[number])
+            seen = tokens[number].take(mine)
+            guesses = state.fusion.guesses(shown, number, seen)
             with torch.no_grad():
-                teacher = state.fusion_copy.guesses(shown, number, tokens[number])
-            costs.append(masked_words(guesses, words, masked, teacher=teacher, alpha=alpha))
+                teacher = state.fusion_copy.guesses(shown, number, seen)
+            costs.append(
+                masked_words(guesses, words, masked, teacher=teacher, alpha=alpha, counted=counted)
+            )
         return torch.stack(costs).mean()
 
     def _masked(self, words: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -179,6 +187,15 @@ class FusionTerms:
         hidden = torch.where(kind < _AS_MASK, torch.full_like(words, MASK), words)
         hidden = torch.where((kind >= _AS_MASK) & (kind < _AS_MASK + _AS_OTHER), others, hidden)
         return torch.where(masked, hidden, words), masked
+
+
+def _within(part: slice, sizes: Sequence[int]) -> list[int]:
+    """How much of each of several lists, laid end to end, is in a part of them."""
+    ends = list(accumulate(sizes))
+    return [
+        max(0, min(part.stop, end) - max(part.start, end - size))
+        for size, end in zip(sizes, ends, strict=True)
+    ]
 
 
 def _paired(left: Int[Tensor, " n"], right: Int[Tensor, " n"]) -> Bool[Tensor, "n n"]:

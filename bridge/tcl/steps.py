@@ -22,6 +22,7 @@ from bridge.losses.contrast import (
 from bridge.projector import Projector
 from bridge.tcl.fusion_terms import FusionTerms
 from bridge.tcl.momentum import Momentum, Place, settled
+from bridge.training.distributed import Share
 from bridge.training.leaf_rows import loaded
 from bridge.training.noise import add_noise
 from bridge.training.objective import cmcr_terms, project_batch
@@ -124,6 +125,7 @@ class TclSteps:
         batch, other_views = (self.paired.augmented(drawn, noise) for _ in range(2))
         local = self._local_rows(drawn, batch, projectors, noise)
         views = project_batch(batch, projectors)
+        share = self.paired.share(drawn)
         with torch.no_grad():  # without a term that wants keys, too: for the copies' BatchNorm
             copies: dict[str, Projector] = {
                 space: state.copy_of(space)  # type: ignore[misc]  # a copy of a projector
@@ -135,25 +137,28 @@ class TclSteps:
             inter_hub_temperature=settings.inter_hub_temperature,
             inter_leaf_temperature=settings.inter_leaf_temperature,
             bf16=self.paired.bf16,
+            share=share,
         )
-        terms |= self._contrasts(views, keys, alpha)
+        terms |= self._contrasts(views, keys, alpha, share)
         if local:
-            terms["lmi"] = self._lmi(views, local, projectors)
+            terms["lmi"] = self._lmi(views, local, projectors, share)
         if self.fusion_terms is not None:
             rows = next(iter(drawn.values()))["hub"][: settings.local_batch]
             terms |= self.fusion_terms.losses(rows, state, projectors, alpha, noise)
         for place, mine in keys.items():
             state.queue(place).add(mine.rows, mine.items)
-        terms[LOGGED] = state.temperature.detach()
+        # Of each process a part, as of all terms.
+        terms[LOGGED] = state.temperature.detach() / share.ranks.size
         return terms
 
     def _keys(
         self, projected: Mapping[str, Mapping[str, Tensor]], drawn: Drawn
     ) -> dict[Place, Keys]:
         assert self.momentum is not None
+        share = self.paired.share(drawn)
         return {
             (space, role): self.momentum.queue((space, role)).keys(
-                projected[space][role], drawn[space][role]
+                share.gathered(projected[space][role]), drawn[space][role]
             )
             for space, role in self.contrasted
         }
@@ -163,6 +168,7 @@ class TclSteps:
         views: Mapping[str, Mapping[str, Tensor]],
         keys: Mapping[Place, Keys],
         alpha: float,
+        share: Share,
     ) -> dict[str, Tensor]:
         """CMA and IMC."""
         assert self.momentum is not None
@@ -172,7 +178,7 @@ class TclSteps:
             costs = [
                 cross_modal(
                     views[left][role], views[right][role], keys[left, role], keys[right, role],
-                    temperature=temperature, alpha=alpha,
+                    temperature=temperature, alpha=alpha, share=share,
                 )
                 for role in ("hub", "leaf")
                 if (left, role) in keys and (right, role) in keys
@@ -180,7 +186,9 @@ class TclSteps:
             terms["cma"] = torch.stack(costs).mean()
         if self.settings.imc_weight:
             mine = [views[space][role] for space, role in keys]
-            terms["imc"] = intra_modal(mine, list(keys.values()), temperature=temperature)
+            terms["imc"] = intra_modal(
+                mine, list(keys.values()), temperature=temperature, share=share
+            )
         return terms
 
     def _local_rows(
@@ -205,9 +213,13 @@ class TclSteps:
                 self._wholes((space, role), some, projectors),
                 variance=self.settings.noise_variance,
                 generator=noise,
-            )
+            )[self._part(some).mine]
             rows[space, role] = some
         return rows
+
+    def _part(self, rows: Tensor) -> Share:
+        """This process's share of the rows that LMI takes; of a few rows it may be none."""
+        return Share(len(rows), self.data.frozen.ranks)
 
     def _wholes(self, place: Place, rows: Tensor, projectors: Mapping[str, Projector]) -> Tensor:
         """Items that LMI takes, as the projectors take them, without noise."""
@@ -224,6 +236,7 @@ class TclSteps:
         views: Mapping[str, Mapping[str, Tensor]],
         local: Mapping[Place, Tensor],
         projectors: Mapping[str, Projector],
+        share: Share,
     ) -> Tensor:
         state, frozen = self.momentum, self.data.frozen
         assert state is not None
@@ -233,14 +246,24 @@ class TclSteps:
             parts, mask = frozen.items[space][role].parts(rows, frozen.hub[space])
             parts, mask = pooled_grid(parts, mask, self.settings.lmi_grid)
             flat = projectors[space].centred(parts.flatten(0, 1), frozen.modalities[space][role])
+            part = self._part(rows)
             if way != "parts":
                 known = state.settled(space, flat).view(*mask.shape, -1)
-                view = views[space]["hub" if role == "hub" else _LMI][: len(rows)]
-                costs.append(local_information(view, known, mask, temperature=temperature))
+                if role == "hub":  # the first of the batch, which one process may have
+                    view = share.gathered(views[space]["hub"])[: len(rows)][part.mine]
+                else:
+                    view = views[space][_LMI]
+                costs.append(
+                    local_information(view, known, mask, temperature=temperature, share=part)
+                )
             if way != "items":
                 items = state.settled(space, self._wholes((space, role), rows, projectors))
-                live = settled(projectors[space], flat).view(*mask.shape, -1)
-                costs.append(part_information(live, mask, items, temperature=temperature))
+                mine = flat.view(*mask.shape, -1)[part.mine]
+                live = settled(projectors[space], mine.flatten(0, 1))
+                live = live.view(*mine.shape[:2], live.shape[1])
+                costs.append(
+                    part_information(live, mask, items, temperature=temperature, share=part)
+                )
         return torch.stack(costs).mean()
 
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bridge.training.distributed import ALONE, Ranks
 from bridge.training.noise import add_noise
 from features.compiled import compiled
 from features.cores import in_parts
@@ -49,29 +50,35 @@ def noisy_tables(
     *,
     variance: float,
     generator: torch.Generator,
+    ranks: Ranks = ALONE,
 ) -> list[Float[Tensor, "n d"]]:
-    """`add_noise` to some rows of each of several tables.
+    """`add_noise` to some rows of each of several tables; of each, this process's share.
 
     On a CPU torch draws numbers one after the other, on one core. There `generator` draws a seed,
     and every number is made from the seed and its place in the batch (SplitMix64, Steele et al.
-    2014, then Box and Muller 1958): the noise is the same for any number of cores.
+    2014, then Box and Muller 1958): the noise is the same for any number of cores and processes.
     """
     if variance == 0 or any(
         table.device.type != "cpu" or table.dtype != torch.float32 for table, _ in wanted
     ):
         return [
-            add_noise(table[rows], variance=variance, generator=generator) for table, rows in wanted
+            add_noise(table[rows], variance=variance, generator=generator)[
+                ranks.share(len(rows)).mine
+            ]
+            for table, rows in wanted
         ]
     seeds = torch.randint(2**62, (len(wanted),), generator=generator).numpy().astype(np.uint64)
+    starts = [ranks.share(len(rows)).start for _, rows in wanted]
+    wanted = [(table, rows[ranks.share(len(rows)).mine]) for table, rows in wanted]
     made = [np.empty((len(rows), table.shape[1]), np.float32) for table, rows in wanted]
     deviation = np.float32(variance**0.5)
 
     def fill(start: int, stop: int) -> None:
         """Of the rows of all tables, laid end to end, those from start to stop."""
-        for (table, rows), seed, result in zip(wanted, seeds, made, strict=True):
+        for (table, rows), seed, first, result in zip(wanted, seeds, starts, made, strict=True):
             part = max(start, 0), min(stop, len(rows))
             if part[0] < part[1]:
-                _fill(table.numpy(), rows.numpy(), seed, deviation, result, *part)
+                _fill(table.numpy(), rows.numpy(), seed, first, deviation, result, *part)
             start, stop = start - len(rows), stop - len(rows)
 
     in_parts(fill, sum(len(rows) for _, rows in wanted), step=_ROWS)
@@ -83,6 +90,7 @@ def _fill(
     table: NDArray[np.float32],
     rows: NDArray[np.int64],
     seed: np.uint64,
+    first: int,
     deviation: np.float32,
     made: NDArray[np.float32],
     start: int,
@@ -92,7 +100,7 @@ def _fill(
     buffers = make_buffers(width)
     noise = buffers[-1]
     for row in range(start, stop):
-        _normal(state_of(seed, row, width), buffers)
+        _normal(state_of(seed, first + row, width), buffers)
         source = rows[row]
         squares = np.float32(0)
         for column in range(width):

@@ -17,8 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bridge.runs.layout import PARTS_FOLDER
+from bridge.training.distributed import Ranks
 from features.errors import UserError
 from features.files import replacing
+from features.sealed import read_sealed, sealed
 from features.tensors import tensors_hash
 
 PROGRESS_FILE = "checkpoint.json"
@@ -33,7 +35,7 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
     with replacing(folder / PROGRESS_FILE) as temporary:
         told = {**about, "tensors": file.name, "fingerprint": tensors_hash(tensors)}
-        temporary.write_text(json.dumps(told), encoding="utf-8")
+        temporary.write_text(json.dumps(sealed(told)), encoding="utf-8")
     for old in folder.glob("checkpoint-*.safetensors"):
         if old != file:
             old.unlink()
@@ -45,7 +47,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
     if not path.exists():
         return None
     try:
-        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        about = read_sealed(path)
         tensors = load_file(folder / about["tensors"])
         if tensors_hash(tensors) != about["fingerprint"]:
             raise ValueError(f"{about['tensors']} is not what was written")
@@ -55,6 +57,18 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
             f"the checkpoint in {folder} is damaged ({' '.join(str(error).split())}): pass "
             "--overwrite to train from the start"
         ) from error
+
+
+def shared_checkpoint(
+    folder: Path, ranks: Ranks
+) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """What `load_checkpoint` gives the first process, for all of them."""
+    found = load_checkpoint(folder) if ranks.first else None
+    about = ranks.told(lambda: None if found is None else found[1])
+    if about is None:
+        return None
+    tensors = None if found is None else found[0]
+    return ranks.handed_out(tensors, torch.device("cpu")), about
 
 
 def remove_checkpoint(folder: Path) -> None:
@@ -67,7 +81,7 @@ def remove_checkpoint(folder: Path) -> None:
 def save_weights(folder: Path, state: Mapping[str, Any]) -> None:
     """Keep the weights that were found for a mixture, while its parts are trained."""
     with replacing(folder / MIXTURE_FILE) as temporary:
-        temporary.write_text(json.dumps(state), encoding="utf-8")
+        temporary.write_text(json.dumps(sealed(state)), encoding="utf-8")
 
 
 def load_weights(folder: Path) -> dict[str, Any] | None:
@@ -76,7 +90,7 @@ def load_weights(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        state = read_sealed(path)
         if not {"plan", "weights"} <= state.keys():
             raise ValueError("it lacks its plan or its weights")
     except (OSError, ValueError, AttributeError) as error:

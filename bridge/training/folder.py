@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from bridge.runs.layout import (
     RUN_FILE,
     TRACKING_FOLDER,
 )
+from bridge.runs.locking import locked_run
+from bridge.runs.log import log_line, read_log
 from bridge.runs.record import goes_on
 from bridge.training.checkpoint import (
     MIXTURE_FILE,
@@ -25,8 +28,24 @@ from bridge.training.checkpoint import (
     remove_checkpoint,
     remove_parts,
 )
+from bridge.training.distributed import Ranks
 from features.errors import UserError
-from features.files import replacing
+from features.files import remove_leftovers, replacing
+
+
+@contextmanager
+def placed(
+    out: str | Path | None, choose: Callable[[], AbstractContextManager[Path]], ranks: Ranks
+) -> Iterator[Path]:
+    """The folder `out`, or one that is chosen where there is none, made and locked.
+
+    Of processes that train together the first one does so, and the others get its name.
+    """
+    with ExitStack() as held:
+        folder = None
+        if ranks.first:
+            folder = held.enter_context(choose() if out is None else locked_run(Path(out)))
+        yield Path(ranks.told(lambda: str(folder)))
 
 
 def open_folder(out: Path, plan: dict[str, Any], *, overwrite: bool) -> bool:
@@ -34,6 +53,7 @@ def open_folder(out: Path, plan: dict[str, Any], *, overwrite: bool) -> bool:
 
     Raises UserError if it holds something else.
     """
+    remove_leftovers(out)  # one killed at its first file leaves nothing else
     if not _continues(out, plan, overwrite=overwrite):
         _prepare(out)
     if goes_on(out, plan):
@@ -46,6 +66,7 @@ def tidy_folder(out: Path) -> None:
     """Remove what only an unfinished training needs, and nothing else."""
     remove_checkpoint(out)
     remove_parts(out)
+    remove_leftovers(out)
 
 
 def part_folder(out: Path, name: str) -> Path:
@@ -56,14 +77,13 @@ def part_folder(out: Path, name: str) -> Path:
 def gather_metrics(out: Path, names: Iterable[str]) -> None:
     """Keep the lines of a mixture's parts, each with the name of its `part`."""
     lines = [
-        json.dumps({"part": name, **json.loads(line)})
+        log_line({"part": name, **entry})
         for name in names
-        if (log := part_folder(out, name) / METRICS_FILE).exists()
-        for line in log.read_text("utf-8").splitlines()
+        for entry in read_log(part_folder(out, name) / METRICS_FILE)
     ]
     if lines:
         with replacing(out / METRICS_FILE) as temporary:
-            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            temporary.write_text("".join(lines), encoding="utf-8")
 
 
 def _continues(out: Path, plan: dict[str, Any], *, overwrite: bool) -> bool:

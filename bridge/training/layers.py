@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from bridge.training.distributed import ALONE, Ranks
 from features.products import product
 
 
@@ -24,6 +25,33 @@ class Linear(nn.Linear):
             return super().forward(rows)
         result: Tensor = _Linear.apply(rows, self.weight, self.bias)
         return result
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """`torch.nn.BatchNorm1d`, in training with the statistics of all processes' rows.
+
+    torch's SyncBatchNorm computes the same, on GPUs alone.
+    """
+
+    ranks: Ranks = ALONE
+
+    def forward(self, rows: Float[Tensor, "n o"]) -> Float[Tensor, "n o"]:
+        """Columns of mean 0 and variance 1, times `weight`, plus `bias`."""
+        if self.ranks.size == 1 or not self.training:
+            return super().forward(rows)
+        result, mean, variance, count = _Normalised.apply(
+            rows, self.weight, self.bias, self.eps, self.ranks
+        )
+        with torch.no_grad():
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            assert self.num_batches_tracked is not None
+            assert self.momentum is not None
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        normalised: Tensor = result
+        return normalised
 
 
 def unit(rows: Float[Tensor, "n o"]) -> Float[Tensor, "n o"]:
@@ -67,3 +95,39 @@ class _Unit(torch.autograd.Function):
         along = (made * outer).sum(dim=1, keepdim=True)
         inner: Tensor = torch.addcmul(outer, made, along, value=-1).div_(norms)
         return inner
+
+
+class _Normalised(torch.autograd.Function):
+    """BatchNorm over the rows of all processes, which may have different numbers of them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, eps: float, ranks: Ranks
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        full = rows.to(weight.dtype)
+        sums = torch.cat([full.sum(dim=0), full.new_full((1,), len(full))])
+        ranks.add_up([sums])
+        count = sums[-1]
+        mean = sums[:-1] / count
+        centred = full - mean
+        # About the mean of all rows: squares of the rows themselves would cancel.
+        variance = centred.square().sum(dim=0)
+        ranks.add_up([variance])
+        variance /= count
+        scale = (variance + eps).rsqrt()
+        normal = centred.mul_(scale)
+        ctx.save_for_backward(normal, weight, scale, count)
+        ctx.ranks = ranks
+        ctx.mark_non_differentiable(mean, variance, count)
+        return torch.addcmul(bias, normal, weight).to(rows.dtype), mean, variance, count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        normal, weight, scale, count = ctx.saved_tensors
+        full = outer.to(weight.dtype)
+        of_bias, of_weight = full.sum(dim=0), (full * normal).sum(dim=0)
+        whole = torch.stack([of_bias, of_weight])
+        ctx.ranks.add_up([whole])
+        inner = torch.addcmul(full, normal, whole[1] / count, value=-1).sub_(whole[0] / count)
+        return inner.mul_(weight * scale).to(outer.dtype), of_weight, of_bias, None, None

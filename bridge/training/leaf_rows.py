@@ -68,6 +68,12 @@ def check_resident(settings: TrainSettings, leaf: Mapping[str, LeafRows]) -> Non
             )
 
 
+def at_hand(settings: TrainSettings) -> bool:
+    """Whether such a training asks leaf memories for more than pseudo pairs and means."""
+    only_pairs = settings.kind in ("cmcr", "cwcl") and settings.pseudo_pairs == "hub"
+    return not only_pairs or settings.retrieval == "sparse"
+
+
 def loaded(leaf: Mapping[str, LeafRows]) -> dict[str, Tensor]:
     """Leaf memories that `check_resident` has seen."""
     return {space: rows for space, rows in leaf.items() if isinstance(rows, Tensor)}

@@ -18,6 +18,7 @@ from bridge.losses.info_nce import info_nce
 from bridge.losses.intra import intra_distance
 from bridge.losses.soft_targets import soft_cross_entropy
 from bridge.projector import Projector
+from bridge.training.distributed import Share
 
 Contrast = Callable[[Tensor, Tensor, float], Float[Tensor, ""]]  # left, right, temperature
 Batch = Mapping[str, Mapping[str, Float[Tensor, "n d"]]]  # space -> "hub" or "leaf" -> rows
@@ -30,24 +31,26 @@ def cmcr_terms(
     inter_leaf_temperature: float,
     contrasts: Mapping[str, Contrast] | None = None,
     bf16: bool = False,
+    share: Share | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """`inter_hub`, `inter_leaf` and `intra` of C-MCR, in nats and in distance.
 
     projected: by `project_batch`.
     contrasts: by role (`hub`, `leaf`), what to use in place of InfoNCE.
     bf16: compute InfoNCE's products in bfloat16.
+    share: which rows of the whole batch these are; terms are then this process's parts of them.
 
     A space without a leaf memory has no `leaf` rows; `inter_leaf` needs both spaces' and
     `intra` is averaged over the spaces that have one.
     """
     left, right = projected.values()
-    plain = {role: partial(_info_nce, bf16=bf16) for role in ("hub", "leaf")}
+    plain = {role: partial(_info_nce, bf16=bf16, share=share) for role in ("hub", "leaf")}
     chosen: dict[str, Contrast] = {**plain, **(contrasts or {})}
     terms = {"inter_hub": chosen["hub"](left["hub"], right["hub"], inter_hub_temperature)}
     if "leaf" in left and "leaf" in right:
         terms["inter_leaf"] = chosen["leaf"](left["leaf"], right["leaf"], inter_leaf_temperature)
     distances = [
-        intra_distance(parts["hub"], parts["leaf"])
+        intra_distance(parts["hub"], parts["leaf"], share=share)
         for parts in projected.values()
         if "leaf" in parts
     ]
@@ -57,15 +60,24 @@ def cmcr_terms(
 
 
 def cwcl_contrast(
-    frozen: Float[Tensor, "n d"], *, on_left: bool, sharpness: float, symmetric: bool
+    frozen: Float[Tensor, "n d"],
+    *,
+    on_left: bool,
+    sharpness: float,
+    symmetric: bool,
+    share: Share | None = None,
 ) -> Contrast:
-    """CWCL on the pairs whose frozen embeddings, of the left or of the right space, are given."""
+    """CWCL on the pairs whose frozen embeddings, of the left or of the right space, are given.
+
+    share: which of these pairs it is called with.
+    """
 
     def contrast(left: Tensor, right: Tensor, temperature: float) -> Tensor:
         sides = (left, right) if on_left else (right, left)
         return cwcl(
-            *sides, frozen, temperature=temperature, sharpness=sharpness, symmetric=symmetric
-        )
+            *sides, frozen, temperature=temperature, sharpness=sharpness, symmetric=symmetric,
+            share=share,
+        )  # fmt: skip
 
     return contrast
 
@@ -78,23 +90,32 @@ def distil_terms(
     inter_hub_temperature: float,
     distil_temperature: float,
     bf16: bool = False,
+    hub_share: Share | None = None,
+    leaf_shares: tuple[Share, Share] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """`inter_hub`, and `distil`: the leaf items of both spaces learn how much they agree.
 
     targets: of every left leaf item with every right one, at least zero.
     bf16: compute InfoNCE's products in bfloat16.
+    hub_share, leaf_shares: which rows of the whole batch these are, targets being of these left
+    items with all right ones; terms are then this process's parts of them.
     """
     left, right = project_batch(batch, projectors).values()
     return {
-        "inter_hub": _info_nce(left["hub"], right["hub"], inter_hub_temperature, bf16=bf16),
-        "distil": soft_cross_entropy(
-            left["leaf"], right["leaf"], targets, temperature=distil_temperature
+        "inter_hub": _info_nce(
+            left["hub"], right["hub"], inter_hub_temperature, bf16=bf16, share=hub_share
         ),
-    }
+        "distil": soft_cross_entropy(
+            left["leaf"], right["leaf"], targets, temperature=distil_temperature,
+            shares=leaf_shares,
+        ),
+    }  # fmt: skip
 
 
-def _info_nce(left: Tensor, right: Tensor, temperature: float, *, bf16: bool) -> Tensor:
-    return info_nce(left, right, temperature=temperature, bf16=bf16)
+def _info_nce(
+    left: Tensor, right: Tensor, temperature: float, *, bf16: bool, share: Share | None
+) -> Tensor:
+    return info_nce(left, right, temperature=temperature, bf16=bf16, share=share)
 
 
 def weighted_sum(

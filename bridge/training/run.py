@@ -5,7 +5,6 @@ Everything is resident on the device; there is no data loader.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import dataclass, field
@@ -13,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bridge.artefact import make_projector
 from bridge.config import TrainSettings
 from bridge.projector import Projector
 from bridge.runs.layout import METRICS_FILE
+from bridge.runs.log import log_line
 from bridge.tcl.fusion import Fusion
 from bridge.tracking.reporting import Report, untracked
 from bridge.training.checkpoint import optimizer_tensors, restore_optimizer, save_checkpoint
@@ -28,7 +28,7 @@ from bridge.training.start import start_from_closed_form
 from bridge.training.steps import Drawn, steps_for
 from bridge.training.training_set import TrainingSet
 from features.errors import UserError
-from features.files import explained
+from features.files import explained, replacing
 from features.products import fast_dtype
 from features.progress import SILENT, Progress
 
@@ -40,6 +40,7 @@ class Run:
     """The state of one training run.
 
     out: folder of its log and checkpoints; None keeps neither. report: gets what is logged.
+    Of several processes that train together, on their parts of `data`, one has a folder at most.
     """
 
     out: Path | None
@@ -73,6 +74,7 @@ class Run:
         seed = self.settings.seed
         initial = torch.Generator().manual_seed(seed)
         means, frozen = self.settings.means, self.data.frozen
+        self.ranks = frozen.ranks
         self.projectors: dict[str, Projector] = {
             space: make_projector(
                 roles["hub"].shape[1],
@@ -91,6 +93,7 @@ class Run:
             start_from_closed_form(self.projectors, self.data, self.settings)
         for projector in self.projectors.values():
             projector.bf16 = bf16
+            projector.train_among(self.ranks)
         self.beside = self.steps_of.begin(self.projectors)
         weights = [one for projector in self.projectors.values() for one in projector.parameters()]
         self.optimizer = torch.optim.AdamW(
@@ -121,6 +124,7 @@ class Run:
         """Train from the current epoch to the end, or until patience runs out."""
         saved = time.monotonic()
         epochs = self.settings.epochs
+        self._start_alike()
         with progress.task("train", epochs, unit="epochs", done=self.epoch) as advance:
             while self.epoch < epochs and not self._out_of_patience():
                 started = time.monotonic()
@@ -167,10 +171,21 @@ class Run:
         self.epoch, self.best_epoch = about["epoch"], about["best_epoch"]
         self.best_score = -math.inf if about["best_score"] is None else about["best_score"]
         self.last, self.best_entry = about["last"], about["best_entry"]
-        assert self.out is not None
+        if self.out is None:
+            return
         path = self.out / METRICS_FILE
-        lines = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
-        path.write_text("".join(lines[: self.epoch]), encoding="utf-8")
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"".join(lines[: self.epoch]))
+
+    def _start_alike(self) -> None:
+        """Take the first process's weights: other machines may have rounded otherwise."""
+        if self.ranks.size == 1:
+            return
+        modules: list[nn.Module] = list(self.projectors.values())
+        for module in [*modules, *([self.beside] if self.beside else [])]:
+            for tensor in [*module.parameters(), *module.buffers()]:
+                self.ranks.put_same(tensor.data)
 
     def _one_epoch(self) -> dict[str, float]:
         sums: dict[str, Tensor] = {}
@@ -179,14 +194,17 @@ class Run:
             self._set_learning_rate(self.epoch * self.steps_per_epoch + step)
             for name, value in self._step(rows).items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value
+        self.ranks.add_up(list(sums.values()))
         return {name: float(total) / self.steps_per_epoch for name, total in sums.items()}
 
     def _step(self, rows: Drawn) -> dict[str, Tensor]:
-        """Train on a batch. Returns the terms and their weighted sum."""
+        """Train on a batch. Returns this process's parts of the terms and of their weighted sum."""
         terms = self.steps_of.losses(rows, self.projectors, self.noise)
         loss = weighted_sum(terms, self.weights)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        trained = (one for group in self.optimizer.param_groups for one in group["params"])
+        self.ranks.add_up([one.grad for one in trained if one.grad is not None])
         self.optimizer.step()
         return {name: value.detach() for name, value in {**terms, "loss": loss}.items()}
 
@@ -199,7 +217,7 @@ class Run:
         entry = {
             "epoch": float(self.epoch),
             **losses,
-            **held_out_scores(self.projectors, self.data.frozen),
+            **self.ranks.told(lambda: held_out_scores(self.projectors, self.data.frozen)),
         }
         self.last = entry
         score = entry.get(HELD_OUT_SCORE)
@@ -214,7 +232,7 @@ class Run:
             return
         line = {**entry, "epoch": self.epoch, "seconds": round(seconds, 3)}
         with explained(self.out), (self.out / METRICS_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(log_line(line))
         self.report(self.epoch, {name: entry[name] for name in entry if name != "epoch"})
 
     def _out_of_patience(self) -> bool:

@@ -13,6 +13,7 @@ from bridge.config import TrainSettings
 from bridge.methods.routing import KEPT, Posteriors, agreement, posteriors, smoothed
 from bridge.projector import Projector
 from bridge.training.augment import noisy_tables
+from bridge.training.distributed import Ranks, Share
 from bridge.training.leaf_rows import loaded
 from bridge.training.objective import (
     Contrast,
@@ -72,8 +73,12 @@ class PairedSteps(_Stateless):
             yield {space: dict.fromkeys(roles, rows) for space, roles in self.data.rows.items()}
 
     def augmented(self, drawn: Drawn, noise: torch.Generator) -> dict[str, dict[str, Tensor]]:
-        """The rows that were drawn, with noise."""
-        return _noisy(self.data.rows, drawn, self.settings, noise)
+        """The rows that were drawn, with noise; of them this process's share."""
+        return _noisy(self.data.rows, drawn, self.settings, noise, self.data.frozen.ranks)
+
+    def share(self, drawn: Drawn) -> Share:
+        """This process's share of the rows that were drawn."""
+        return self.data.frozen.ranks.share(len(next(iter(drawn.values()))["hub"]))
 
     def losses(
         self, drawn: Drawn, projectors: Mapping[str, Projector], noise: torch.Generator
@@ -85,6 +90,7 @@ class PairedSteps(_Stateless):
             inter_leaf_temperature=self.settings.inter_leaf_temperature,
             contrasts=self._contrasts(drawn) if self.settings.objective == "cwcl" else None,
             bf16=self.bf16,
+            share=self.share(drawn),
         )
 
     def _contrasts(self, drawn: Drawn) -> dict[str, Contrast]:
@@ -99,6 +105,7 @@ class PairedSteps(_Stateless):
                 on_left=space == left,
                 sharpness=settings.cwcl_sharpness,
                 symmetric=settings.cwcl_symmetric,
+                share=self.share(drawn),
             )
             for role in roles
             if role in self.data.rows[space]
@@ -152,14 +159,18 @@ class DistilSteps(_Stateless):
         self, drawn: Drawn, projectors: Mapping[str, Projector], noise: torch.Generator
     ) -> dict[str, Tensor]:
         """The terms of a step."""
+        ranks = self.data.frozen.ranks
         left, right = (self.beliefs[space][rows["leaf"]] for space, rows in drawn.items())
+        of_left, of_right = ranks.share(len(left)), ranks.share(len(right))
         return distil_terms(
-            _noisy(self.data.rows, drawn, self.settings, noise),
+            _noisy(self.data.rows, drawn, self.settings, noise, ranks),
             projectors,
-            agreement(left, right) ** self.settings.distil_sharpness,
+            agreement(left[of_left.mine], right) ** self.settings.distil_sharpness,
             inter_hub_temperature=self.settings.inter_hub_temperature,
             distil_temperature=self.settings.distil_temperature,
             bf16=self.bf16,
+            hub_share=ranks.share(len(next(iter(drawn.values()))["hub"])),
+            leaf_shares=(of_left, of_right),
         )
 
 
@@ -203,10 +214,11 @@ def _noisy(
     drawn: Drawn,
     settings: TrainSettings,
     noise: torch.Generator,
+    ranks: Ranks,
 ) -> dict[str, dict[str, Tensor]]:
     places = [(space, role) for space in tables for role in drawn[space]]
     wanted = [(tables[space][role], drawn[space][role]) for space, role in places]
-    made = noisy_tables(wanted, variance=settings.noise_variance, generator=noise)
+    made = noisy_tables(wanted, variance=settings.noise_variance, generator=noise, ranks=ranks)
     batch: dict[str, dict[str, Tensor]] = {space: {} for space in tables}
     for (space, role), rows in zip(places, made, strict=True):
         batch[space][role] = rows

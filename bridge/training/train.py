@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,17 @@ from bridge.methods.closed import solve
 from bridge.methods.mixture import members, weigh
 from bridge.projector import AnyProjector, Mixture
 from bridge.runs.layout import ABOUT_FILE
-from bridge.runs.locking import locked_run
 from bridge.runs.naming import chosen_folder
-from bridge.runs.record import begin_run, finish_run, read_run
+from bridge.runs.record import begin_run, finish_run, plan_hash, read_run
 from bridge.tcl.fusion import Fusion
 from bridge.tcl.requirements import check_items
 from bridge.tracking.reporting import Reporter, tracked
 from bridge.tracking.tracker import Tracker
-from bridge.training.checkpoint import load_checkpoint, load_weights, save_weights
-from bridge.training.folder import gather_metrics, open_folder, part_folder, tidy_folder
+from bridge.training.checkpoint import load_weights, save_weights, shared_checkpoint
+from bridge.training.distributed import ALONE, Ranks
+from bridge.training.folder import gather_metrics, open_folder, part_folder, placed, tidy_folder
 from bridge.training.held_out import held_out_scores
-from bridge.training.leaf_rows import check_resident
+from bridge.training.leaf_rows import at_hand, check_resident
 from bridge.training.requirements import check_requirements
 from bridge.training.resemblance import check_resemblance
 from bridge.training.run import Run
@@ -64,6 +65,7 @@ def train(
     trackers: Sequence[Tracker] = (),
     command: Sequence[str] | None = None,
     progress: Progress = SILENT,
+    ranks: Ranks = ALONE,
 ) -> Bridge:
     """Train a bridge into the folder `out`, beside how it came to be: a run.
 
@@ -80,11 +82,14 @@ def train(
     cache: keep large pseudo pairs beside the leaf memories, and use those that are kept.
     trackers: get the figures of every epoch; see `bridge.tracking.tracker`.
     command: that the user gave, for the record.
+    ranks: the processes that train together, from `bridge.training.launch`; each calls this alike,
+    and the first one writes and shows progress.
     Raises UserError if memories do not fit together, the output exists, or another process trains
     into it.
     """
     settings = settings or load_settings(preset="best")
-    where = resolve_device(device)
+    where = resolve_device(ranks.device or device)
+    progress = progress if ranks.first else SILENT
     sources = check_memories(hub, leaf, paired=paired, align=align, trust_encoder=trust_encoder)
     check_requirements(
         settings, sources.spaces, [name for name, has in sources.leaf.items() if has]
@@ -96,27 +101,28 @@ def train(
         "settings": asdict(settings),
         "memories": [[record.role, record.fingerprint] for record in records],
     }
-    placed = (
-        chosen_folder(plan, sources.spaces, settings.kind, resume=resume)
-        if out is None
-        else locked_run(Path(out))
-    )
-    with placed as folder:
-        if (folder / ABOUT_FILE).exists() and not overwrite:
-            return _finished(folder, records, settings, resume=resume, device=device)
-        goes_on = open_folder(folder, plan, overwrite=overwrite)
+    _check_alike(plan, ranks)
+    choose = partial(chosen_folder, plan, sources.spaces, settings.kind, resume=resume)
+    with placed(out, choose, ranks) as folder:
+        if ranks.told(lambda: (folder / ABOUT_FILE).exists()) and not overwrite:
+            return _finished(folder, records, settings, resume=resume, device=device, ranks=ranks)
+        goes_on = ranks.told(lambda: open_folder(folder, plan, overwrite=overwrite))
         frozen = load_rows(
             sources,
             holdout=settings.holdout,
             seed=settings.seed,
             device=where,
-            stream=settings.stream,
+            # The first process retrieves for all; the others need a leaf for little else.
+            stream=settings.stream if ranks.first or at_hand(settings) else "always",
             cache=cache,
+            ranks=ranks,
         )
         check_resident(settings, frozen.leaf)
-        check_resemblance(frozen, sources)
-        run = begin_run(folder, settings, plan, command=command)
-        with tracked(trackers, folder, plan["settings"], continued=goes_on) as reporter:
+        if ranks.first:
+            check_resemblance(frozen, sources)
+            run = begin_run(folder, settings, plan, command=command)
+        shown = trackers if ranks.first else ()
+        with tracked(shown, folder, plan["settings"], continued=goes_on) as reporter:
             fit = _mixed if settings.has_parts else _fitted
             projectors, metrics, matcher = fit(frozen, settings, folder, plan, progress, reporter)
             if settings.has_parts or settings.method != "projectors":  # no epochs of its own
@@ -131,9 +137,10 @@ def train(
             versions=_versions(),
             matcher=matcher,
         )
-        made.save(folder)
-        finish_run(folder, run)
-        tidy_folder(folder)
+        if ranks.first:
+            made.save(folder)
+            finish_run(folder, run)
+            tidy_folder(folder)
     return made
 
 
@@ -157,10 +164,11 @@ def _fitted(
         projectors = solve(frozen, settings)
         return projectors, held_out_scores(projectors, frozen), None
     device = next(iter(frozen.hub.values())).device
-    found = load_checkpoint(out)
+    found = shared_checkpoint(out, frozen.ranks)
     data = build_training_set(frozen, settings, progress=progress)
     report = reporter.of_part(part)
-    run = Run(out, settings, data, plan, device, progress=progress, report=report)
+    kept = out if frozen.ranks.first else None
+    run = Run(kept, settings, data, plan, device, progress=progress, report=report)
     if found is not None:
         run.restore(*found)
     run.fit(progress)
@@ -177,26 +185,40 @@ def _mixed(
 ) -> Fitted:
     """All parts of a mixture or ensemble, each in a folder of its own until the bridge is saved."""
     tried = members(settings, len(next(iter(frozen.hub.values()))))
-    state = load_weights(out)
+    first = frozen.ranks.first
+    state = frozen.ranks.told(lambda: load_weights(out))
     if state is None:
         weights = dict.fromkeys(tried, 1 / len(tried))
         if settings.method == "mixture":
             weights = weigh(frozen, settings, progress=progress)
         state = {"plan": plan, "weights": weights}
-        save_weights(out, state)
+        if first:
+            save_weights(out, state)
     weights = state["weights"]
     parts = []
     for name in weights:
         folder = part_folder(out, name)
-        folder.mkdir(parents=True, exist_ok=True)
+        if first:
+            folder.mkdir(parents=True, exist_ok=True)
         parts.append(_fitted(frozen, tried[name], folder, plan, progress, reporter, name)[0])
-    gather_metrics(out, weights)
+    if first:
+        gather_metrics(out, weights)
     mixed = {
         space: Mixture([part[space] for part in parts], list(weights.values())).eval()
         for space in frozen.hub
     }
     shares = {f"{WEIGHT}{name}": weight for name, weight in weights.items()}
     return mixed, {**shares, **held_out_scores(mixed, frozen)}, None
+
+
+def _check_alike(plan: Mapping[str, Any], ranks: Ranks) -> None:
+    """Raise UserError unless all processes train the same."""
+    mine = plan_hash(plan)
+    if ranks.told(lambda: mine) != mine:
+        raise UserError(
+            f"process {ranks.rank} of {ranks.size} has other memories or settings than the first, "
+            "or another kind of device: start all of them alike"
+        )
 
 
 def _records(sources: CheckedMemories, *, paired: bool) -> list[MemoryRecord]:
@@ -225,19 +247,22 @@ def _finished(
     *,
     resume: bool,
     device: str,
+    ranks: Ranks,
 ) -> Bridge:
     if not resume:
         raise UserError(
             f"{out} holds a finished bridge: pass --overwrite to train it again, --resume to keep "
             "it if it is the result of this command, or choose another output"
         )
-    made = load(out, device=device)
+    made = load(out, device=ranks.device or device)
     same = [m.fingerprint for m in made.memories] == [r.fingerprint for r in records]
     if not same or made.settings != settings:
         raise UserError(
             f"{out} was trained on other memories or with other settings than this command's: "
             "pass --overwrite to replace it, or choose another output"
         )
+    if not ranks.first:
+        return made
     tidy_folder(out)  # of a run that was killed after its last step
     run = read_run(out)
     if run is not None and run.finished is None:

@@ -20,6 +20,7 @@ from bridge.projector import Projector
 from bridge.pseudo_pairs.origin import Origin
 from bridge.pseudo_pairs.tables import around_leaf, concatenated, hub_centred
 from bridge.tcl.items import ItemsOf, items_of
+from bridge.training.distributed import ALONE, Ranks
 from bridge.training.leaf_rows import LeafRows, check_resident, leaf_rows, loaded, mean_of
 from bridge.training.requirements import check_requirements
 from features.errors import UserError
@@ -59,7 +60,8 @@ class FrozenRows:
 
     hub: by space, the same items in the same order. held_out: hub rows that training never sees,
     alike. leaf: by space, if it has one; it may be on the disk. modalities, items: by space and
-    role. origin: the memories that they come from, if they do.
+    role. origin: the memories that they come from, if they do. ranks: the processes that train on
+    them together.
     """
 
     hub: dict[str, Tensor]
@@ -68,6 +70,7 @@ class FrozenRows:
     modalities: dict[str, dict[str, Modality]]
     items: ItemsOf = field(default_factory=dict)
     origin: Origin | None = None
+    ranks: Ranks = ALONE
 
     def centre(self, projector: Projector, space: str, means: str) -> None:
         """Set the projector's offsets: `none`, the mean of the `hub`, or of each `modality`."""
@@ -208,10 +211,12 @@ def load_rows(
     device: torch.device,
     stream: str = "auto",
     cache: bool = False,
+    ranks: Ranks = ALONE,
 ) -> FrozenRows:
     """Load the memories onto `device`, leaves as `leaf_rows` says, and hold hub items out.
 
     cache: keep pseudo pairs beside the leaf memories, and use those that are kept.
+    ranks: the processes that train on them together.
     """
     hub = {
         memory.space: F.normalize(memory.tensor(rows).to(device), dim=-1)
@@ -235,6 +240,7 @@ def load_rows(
         },
         items=items,
         origin=Origin.of(sources.hub, used, sources.leaf, keep=cache),
+        ranks=ranks,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ import xxhash
 
 from features.errors import UserError
 from features.files import require_file
+from features.parsing import parse_json
 
 Box = tuple[float, float, float, float]
 _FAR = 2.0  # widths and heights of the picture, beyond what hands that mark boxes overshoot
@@ -173,7 +173,7 @@ def read_json(path: Path) -> tuple[Any, str]:
     """The content of a JSON file and its hash. Raises UserError if it cannot be read."""
     content = require_file(path, "annotation file").read_bytes()
     try:
-        return json.loads(content), digest(content)
+        return parse_json(content), digest(content)
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}): download it again") from error
 

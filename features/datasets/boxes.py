@@ -24,6 +24,12 @@ def read_boxes(path: Path) -> Annotations:
     boxes = Boxes(path)
     found: dict[tuple[str, str], tuple[str | None, list[tuple[float, ...]]]] = {}
     for number, row in zip(table.numbers, table.rows, strict=True):
+        missing = [name for name in ("image", *EDGES) if name not in row]
+        if missing:
+            raise UserError(
+                f"row {number} of {path} lacks {', '.join(missing)}: give the same fields in all "
+                "rows, null where there is no box"
+            )
         image = str(row["image"])
         key = (image, str(row.get("audio") or image))
         label, mine = found.setdefault(key, (row.get("label") or None, []))

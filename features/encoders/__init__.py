@@ -116,9 +116,18 @@ def load_encoder(
     Raises UserError if there is no such encoder, its weights cannot be read, or code that is not
     of this package fails.
     """
-    from features.encoders.own import failed_to_load, find_loader
+    from features.encoders.own import find_loader
 
     load, argument = find_loader(spec, ENCODERS, own_code=own_code)
+    return load_with(load, argument, spec, device=device, precision=precision)
+
+
+def load_with(
+    load: Callable[..., Any], argument: str, spec: str, *, device: str, precision: str
+) -> Encoder:
+    """What the loader and argument of `spec` give. Raises UserError as `load_encoder` does."""
+    from features.encoders.own import failed_to_load
+
     try:
         encoder = load(argument, device=device, precision=precision)
         if isinstance(encoder, Encoder):  # asks for its properties, which may fail as well

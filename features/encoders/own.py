@@ -71,6 +71,13 @@ def own_file(spec: str) -> Path | None:
     return file.parent if file.name == "__init__.py" else file
 
 
+def own_module(spec: str, families: Iterable[str]) -> str | None:
+    """The module of the user's that `spec` names, None if it is another's encoder."""
+    own = _own(spec)
+    known = spec.partition(":")[0] in (*families, *installed_encoders())
+    return None if own is None or known else own["module"]
+
+
 def _own(spec: str) -> re.Match[str] | None:
     own = _ATTRIBUTE.match(spec)
     return own if own and spec[own.end() :][:1] in ("", ":") else None

@@ -138,7 +138,7 @@ class NpzColumns:
             if values.dtype.kind == "S":
                 values = np.char.decode(values, "utf-8")
             return StringColumn.of(map(str, values.tolist()))
-        except (*_DAMAGED, ValueError) as error:
+        except (*_DAMAGED, ValueError, SystemError) as error:  # characters beyond Unicode
             raise UserError(
                 f"the column {name} of {self.path} is damaged ({error}): make the file again"
             ) from error

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from features.exchange.atlas import THUMBNAIL, write_atlas
 from features.exchange.neighbors import Neighbors, exact_neighbors, write_ibin
 from features.exchange.stored import Stored, has_place
 from features.exchange.write_files import (
+    holds_ids,
     ids_path,
     write_big_ann,
     write_npy,
@@ -24,7 +25,7 @@ from features.exchange.write_files import (
     write_safetensors,
 )
 from features.exchange.write_tables import SHARD_ROWS, write_clip_retrieval, write_parquet
-from features.files import refuse_existing, refuse_folder, replacing
+from features.files import refuse_existing, replacing
 from features.memories.strings import write_strings
 from features.plane import PROJECTIONS
 from features.progress import SILENT, Progress
@@ -155,7 +156,7 @@ def export_memory(
     options = _options(name, queries, neighbors, shard_rows)
     options |= _atlas_options(name, neighbors, projection, thumbnails)
     stored_dtype = np.dtype(_dtype(memory, name, dtype))
-    _refuse(out, name, (memory, queries), overwrite)
+    _refuse(out, name, memory, queries, overwrite=overwrite)
     with progress.task(f"export {out.name}", len(memory)) as advance:
         kind.write(Stored(memory, stored_dtype, advance), out, **options)
     lost = {
@@ -167,17 +168,21 @@ def export_memory(
     return [what for what, is_lost in lost.items() if is_lost]
 
 
-def _refuse(out: Path, name: str, memories: Sequence[Memory | None], overwrite: bool) -> None:
-    for memory in memories:
-        if memory is not None and out.exists() and out.samefile(memory.path):
+def _refuse(
+    out: Path, name: str, memory: Memory, queries: Memory | None, *, overwrite: bool
+) -> None:
+    for one in (memory, queries):
+        if one is not None and out.exists() and out.samefile(one.path):
             raise UserError(f"{out} is the memory itself: choose another output")
     if name == "clip-retrieval":
         if out.exists() and not (overwrite and out.is_dir()):
             raise UserError(f"{out} exists: pass --overwrite or choose another output")
         return
-    refuse_folder(out)
-    for path in [out, ids_path(out)][: 1 + FORMATS[name].ids_beside]:
-        refuse_existing(path, overwrite=overwrite)
+    refuse_existing(out, overwrite=overwrite)
+    if FORMATS[name].ids_beside:
+        ids = ids_path(out)
+        # A process that was killed after it had written the ids leaves these very ids.
+        refuse_existing(ids, overwrite=overwrite or holds_ids(ids, memory))
 
 
 def _atlas_options(

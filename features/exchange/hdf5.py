@@ -24,6 +24,7 @@ from features.exchange.embedding_file import (
 )
 from features.exchange.join import stored_column
 from features.files import require_file
+from features.hdf5 import stored_bytes
 from features.memories.memory import FORMAT
 from features.memories.strings import StringColumn
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 TRAIN = "train"
 _COSINE = ("angular", "cosine")
 _PARTS = ("utf8", "offsets")  # of a column
-_PACKED = 1032  # bytes that a byte of a compressed dataset stands for at most, by deflate
 _DAMAGED = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
 
 
@@ -136,8 +136,7 @@ def _stored_bytes(dataset: Any, path: Path) -> int:
             f"{dataset.name} of {path} is stored in other files, which are not read: copy the "
             "dataset itself into the file"
         )
-    stored = min(int(dataset.id.get_storage_size()), path.stat().st_size)
-    return stored * _PACKED if dataset.id.get_create_plist().get_nfilters() else stored
+    return stored_bytes(dataset, path)
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

@@ -74,6 +74,7 @@ def import_memory(
         )
     _require_unique(columns, file)
     failures: list[Failure] = []
+    failures_path = out.with_suffix(".failures.jsonl")
     norms = _Norms()
     try:
         with progress.task(f"import {file.path.name}", file.rows) as advance:
@@ -81,10 +82,11 @@ def import_memory(
     except _BadRowError:  # rare: only now is the file read twice
         failures, good = _sort_out(file, columns)
         norms, columns = _Norms(good), _keep(columns, good)
+        write_failures(failures_path, failures)  # before the memory, which is then the last
         with progress.task(f"import {len(columns.ids)} of them", len(columns.ids)) as advance:
             memory = _write(file, columns, out, header, norms, overwrite, advance)
-    failures_path = out.with_suffix(".failures.jsonl")
-    write_failures(failures_path, failures)
+    if not failures:
+        write_failures(failures_path, [])  # removes an older list
     return Imported(memory, failures, failures_path, norms.normalised, norms.lowest, norms.highest)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from features.errors import UserError
 from features.files import require_file
+from features.hdf5 import refuse_links, require_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from features.memories.memory import Memory
 
 _SEARCHED = 65_536  # rows at a time
+_DAMAGED = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def exact_neighbors(queries: Memory, memory: Memory, k: int) -> Neighbors:
     wanted = _unit(queries.embeddings)
     nearest = faiss.ResultHeap(nq=len(wanted), k=k, keep_max=True)
     for start in range(0, len(memory), _SEARCHED):
-        block = _unit(memory.embeddings[start : start + _SEARCHED])
+        block = _unit(memory.read(start, start + _SEARCHED))
         scores, rows = faiss.knn(wanted, block, min(k, len(block)), faiss.METRIC_INNER_PRODUCT)
         nearest.add_result(scores, rows + start)
     nearest.finalize()
@@ -87,14 +89,25 @@ def _read_hdf5(path: Path) -> Neighbors:
 
     try:
         with h5py.File(path, "r") as file:
-            rows = np.asarray(file["neighbors"][...], dtype=np.int32)
-            distances = file["distances"][...] if "distances" in file else None
-    except (OSError, KeyError) as error:
+            refuse_links(file)
+            rows = _numbers(file["neighbors"], path, np.int32)
+            distances = None
+            if "distances" in file:
+                distances = _numbers(file["distances"], path, np.float32)
+        if rows.ndim != 2 or (distances is not None and distances.shape != rows.shape):
+            raise ValueError(f"its neighbours are {rows.shape}, not (queries, neighbours)")
+    except _DAMAGED as error:
         raise UserError(
             f"{path} has no neighbours ({error}): give a .ibin file, or an HDF5 file of "
             "ann-benchmarks"
         ) from error
-    return Neighbors(rows, None if distances is None else np.asarray(distances, np.float32))
+    return Neighbors(rows, distances)
+
+
+def _numbers(dataset: Any, path: Path, dtype: type[Any]) -> NDArray[Any]:
+    require_numbers(dataset, path)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(dataset[...], dtype=dtype)
 
 
 def _unit(rows: NDArray[Any]) -> NDArray[np.float32]:

@@ -26,6 +26,8 @@ from features.memories.strings import StringColumn
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_COUNTED = 4096  # rows at a time
+
 
 def open_parquet(path: Path, key: str | None) -> EmbeddingFile:
     """The column of vectors called `key`, or the only one, and the other columns.
@@ -42,6 +44,13 @@ def open_parquet(path: Path, key: str | None) -> EmbeddingFile:
         raise UserError(f"the column {name} of {path} has no vectors: name another with --key")
     dimension, dtype = first.shape[1], first.dtype
     require_embeddings(path, (rows, dimension), dtype)
+    if rows > path.stat().st_size:  # less than a byte for each: whether they are there is looked up
+        found = sum(len(block) for block in _vectors(path, name, _COUNTED, dimension))
+        if found != rows:
+            raise UserError(
+                f"{path} has {found} rows but says that it has {rows}: it was not written "
+                "completely, make it again"
+            )
 
     def blocks() -> Iterator[NDArray[Any]]:
         return _vectors(path, name, block_rows(dimension, dtype), dimension)
@@ -95,7 +104,7 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         with parquet.ParquetFile(require_file(path, "table")) as file:
             yield file
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a readable Parquet file ({error})") from error
 
 
@@ -122,6 +131,7 @@ def _strings(path: Path, name: str) -> Iterator[StringColumn]:
         for chunk in file.read(columns=[name]).column(name).chunks:
             try:
                 text = chunk.cast(pyarrow.large_string())
+                text.validate(full=True)  # Arrow takes a file's word that its text is UTF-8
             except pyarrow.ArrowException as error:
                 raise UserError(
                     f"the column '{name}' of {path} is not text ({error}): choose another"

@@ -74,7 +74,7 @@ class Stored:
         stop = len(self.memory) if stop is None else stop
         step = block_rows(self.memory.dimension, self.dtype)
         for first in range(start, stop, step):
-            rows = self.memory.embeddings[first : min(first + step, stop)]
+            rows = self.memory.read(first, min(first + step, stop))
             yield np.ascontiguousarray(rows, dtype=self.dtype)
             self.advance(len(rows))
 

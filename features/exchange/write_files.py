@@ -18,6 +18,7 @@ from features.exchange.join import join_lines
 from features.exchange.raw_files import OFFSETS, TENSORS, UTF8
 from features.exchange.stored import Stored
 from features.files import replacing
+from features.memories.memory import Memory, as_column
 from features.memories.strings import StringColumn
 
 if TYPE_CHECKING:
@@ -116,6 +117,11 @@ def write_ids(stored: Stored, path: Path) -> None:
         )
     with replacing(ids_path(path)) as temporary:
         temporary.write_bytes(join_lines(ids))
+
+
+def holds_ids(path: Path, memory: Memory) -> bool:
+    """Whether a file is what `write_ids` writes of the memory."""
+    return path.is_file() and path.read_bytes() == join_lines(as_column(memory.ids))
 
 
 def _string_array(column: StringColumn, name: str, path: Path) -> NDArray[np.str_]:

@@ -15,7 +15,7 @@ from features.exchange.clip_retrieval import EMBEDDINGS, METADATA
 from features.exchange.parquet import require_arrow
 from features.exchange.stored import Stored
 from features.exchange.write_files import write_array
-from features.files import explained, replacing
+from features.files import coming_folder, move_folder, replacing
 from features.memories.strings import StringColumn
 
 if TYPE_CHECKING:
@@ -84,25 +84,20 @@ def write_clip_retrieval(stored: Stored, path: Path, *, shard_rows: int = SHARD_
     metadata = _metadata(stored)
     starts = range(0, stored.shape[0], shard_rows)
     digits = len(str(len(starts)))  # as clip-retrieval pads the numbers
-    temporary = path.with_name(f".{path.name}.tmp")
     _require_own(path)
-    with explained(path):
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            for number, start in enumerate(starts):
-                stop = min(start + shard_rows, stored.shape[0])
-                name = f"{number:0{digits}d}"
-                (temporary / kind).mkdir(parents=True, exist_ok=True)
-                (temporary / METADATA).mkdir(exist_ok=True)
-                with (temporary / kind / f"{kind}_{name}.npy").open("wb") as file:
-                    write_array(stored, file, start, stop)
-                table = temporary / METADATA / f"{METADATA}_{name}.parquet"
-                _write_table({k: v[start:stop] for k, v in metadata.items()}, table)
-            if path.exists():
-                shutil.rmtree(path)
-            temporary.rename(path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with coming_folder(path.parent, path.name) as temporary:
+        (temporary / kind).mkdir()
+        (temporary / METADATA).mkdir()
+        for number, start in enumerate(starts):
+            stop = min(start + shard_rows, stored.shape[0])
+            name = f"{number:0{digits}d}"
+            with (temporary / kind / f"{kind}_{name}.npy").open("wb") as file:
+                write_array(stored, file, start, stop)
+            table = temporary / METADATA / f"{METADATA}_{name}.parquet"
+            _write_table({k: v[start:stop] for k, v in metadata.items()}, table)
+        if path.exists():
+            shutil.rmtree(path)
+        move_folder(temporary, path)
 
 
 def _metadata(stored: Stored) -> dict[str, Any]:

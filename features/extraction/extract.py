@@ -7,18 +7,19 @@ was not. See `features.extraction.partial` for what survives a kill.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from features.errors import ItemError, UserError
+from features.errors import UserError
 from features.extraction.decode_batches import decode_batches
-from features.extraction.items import Item, Source
-from features.extraction.job import Job
+from features.extraction.embed import EmbeddedBatch, embed_batch
+from features.extraction.items import Items, Source
+from features.extraction.job import Arguments, Job
 from features.extraction.partial import (
     Failure,
     Partial,
@@ -31,13 +32,12 @@ from features.extraction.partial import (
 from features.extraction.shards import Shard
 from features.files import refuse_folder
 from features.memories.memory import Columns, Memory, StoredDtype
-from features.memories.writing import bad_parts, bad_rows, write_memory
+from features.memories.writing import write_memory
 from features.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from features.encoders import Encoder, LocalEncoder
+    from features.encoders import Encoder
+    from features.extraction.embed import Engine
     from features.space import Modality
 
 
@@ -60,9 +60,11 @@ def extract(
     batch_size: int = 256,
     dtype: StoredDtype = "float16",
     workers: int | None = None,
+    item_timeout: float | None = None,
     max_failures: int | None = None,
     local: bool = False,
     shard: Shard | None = None,
+    engine: Engine | None = None,
     overwrite: bool = False,
     resume: bool = False,
     progress: Progress = SILENT,
@@ -70,6 +72,9 @@ def extract(
     """Embed every item of `source` into the memory `out`.
 
     workers: decoding processes; 0 decodes in this one, None takes what the files are worth.
+    item_timeout: seconds after which an item that is still being decoded has failed; 0 for none.
+    Unset, 300 s, in workers.
+    engine: what decodes and embeds instead of this process and its workers.
     local: also embed each item's parts (patches, windows), if the encoder can.
     shard: embed only this part of the items, into `shard.path(out)`;
     `features.memories.merging` joins all. One that is finished is kept, as with `resume`.
@@ -95,7 +100,7 @@ def extract(
     done = min(partial.batches * batch_size, len(job.items))
     try:
         with progress.task(f"extract {job.out.name}", len(job.items), done=done) as advance:
-            _embed_rest(job, partial, workers, max_failures, advance)
+            _embed_rest(job, partial, workers, item_timeout, engine, max_failures, advance)
         memory = _finish(job, partial)
     finally:
         partial.close()
@@ -107,20 +112,36 @@ def _embed_rest(
     job: Job,
     partial: Partial,
     workers: int | None,
+    item_timeout: float | None,
+    engine: Engine | None,
     max_failures: int | None,
     advance: Callable[[int], None],
 ) -> None:
-    items, size = job.items, job.batch_size
-    batches = [items[i : i + size] for i in range(partial.batches * size, len(items), size)]
-    arguments = [[job.source.load_argument(item) for item in batch] for batch in batches]
-    decoded_batches = decode_batches(job.encoder.input(job.modality), arguments, workers=workers)
+    first = partial.batches
     _check_failures(partial, max_failures)
-    with closing(decoded_batches):
-        for batch, decoded in zip(batches, decoded_batches, strict=True):
-            rows, failures = _embed(job, batch, decoded)
+    if engine is None:
+        embedded = _embedded_here(job, first, workers, item_timeout, begun=partial.continued)
+    else:
+        embedded = engine.embed(job, first)
+    with closing(embedded):
+        for number, (rows, reasons) in zip(range(first, job.batches), embedded, strict=True):
+            batch = job.batch(number)
+            failures = [Failure(batch[i].id, batch[i].value, reasons[i]) for i in sorted(reasons)]
             partial.commit(rows, failures)
             advance(len(batch))
             _check_failures(partial, max_failures)
+
+
+def _embedded_here(
+    job: Job, first: int, workers: int | None, item_timeout: float | None, *, begun: bool
+) -> Generator[EmbeddedBatch]:
+    decoded_batches = decode_batches(
+        job.encoder.input(job.modality), Arguments(job, first), workers=workers,
+        item_timeout=item_timeout, begun=begun,
+    )  # fmt: skip
+    with closing(decoded_batches):
+        for decoded in decoded_batches:
+            yield embed_batch(job.encoder, decoded, job.header)
 
 
 def _check_failures(partial: Partial, max_failures: int | None) -> None:
@@ -133,60 +154,12 @@ def _check_failures(partial: Partial, max_failures: int | None) -> None:
         )
 
 
-def _embed(
-    job: Job, batch: Sequence[Item], decoded: Sequence[NDArray[Any] | ItemError]
-) -> tuple[NDArray[Any], list[Failure]]:
-    """Rows of the batch's good items as they are stored, and the bad ones with their reasons."""
-    reasons = {i: str(one) for i, one in enumerate(decoded) if isinstance(one, ItemError)}
-    arrays = [one for one in decoded if not isinstance(one, ItemError)]
-    kept = [i for i in range(len(batch)) if i not in reasons]
-    rows = np.zeros(len(kept), dtype=job.header.row_dtype())
-    bad: dict[int, str] = {}
-    if arrays:
-        bad = _encode_into(rows, arrays, job)
-    reasons |= {kept[row]: reason for row, reason in bad.items()}
-    failures = [Failure(batch[i].id, batch[i].value, reasons[i]) for i in sorted(reasons)]
-    return np.delete(rows, list(bad), axis=0), failures
-
-
-def _encode_into(rows: NDArray[Any], arrays: Sequence[NDArray[Any]], job: Job) -> dict[int, str]:
-    """Fill `rows` with the embeddings of `arrays`; returns the bad ones with their reasons."""
-    shape = (len(rows), job.header.dimension)
-    if job.header.local_length:
-        encoder: LocalEncoder = job.encoder  # type: ignore[assignment]  # it has a local length
-        embedded = encoder.encode_local(arrays, job.modality)
-        pooled = _checked(embedded.pooled, shape, job)
-        local_shape = (len(rows), job.header.local_length, job.header.dimension)
-        local = _checked(embedded.local, local_shape, job)
-        mask = _checked(embedded.mask, local_shape[:2], job)
-        rows["local"], rows["mask"] = local, mask
-        bad = bad_parts(local, mask)
-    else:
-        pooled, bad = _checked(job.encoder.encode(arrays, job.modality), shape, job), {}
-    rows["pooled"] = pooled
-    return bad | bad_rows(pooled)
-
-
-def _checked(embedded: object, shape: tuple[int, ...], job: Job) -> NDArray[np.float32]:
-    import torch
-
-    name, header = job.encoder.description.name, job.header
-    if not isinstance(embedded, torch.Tensor):
-        kind = type(embedded).__name__
-        raise UserError(f"the encoder {name} returned a {kind}, not a Tensor: mend the encoder")
-    if embedded.shape != shape:
-        parts = f" with {header.local_length} parts" * bool(header.local_length)
-        raise UserError(
-            f"the encoder {name} returned an array {tuple(embedded.shape)} for {shape[0]} items of "
-            f"dimension {header.dimension}{parts}: mend the encoder"
-        )
-    array: NDArray[np.float32] = embedded.float().cpu().numpy()
-    return array
-
-
 def _finish(job: Job, partial: Partial) -> Memory:
     failed = {failure.id for failure in partial.failures}
-    kept = [item for item in job.items if item.id not in failed]
+    kept = Items.of(job.items)
+    if failed:
+        good = [row for row, name in enumerate(kept.ids) if name not in failed]
+        kept = kept.take(np.array(good, dtype=np.intp))
     write_failures(job.failures_path, partial.failures)
     if not kept and job.shard is None:
         partial.remove()
@@ -196,16 +169,11 @@ def _finish(job: Job, partial: Partial) -> Memory:
             f"{first.item}: {first.reason}. Check the source and --modality"
         )
     header = replace(job.header, extra=job.made_by)
-    renamed = any(item.id != item.value for item in kept)
-    labels = [item.label for item in kept if item.label is not None]
     columns = Columns(
-        ids=[item.id for item in kept],
-        items=[item.value for item in kept] if renamed else None,
-        labels=labels if len(labels) == len(kept) else None,
-        metadata={
-            name: [item.metadata[place] for item in kept]
-            for place, name in enumerate(job.source.columns)
-        },
+        ids=kept.ids,
+        items=kept.values,
+        labels=kept.labels,
+        metadata=dict(zip(job.source.columns, kept.metadata, strict=True)),
     )
     dtype = header.row_dtype()
     parts = ((block["local"], block["mask"]) for block in partial.stored(dtype))
@@ -237,8 +205,7 @@ def _finished(job: Job, *, resume: bool) -> Extraction:
             f"{job.out} was made from another source, encoder or setting than this command's: "
             "pass --overwrite to replace it, or choose another output"
         )
-    made = job.out.stat().st_mtime_ns
-    newer = int((job.file_states[:, 1] > made).sum())
+    newer = job.changed_after(job.out.stat().st_mtime_ns)
     if newer:
         raise UserError(
             f"{newer} files were changed after {job.out} was made from them: pass --overwrite to "

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import xxhash
@@ -48,6 +48,16 @@ class Job:
         """The source's items, or those of the shard."""
         items = self.source.items
         return items if self.shard is None else items[self.shard.rows(len(items), self.batch_size)]
+
+    @property
+    def batches(self) -> int:
+        """How many batches the items make."""
+        return -(-len(self.items) // self.batch_size)
+
+    def batch(self, number: int) -> Sequence[Item]:
+        """The items of batch `number`, counted from 0."""
+        start = number * self.batch_size
+        return self.items[start : start + self.batch_size]
 
     @cached_property
     def header(self) -> MemoryHeader:
@@ -95,6 +105,18 @@ class Job:
         """Size and time of the last change, in nanoseconds, of every file (n, 2)."""
         return replace(self.source, items=self.items).file_states()
 
+    def changed_after(self, moment: int) -> int:
+        """How many files were changed after `moment`, in nanoseconds.
+
+        Times of files may lie in the future, from a camera or another machine's clock. No clock but
+        the system's own sets when it last touched them.
+        """
+        if self.source.root is None:  # sentences
+            return 0
+        later = np.flatnonzero(self.file_states[:, 1] > moment).tolist()
+        paths = (self.source.root / self.items[row].value for row in later)
+        return sum(path.stat().st_ctime_ns > moment for path in paths)
+
     @property
     def plan_digest(self) -> str:
         return xxhash.xxh3_128_hexdigest(json.dumps(self.plan, sort_keys=True).encode())
@@ -106,6 +128,29 @@ class Job:
     @property
     def failures_path(self) -> Path:
         return self.out.with_suffix(".failures.jsonl")
+
+
+@dataclass(frozen=True)
+class Arguments(Sequence[Sequence[str | Path]]):
+    """What the input function takes for each batch from `first` on, made when it is asked for."""
+
+    job: Job
+    first: int = 0
+
+    def __len__(self) -> int:
+        return self.job.batches - self.first
+
+    @overload
+    def __getitem__(self, place: int) -> list[str | Path]: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Sequence[str | Path]]: ...
+    def __getitem__(self, place: int | slice) -> Sequence[Any]:
+        places = range(self.first, self.job.batches)[place]
+        if isinstance(places, int):
+            return [self.job.source.load_argument(item) for item in self.job.batch(places)]
+        if places[-1:] == range(self.job.batches)[-1:] and places.step == 1:
+            return Arguments(self.job, places.start)
+        return [self[one - self.first] for one in places]
 
 
 def _local_length(encoder: Encoder, modality: Modality) -> int:

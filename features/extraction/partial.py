@@ -28,6 +28,8 @@ from features.errors import UserError
 from features.files import explained, replacing
 from features.locks import take_lock
 from features.memories.provenance import side_by_side
+from features.parsing import parse_json
+from features.sealed import read_sealed, sealed, sealed_line, unsealed, unsealed_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,14 +54,30 @@ def write_failures(path: Path, failures: Sequence[Failure]) -> None:
         path.unlink(missing_ok=True)
         return
     with replacing(path) as temporary:
-        lines = (json.dumps(asdict(one)) + "\n" for one in failures)
+        lines = (json.dumps(sealed(asdict(one))) + "\n" for one in failures)
         temporary.write_text("".join(lines), encoding="utf-8")
 
 
 def read_failures(path: Path) -> list[Failure]:
-    """The failures in a list that `write_failures` wrote, none if there is no list."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [Failure(**json.loads(line)) for line in lines]
+    """The failures in a list that `write_failures` wrote, none if there is no list.
+
+    Raises UserError if it is damaged.
+    """
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    try:
+        return [_failure(unsealed(parse_json(line))) for line in lines]
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}): copy it again, or extract again with --overwrite"
+        ) from error
+
+
+def _failure(told: Any) -> Failure:
+    """Raises TypeError for what is no failure."""
+    failure = Failure(**told)
+    if not all(isinstance(one, str) for one in (failure.id, failure.item, failure.reason)):
+        raise TypeError("a failure is an id, an item and a reason")
+    return failure
 
 
 class Partial:
@@ -74,6 +92,7 @@ class Partial:
         self.row_bytes = row_bytes
         self.batches = 0
         self.rows = 0
+        self.continued = False  # whether an earlier process began it
         self.failures: list[Failure] = []
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +119,7 @@ class Partial:
         with explained(self.folder):
             self._data.write(content)
             self._data.flush()
-            self._journal.write(_line(entry))
+            self._journal.write(sealed_line(entry))
             self._journal.flush()
             if time.monotonic() - self._synced > SYNC_SECONDS:
                 self._sync()
@@ -138,11 +157,17 @@ class Partial:
             for name in _CONTENT:
                 (self.folder / name).unlink(missing_ok=True)
             with replacing(path) as temporary:
-                temporary.write_text(json.dumps(plan, indent=1, sort_keys=True))
+                temporary.write_text(json.dumps(sealed(plan), indent=1, sort_keys=True))
             return
         started = _plan(path)
+        if not started:
+            raise UserError(
+                f"{path} is damaged: pass --overwrite to extract from the start, or delete "
+                f"{self.folder}"
+            )
         wanted = json.loads(json.dumps(plan))
         if started == wanted:
+            self.continued = True
             return
         name = next(k for k in sorted({*started, *wanted}) if started.get(k) != wanted.get(k))
         then, now = started.get(name), wanted.get(name)
@@ -157,20 +182,22 @@ class Partial:
 
     def _recover(self) -> None:
         """Keep the longest run of whole batches; cut off what follows them."""
-        journal_bytes = 0
+        journal_bytes, available = 0, os.fstat(self._data.fileno()).st_size
         self._journal.seek(0)
         self._data.seek(0)
         for line in self._journal:
-            entry = _parse(line)
+            entry = _entry(line)
             if entry is None or entry["batch"] != self.batches:
                 break
+            if entry["rows"] * self.row_bytes > available - self._data.tell():
+                break  # before so many bytes are asked for
             content = self._data.read(entry["rows"] * self.row_bytes)
             if xxhash.xxh3_64_hexdigest(content) != entry["checksum"]:
                 break
             journal_bytes += len(line)
             self.batches += 1
             self.rows += entry["rows"]
-            self.failures += [Failure(**failure) for failure in entry["failures"]]
+            self.failures += entry["failures"]
         self._journal.truncate(journal_bytes)
         self._data.truncate(self.rows * self.row_bytes)
 
@@ -194,10 +221,9 @@ def continues(folder: Path, plan: Mapping[str, Any]) -> bool:
 
 def _plan(path: Path) -> dict[str, Any]:
     try:
-        plan: dict[str, Any] = json.loads(path.read_text())
-    except ValueError:
-        return {"damaged": str(path)}  # equal to no plan
-    return plan
+        return read_sealed(path)
+    except (OSError, ValueError):
+        return {}  # equal to no plan
 
 
 def discard(folder: Path) -> None:
@@ -217,19 +243,13 @@ def _locked(folder: Path) -> IO[str]:
     return take_lock(folder / "lock", told)
 
 
-def _line(entry: Mapping[str, Any]) -> bytes:
-    """A journal entry with a checksum of its own."""
-    content = json.dumps(entry).encode()
-    return xxhash.xxh3_64_hexdigest(content).encode() + b" " + content + b"\n"
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _entry(line: bytes) -> dict[str, Any] | None:
     """The entry of a journal line, or None if the line is not as it was written."""
-    checksum, _, content = line.partition(b" ")
-    if not content.endswith(b"\n"):
+    try:
+        entry: dict[str, Any] = unsealed_line(line)
+        entry["failures"] = [_failure(one) for one in entry["failures"]]
+        counts = (entry["batch"], entry["rows"])
+        whole = all(type(one) is int and one >= 0 for one in counts) and "checksum" in entry
+    except (TypeError, KeyError):
         return None
-    content = content[:-1]
-    if xxhash.xxh3_64_hexdigest(content).encode() != checksum:
-        return None
-    entry: dict[str, Any] = json.loads(content)
-    return entry
+    return entry if whole else None

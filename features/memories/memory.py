@@ -9,13 +9,14 @@ else the source says of each item, under the names of its columns. `/local` (n, 
 windows of a sound. Attributes say which encoder made the embeddings, and a fingerprint of the
 content identifies the memory.
 
+All of it has checksums (`features.memories.container`): what is read here is as it was written.
+
 Axes: n items, t parts, d dimensions. Embeddings have unit L2 norm; those of parts that an item
 does not have are zero, and false in the mask.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,7 +28,10 @@ import xxhash
 
 from features.errors import UserError
 from features.files import require_file
-from features.memories.strings import StringColumn, map_dataset, read_named, read_strings
+from features.hdf5 import refuse_links
+from features.memories.container import CheckedArray, Opened, opened
+from features.memories.strings import StringColumn
+from features.parsing import parse_json
 from features.space import Modality, modality_named
 
 if TYPE_CHECKING:
@@ -37,7 +41,13 @@ if TYPE_CHECKING:
 
 FORMAT = "mcr-bridge memory"
 VERSION = 1
+DAMAGED = "copy it again, or make it again with `mcr extract --overwrite`"
 FOREIGN = (".npy", ".npz", ".parquet", ".safetensors", ".fbin", ".f16bin")  # see `mcr import`
+# What h5py and NumPy make of a file that is not as it was written, or never was a memory.
+_DAMAGED = (
+    OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError,
+    MemoryError,
+)  # fmt: skip
 _CACHED = 1 << 17  # values made unit at a time
 StoredDtype = Literal["float16", "float32"]
 
@@ -92,21 +102,23 @@ class Memory:
 
     def __init__(self, path: str | Path) -> None:
         """Open the memory at `path`. Raises UserError if it is missing, damaged or not one."""
-        import h5py
-
         self.path = require_file(Path(path), "memory")
         try:
-            with h5py.File(self.path, "r") as file:
-                self._check_format(file.attrs)
-                self.header = _read_header(file)
-                self.fingerprint = str(file.attrs["fingerprint"])
-                self.embeddings = map_dataset(file["embeddings"], self.path)
-                self.ids = read_strings(file, "ids", self.path)
-                self.items = read_strings(file, "items", self.path) if "items" in file else self.ids
-                self.labels = read_strings(file, "labels", self.path) if "labels" in file else None
-                self.metadata = read_named(file, "columns", self.path)
-                self.local, self.local_mask = _read_local(file, self.path)
-        except (OSError, KeyError, ValueError, IndexError, RuntimeError) as error:
+            with opened(self.path, DAMAGED) as file:
+                refuse_links(file.file)
+                self._check_format(file.file.attrs)
+                file.require_sums()
+                self.header = _read_header(file.file)
+                self.fingerprint = _read_text(file.file.attrs["fingerprint"])
+                self.checksums = file.sums is not None
+                self._embeddings = file.array("embeddings")
+                self._local, self._local_mask = _read_local(file)
+                self.ids: Sequence[str] = file.strings("ids")
+                self.items = file.strings("items") if "items" in file.file else self.ids
+                self.labels = file.strings("labels") if "labels" in file.file else None
+                self.metadata = file.named("columns")
+                self._check_lengths()
+        except _DAMAGED as error:
             raise UserError(
                 f"{self.path} is not a readable memory ({' '.join(str(error).split())}): "
                 f"{_remedy(self.path)}"
@@ -124,11 +136,21 @@ class Memory:
                 f"to {VERSION}: upgrade mcr-bridge"
             )
 
+    def _check_lengths(self) -> None:
+        """Raise ValueError unless there is one of everything for each row."""
+        columns: dict[str, Any] = {
+            "ids": self.ids, "items": self.items, "labels": self.labels, "local": self._local,
+            "local_mask": self._local_mask, **self.metadata,
+        }  # fmt: skip
+        for name, column in columns.items():
+            if column is not None and len(column) != len(self):
+                raise ValueError(f"it has {len(column)} {name} for {len(self)} embeddings")
+
     def __reduce__(self) -> tuple[type[Memory], tuple[Path]]:
         return Memory, (self.path,)
 
     def __len__(self) -> int:
-        return len(self.embeddings)
+        return len(self._embeddings)
 
     def __repr__(self) -> str:
         return f"Memory({str(self.path)!r}: {len(self)} {self.modality} in {self.space})"
@@ -159,20 +181,64 @@ class Memory:
         """The row of every id; built at first use."""
         return {name: row for row, name in enumerate(self.ids)}
 
+    @property
+    def embeddings(self) -> NDArray[Any]:
+        """All embeddings (n, d), mapped, in the stored dtype; all are checked when first asked for.
+
+        `read` and `rows` check what they give and no more. They raise UserError, as all that reads
+        does, where the file is damaged.
+        """
+        return self._embeddings.all()
+
+    @property
+    def local(self) -> NDArray[Any] | None:
+        """The embeddings of all parts (n, t, d), as `embeddings` are; None if there are none."""
+        return None if self._local is None else self._local.all()
+
+    @property
+    def local_mask(self) -> NDArray[Any] | None:
+        """Which parts (n, t) there are; None if there are none."""
+        return None if self._local_mask is None else self._local_mask.all()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the embeddings in the file."""
+        return self._embeddings.nbytes
+
+    @property
+    def mapped(self) -> bool:
+        """Whether embeddings are read from the file when they are asked for, as most are."""
+        return self._embeddings.mapped
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """The embeddings from `start` to `stop` (b, d), mapped, in the stored dtype."""
+        return self._embeddings[start:stop]
+
+    def read_local(self, start: int, stop: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The embeddings of parts from item `start` to `stop` (b, t, d), and the mask (b, t).
+
+        Raises UserError if the memory has none.
+        """
+        local, mask = self._parts()
+        return local[start:stop], mask[start:stop]
+
     def rows(self, rows: NDArray[np.integer[Any]]) -> NDArray[Any]:
         """Copies of the embeddings at `rows`, (len(rows), d), in the stored dtype."""
-        return np.take(self.embeddings, rows, axis=0)
+        return self._embeddings.take(rows)
 
     def tensor(self, rows: NDArray[np.integer[Any]] | None = None) -> Float[torch.Tensor, "n d"]:
         """All embeddings, or those at `rows`, as a float32 tensor of unit rows in RAM."""
         import torch
 
-        stored = torch.from_numpy(np.array(self.embeddings) if rows is None else self.rows(rows))
-        unit = torch.empty(stored.shape, dtype=torch.float32)
+        count = len(self) if rows is None else len(rows)
+        unit = torch.empty(count, self.dimension, dtype=torch.float32)
         step = max(1, _CACHED // self.dimension)
-        for start in range(0, len(stored), step):
-            block = stored[start : start + step].float()
-            unit[start : start + step] = torch.nn.functional.normalize(block, dim=-1)
+        for start in range(0, count, step):
+            stop = start + step
+            place = slice(start, stop)
+            stored = np.array(self._embeddings[place]) if rows is None else self.rows(rows[place])
+            block = torch.from_numpy(stored).float()
+            unit[start:stop] = torch.nn.functional.normalize(block, dim=-1)
         return unit
 
     def local_tensors(
@@ -184,11 +250,10 @@ class Memory:
         """
         import torch
 
-        if self.local is None or self.local_mask is None:
-            raise UserError(f"{self.path} has no local embeddings: extract it again with --local")
-        local = torch.from_numpy(np.take(self.local, rows, axis=0).astype(np.float32))
-        mask = torch.from_numpy(np.take(self.local_mask, rows, axis=0).astype(bool))
-        return torch.nn.functional.normalize(local, dim=-1), mask
+        local, mask = self._parts()
+        parts = torch.from_numpy(local.take(rows).astype(np.float32))
+        present = torch.from_numpy(mask.take(rows).astype(bool))
+        return torch.nn.functional.normalize(parts, dim=-1), present
 
     def item_path(self, row: int) -> Path | None:
         """The file that was embedded at `row`, or None if it was not a file."""
@@ -204,9 +269,14 @@ class Memory:
         found = seal(digest, self.header, self.columns)
         if found != self.fingerprint:
             raise UserError(
-                f"{self.path} is damaged: its content has fingerprint {found}, it was written "
-                f"with {self.fingerprint}; make it again with `mcr extract`"
+                f"{self.path} is damaged, its content has fingerprint {found} and was written with "
+                f"{self.fingerprint}: {DAMAGED}"
             )
+
+    def _parts(self) -> tuple[CheckedArray, CheckedArray]:
+        if self._local is None or self._local_mask is None:
+            raise UserError(f"{self.path} has no local embeddings: extract it again with --local")
+        return self._local, self._local_mask
 
 
 def _remedy(path: Path) -> str:
@@ -219,24 +289,46 @@ def _remedy(path: Path) -> str:
 
 def _read_header(file: Any) -> MemoryHeader:
     attributes, embeddings = file.attrs, file["embeddings"]
+    if embeddings.ndim != 2 or not embeddings.shape[1]:
+        raise ValueError(f"its embeddings are {embeddings.shape}, not rows")
+    if embeddings.dtype not in (np.float16, np.float32):
+        raise ValueError(f"its embeddings are {embeddings.dtype}, not float16 or float32")
     dtype: StoredDtype = "float16" if embeddings.dtype == np.float16 else "float32"
     root = attributes.get("root")
     return MemoryHeader(
-        space=str(attributes["space"]),
+        space=_read_text(attributes["space"]),
         modality=modality_named(str(attributes["modality"])),
         dimension=int(embeddings.shape[1]),
         dtype=dtype,
-        encoder=json.loads(attributes["encoder"]),
-        root=None if root is None else str(root),
-        extra=json.loads(attributes["extra"]),
+        encoder=_read_object(attributes["encoder"]),
+        root=None if root is None else _read_text(root),
+        extra=_read_object(attributes["extra"]),
         local_length=int(file["local"].shape[1]) if "local" in file else 0,
     )
 
 
-def _read_local(file: Any, path: Path) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
-    if "local" not in file:
+def _read_text(value: Any) -> str:
+    """Raises ValueError for bytes that are not UTF-8, which h5py gives as half characters."""
+    text = str(value)
+    text.encode()
+    return text
+
+
+def _read_object(text: str) -> dict[str, Any]:
+    told = parse_json(text)
+    if not isinstance(told, dict):
+        raise ValueError("what it says of its encoder is no JSON object")
+    return told
+
+
+def _read_local(file: Opened) -> tuple[CheckedArray | None, CheckedArray | None]:
+    if "local" not in file.file:
         return None, None
-    return map_dataset(file["local"], path), map_dataset(file["local_mask"], path)
+    local, mask, pooled = (file.array(name) for name in ("local", "local_mask", "embeddings"))
+    shape = (*mask.shape, *pooled.shape[1:])
+    if len(shape) != 3 or local.shape != shape or local.dtype != pooled.dtype:
+        raise ValueError(f"its local embeddings are {local.shape} {local.dtype}, not {shape}")
+    return local, mask
 
 
 def seal(digest: Any, header: MemoryHeader, columns: Columns) -> str:

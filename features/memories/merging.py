@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xxhash
 
 from features.errors import UserError
 from features.exchange.join import join
 from features.extraction.partial import Failure, read_failures, write_failures
 from features.files import refuse_existing
-from features.memories.memory import Columns, Memory, as_column, seal
+from features.memories.memory import Columns, Memory, as_column
 from features.memories.provenance import differing, side_by_side
 from features.memories.strings import StringColumn
 from features.memories.writing import write_memory
@@ -67,6 +66,9 @@ def merge(
         memories[0].header, root=root, extra={name: extra[name] for name in kept if name in extra}
     )
     columns = _columns(memories, roots)
+    failures = [one for memory in memories for one in read_failures(_failures_path(memory.path))]
+    if sharded:  # before the memory, which is then the last of the two
+        write_failures(_failures_path(out), failures)
     with progress.task(f"merge {out.name}", len(columns.ids)) as advance:
         made = write_memory(
             out,
@@ -75,11 +77,8 @@ def merge(
             _rows(memories, advance),
             local=_parts(memories) if header.local_length else (),
             checked=bool(sharded),
-            overwrite=True,
+            overwrite=overwrite,
         )
-    failures = [one for memory in memories for one in read_failures(_failures_path(memory.path))]
-    if sharded:
-        write_failures(_failures_path(out), failures)
     return made, failures if sharded else []
 
 
@@ -185,36 +184,23 @@ def _columns(memories: Sequence[Memory], prefixes: Sequence[str]) -> Columns:
 
 
 def _rows(memories: Sequence[Memory], advance: Advance) -> Iterator[NDArray[Any]]:
-    """The embeddings of all, each checked against its fingerprint before the next begins."""
+    """The embeddings of all, none of which is damaged."""
     for memory in memories:
-        digest = xxhash.xxh3_128()
-        for block in _blocks(memory.embeddings, digest.update):
-            yield block
-            advance(len(block))
-        if memory.local is not None and memory.local_mask is not None:
-            for _ in _blocks(memory.local, digest.update):
-                pass
-            digest.update(np.ascontiguousarray(memory.local_mask).data)
-        if seal(digest, memory.header, memory.columns) != memory.fingerprint:
-            raise UserError(
-                f"{memory.path} is damaged, its content does not match its fingerprint: make it "
-                "again with `mcr extract --overwrite`"
-            )
+        if not memory.checksums:
+            memory.verify()  # of an earlier version: nothing else tells
+        for start, stop in _blocks(memory, memory.dimension):
+            yield memory.read(start, stop)
+            advance(stop - start)
 
 
 def _parts(memories: Sequence[Memory]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     for memory in memories:
-        if memory.local is not None and memory.local_mask is not None:
-            done = 0
-            for block in _blocks(memory.local, lambda _: None):
-                yield block, memory.local_mask[done : done + len(block)]
-                done += len(block)
+        for start, stop in _blocks(memory, memory.dimension * memory.header.local_length):
+            yield memory.read_local(start, stop)
 
 
-def _blocks(rows: NDArray[Any], seen: Callable[[memoryview], object]) -> Iterator[NDArray[Any]]:
-    """Consecutive rows, of which `seen` is told the bytes."""
-    step = max(1, _BLOCK_BYTES // max(1, rows[:1].nbytes))
-    for start in range(0, len(rows), step):
-        block = np.ascontiguousarray(rows[start : start + step])
-        seen(block.data)
-        yield block
+def _blocks(memory: Memory, values: int) -> Iterator[tuple[int, int]]:
+    """Runs of rows, of so many values each, that are read together."""
+    step = max(1, _BLOCK_BYTES // max(1, values * np.dtype(memory.header.dtype).itemsize))
+    for start in range(0, len(memory), step):
+        yield start, min(len(memory), start + step)

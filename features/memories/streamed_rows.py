@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from features.errors import UserError
-from features.memories.memory import Memory
+from features.memories.memory import DAMAGED, Memory
 from features.room import free_bytes
+from features.sums import find_sums
 
 # Values that are read and made unit at a time: few enough for the cache, and for torch to take one
 # core. Several would wait for each other at every part, for ten times as long where others compute.
@@ -48,7 +49,7 @@ class StreamedRows:
         self.device = torch.device(device)
         self.shape = torch.Size((sum(map(len, self.memories)), self.memories[0].dimension))
         # What does not fit into the page cache would only drive out what others have there.
-        keep = sum(one.embeddings.nbytes for one in self.memories) < free_bytes(torch.device("cpu"))
+        keep = sum(one.nbytes for one in self.memories) < free_bytes(torch.device("cpu"))
         self._files = [_File(memory, keep=keep) for memory in self.memories]
         self._starts = np.cumsum([0, *map(len, self.memories)])
 
@@ -110,13 +111,16 @@ class _File:
     def __init__(self, memory: Memory, *, keep: bool) -> None:
         """keep: leave what was read in the page cache."""
         self.path, self.count, self.keep = memory.path, len(memory), keep
-        self.dimension, self.dtype = memory.dimension, memory.embeddings.dtype
+        self.dimension, self.dtype = memory.dimension, np.dtype(memory.header.dtype)
         self.width = self.dimension * self.dtype.itemsize
         # Memories whose layout cannot be mapped are in RAM as they are.
-        self.held = None if isinstance(memory.embeddings, np.memmap) else memory.embeddings
+        self.held = None if memory.mapped else memory.embeddings
         if self.held is None:
             self.descriptor, self.offset = _open(memory)
             weakref.finalize(self, os.close, self.descriptor)
+            sums = find_sums(self.descriptor, self.path, DAMAGED, mapped=False)
+            size = self.count * self.width
+            self.sums = None if sums is None else sums.blocks("embeddings", self.offset, size)
 
     def read(self, first: int, made: Float[Tensor, "b d"]) -> None:
         """Fill `made` with the unit rows from `first` on."""
@@ -124,14 +128,18 @@ class _File:
             if self.held is not None:
                 buffer[...] = self.held[first + start : first + start + len(buffer)]
             else:
-                places = buffer.reshape(-1).view(np.uint8).data
-                self._fill(places, self.offset + (first + start) * self.width)
+                place, places = (first + start) * self.width, buffer.reshape(-1).view(np.uint8).data
+                if self.sums is not None:
+                    self.sums.check(place, place + len(places))
+                self._fill(places, self.offset + place)
             _unit(buffer, made[start : start + len(buffer)])
         if self.held is None:
             self._advise(self.offset + first * self.width, len(made) * self.width)
 
     def gather(self, rows: NDArray[np.intp], made: Float[Tensor, "b d"]) -> None:
         """Fill `made` with the unit rows at `rows`."""
+        if self.held is None and self.sums is not None:
+            self.sums.check_each(rows * self.width, self.width)
         for start, buffer in self._buffers(made):
             wanted = rows[start : start + len(buffer)]
             if self.held is not None:

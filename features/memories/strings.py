@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from features.errors import UserError
 
+if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
@@ -26,9 +26,13 @@ _ITERATED = 65_536  # strings whose bytes are copied at a time
 class StringColumn(Sequence[str]):
     """n strings over a buffer of UTF-8 bytes and n + 1 int64 offsets."""
 
-    def __init__(self, utf8: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
+    def __init__(
+        self, utf8: NDArray[np.uint8], offsets: NDArray[np.int64], source: str = "a column"
+    ) -> None:
+        """source: where they are from, for the error that one of them is no text."""
         self.utf8 = utf8
         self.offsets = offsets
+        self.source = source
 
     @classmethod
     def of(cls, strings: Iterable[str]) -> StringColumn:
@@ -50,15 +54,17 @@ class StringColumn(Sequence[str]):
             return [self[one] for one in range(*row.indices(len(self)))]
         if not -len(self) <= row < len(self):
             raise IndexError(row)
-        row %= len(self)
-        return _decoded(bytes(self.utf8[self.offsets[row] : self.offsets[row + 1]]))
+        return self._decoded(self._content(row % len(self)))
+
+    def _content(self, row: int) -> bytes:
+        return bytes(self.utf8[self.offsets[row] : self.offsets[row + 1]])
 
     def __iter__(self) -> Iterator[str]:
         for first in range(0, len(self), _ITERATED):
             offsets = self.offsets[first : first + _ITERATED + 1]
             buffer = bytes(self.utf8[offsets[0] : offsets[-1]])
             for start, stop in pairwise((offsets - offsets[0]).tolist()):
-                yield _decoded(buffer[start:stop])
+                yield self._decoded(buffer[start:stop])
 
     def add_to(self, digest: Any) -> None:
         """Update a hash with the strings."""
@@ -82,6 +88,16 @@ class StringColumn(Sequence[str]):
             shift = np.repeat(starts[part] - offsets[:-1][part], lengths[part])
             utf8[begin:end] = self.utf8[np.arange(begin, end) + shift]
         return StringColumn(utf8, offsets)
+
+    def _decoded(self, content: bytes) -> str:
+        # Lone surrogates are legal in JSON, and stand in file names for bytes that are not UTF-8.
+        try:
+            return content.decode(errors="surrogatepass")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{self.source} is damaged, it holds what is not UTF-8 text ({error}): make or "
+                "copy the file again"
+            ) from error
 
 
 def same(one: StringColumn, other: StringColumn) -> bool:
@@ -107,23 +123,11 @@ class StringBuilder:
         return StringColumn(utf8, np.frombuffer(self._ends, dtype=np.int64))
 
 
-def _decoded(content: bytes) -> str:
-    # Lone surrogates are legal in JSON, and stand in file names for bytes that are not UTF-8.
-    return content.decode(errors="surrogatepass")
-
-
 def write_strings(file: Any, name: str, column: StringColumn) -> None:
     """Store `column` as the group `name` of an open h5py file."""
     group = file.create_group(name)
     group.create_dataset("utf8", data=column.utf8)
     group.create_dataset("offsets", data=column.offsets)
-
-
-def read_strings(file: Any, name: str, path: Path) -> StringColumn:
-    """The column in the group `name` of an open h5py file at `path`, memory-mapped."""
-    return StringColumn(
-        map_dataset(file[name]["utf8"], path), map_dataset(file[name]["offsets"], path)
-    )
 
 
 def write_named(file: Any, name: str, columns: Mapping[str, StringColumn]) -> None:
@@ -136,19 +140,3 @@ def write_named(file: Any, name: str, columns: Mapping[str, StringColumn]) -> No
         group.attrs["names"] = json.dumps(list(columns))
         for place, column in enumerate(columns.values()):
             write_strings(group, str(place), column)
-
-
-def read_named(file: Any, name: str, path: Path) -> dict[str, StringColumn]:
-    """The columns in the group `name` of an open h5py file at `path`, memory-mapped."""
-    if name not in file:
-        return {}
-    names = json.loads(file[name].attrs["names"])
-    return {one: read_strings(file[name], str(place), path) for place, one in enumerate(names)}
-
-
-def map_dataset(dataset: Any, path: Path) -> NDArray[Any]:
-    """A dataset as a read-only memory map; copied into RAM where its layout forbids mapping."""
-    offset = dataset.id.get_offset()
-    if offset is None or 0 in dataset.shape:
-        return np.asarray(dataset[...])
-    return np.memmap(path, dataset.dtype, mode="r", offset=offset, shape=dataset.shape)

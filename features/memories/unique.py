@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from features.errors import UserError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -26,7 +28,16 @@ def first_repetition(column: StringColumn) -> tuple[int, int] | None:
 
 
 def repetitions(column: StringColumn) -> Iterator[tuple[int, int]]:
-    """Every row whose string stands in an earlier row, in order: (the earliest, row)."""
+    """Every row whose string stands in an earlier row, in order: (the earliest, row).
+
+    Raises UserError if the column is damaged.
+    """
+    offsets = column.offsets
+    if offsets[0] != 0 or offsets[-1] != len(column.utf8) or (np.diff(offsets) < 0).any():
+        raise UserError(
+            f"{column.source} is damaged, its strings do not follow one another: make or copy the "
+            "file again"
+        )
     if _in_order(column):
         return
     hashes = _hashes(column)

@@ -15,7 +15,8 @@ import numpy as np
 import xxhash
 
 from features.errors import UserError
-from features.files import refuse_existing, replacing, require_space
+from features.files import refuse_existing, require_space
+from features.memories.container import creating
 from features.memories.memory import (
     FORMAT,
     VERSION,
@@ -31,6 +32,7 @@ from features.memories.norms import row_norms
 from features.memories.strings import write_named, write_strings
 from features.memories.unique import first_repetition
 from features.space import Modality, modality_named
+from features.sums import BlockDigests
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -63,8 +65,6 @@ def write_memory(
     where the mask is true and zero elsewhere, ids that repeat, a number of rows other than of
     ids, or an output that exists.
     """
-    import h5py
-
     path = Path(path)
     refuse_existing(path, overwrite=overwrite)
     if not (may_be_empty or len(columns.ids)):
@@ -77,10 +77,7 @@ def write_memory(
     strings = [column.utf8.nbytes + column.offsets.nbytes for column in texts]
     # HDF5 crashes the process when the disk fills up while it closes a file.
     require_space(path, count * header.row_dtype().itemsize + sum(strings))
-    with (
-        replacing(path, synced=synced) as temporary,
-        h5py.File(temporary, "w", libver="v110") as file,
-    ):
+    with creating(path, synced=synced, new=not overwrite) as (file, known):
         shape = (count, header.dimension)
         embeddings = _Rows(file, "embeddings", shape, header.dtype, synced=synced)
         digest = xxhash.xxh3_128()
@@ -98,8 +95,9 @@ def write_memory(
             raise UserError(
                 f"{written} embeddings were given for {count} ids: give one id for each row"
             )
+        known["embeddings"] = embeddings.sums.all()
         if header.local_length:
-            _write_local(file, header, local, columns.ids, digest, synced=synced)
+            known["local"] = _write_local(file, header, local, columns.ids, digest, synced=synced)
         elif next(iter(local), None) is not None:
             raise UserError(
                 "local embeddings were given for a memory whose header has a local_length of 0: "
@@ -120,7 +118,8 @@ def _write_local(
     digest: Any,
     *,
     synced: bool,
-) -> None:
+) -> list[int]:
+    """Returns the checksums of the blocks of the parts."""
     count = len(ids)
     shape = (count, header.local_length, header.dimension)
     local = _Rows(file, "local", shape, header.dtype, synced=synced)
@@ -144,6 +143,7 @@ def _write_local(
         raise UserError(f"{written} local embeddings were given for {count} items: give all")
     digest.update(masks.data)
     file.create_dataset("local_mask", data=masks)
+    return local.sums.all()
 
 
 def save_memory(
@@ -214,10 +214,12 @@ class _Rows:
         self.descriptor: int = file.id.get_vfd_handle()
         self.place: int = dataset.get_offset()
         self.synced = synced
+        self.sums = BlockDigests()
 
     def append(self, rows: NDArray[Any]) -> None:
         """Write contiguous rows of the dataset's type after those before."""
         start, left = self.place, rows.reshape(-1).view(np.uint8).data
+        self.sums.update(left)
         while left:
             count = os.pwrite(self.descriptor, left, self.place)
             self.place += count

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from features.errors import UserError
-from features.files import refuse_existing, replacing
+from features.files import explained, refuse_existing, replacing
+from features.locks import sole_writer
+from features.memories.container import creating
 from features.memories.memory import Memory, as_column, named_columns
 from features.memories.strings import write_named, write_strings
 from features.progress import SILENT, Progress
+from features.sealed import sealed
 from features.search.index import FORMAT, Index, full_checksum, open_index, sampled_checksum
 
 if TYPE_CHECKING:
@@ -42,11 +45,26 @@ def build_index(
     kind: flat (exact), hnsw, ivf, or any FAISS factory string such as `IVF1024,PQ64`.
     Raises UserError for a string that FAISS does not know or an output that exists.
     """
+    out = index_path(out)
+    with explained(out), sole_writer(out):
+        _refuse(out, overwrite=overwrite)
+        return _built(memory, out, kind, progress)
+
+
+def _refuse(out: Path, *, overwrite: bool) -> None:
+    """Raise UserError if something is there, but for what a process left that was killed.
+
+    That is a table of ids without a description, which is put in place last.
+    """
+    table, about = out.with_suffix(".ids.h5"), out.with_suffix(".json")
+    unfinished = table.is_file() and not about.exists()
+    for path in (out, table, about):
+        refuse_existing(path, overwrite=overwrite or unfinished)
+
+
+def _built(memory: Memory, out: Path, kind: str, progress: Progress) -> Index:
     import faiss  # for its version
 
-    out = index_path(out)
-    for suffix in (".faiss", ".ids.h5", ".json"):
-        refuse_existing(out.with_suffix(suffix), overwrite=overwrite)
     factory = _factory(kind, memory)
     index = _empty(kind, factory, memory.dimension)
     search_settings = _tune(index)
@@ -73,7 +91,7 @@ def build_index(
 def _add(index: Any, memory: Memory, kind: str, progress: Progress) -> None:
     with progress.task(f"index {memory.path.name}", len(memory)) as advance:
         for start in range(0, len(memory), BLOCK):
-            block = np.asarray(memory.embeddings[start : start + BLOCK], dtype=np.float32)
+            block = np.asarray(memory.read(start, start + BLOCK), dtype=np.float32)
             try:
                 index.add(_unit(block))
             except RuntimeError as error:
@@ -128,7 +146,7 @@ def index_path(out: str | Path) -> Path:
 
 
 def _factory(kind: str, memory: Memory) -> str:
-    return _factory_of(kind, len(memory), half=memory.embeddings.dtype == np.float16)
+    return _factory_of(kind, len(memory), half=memory.header.dtype == "float16")
 
 
 def _factory_of(kind: str, items: int, *, half: bool) -> str:
@@ -215,21 +233,23 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _write(index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None:
     import faiss
-    import h5py
 
-    with replacing(out) as temporary:
-        faiss.write_index(index, str(temporary))
-    with replacing(out.with_suffix(".ids.h5")) as temporary, h5py.File(temporary, "w") as file:
+    with (
+        # Put in place from the last to the first, at the same time.
+        replacing(out.with_suffix(".json")) as told,
+        replacing(out) as vectors,
+        creating(out.with_suffix(".ids.h5")) as (file, _),
+    ):
+        faiss.write_index(index, str(vectors))
         file.attrs["fingerprint"] = memory.fingerprint
         for name, column in named_columns(memory.columns):
             if column is not None:
                 write_strings(file, name, as_column(column))
         metadata = {name: as_column(column) for name, column in memory.metadata.items()}
         write_named(file, "columns", metadata)
-    about = {
-        **about,
-        "faiss_checksum": sampled_checksum(out),  # at every opening
-        "faiss_digest": full_checksum(out),  # by `mcr verify`
-    }
-    with replacing(out.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        about = {
+            **about,
+            "faiss_checksum": sampled_checksum(vectors),
+            "faiss_digest": full_checksum(vectors),
+        }
+        told.write_text(json.dumps(sealed(about), indent=2) + "\n", encoding="utf-8")

@@ -5,11 +5,13 @@ Search is by inner product, which on unit vectors is the cosine.
 Three files: `NAME.faiss`; `NAME.ids.h5` with the rows' ids, items and labels, so that an
 index answers without its memory; and `NAME.json`, written last, with the memory's header and
 fingerprint, the settings, and the recall against exact search measured when it was built.
+
+FAISS parses its file in C++, and bytes that somebody chose with care can crash it. Checksums tell
+damage, not intent: of strangers, take the memory and build the index from it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,16 +22,26 @@ import xxhash
 
 from features.errors import UserError
 from features.files import require_file
+from features.hdf5 import refuse_links
+from features.memories.container import opened
 from features.memories.memory import Memory, MemoryHeader
-from features.memories.strings import StringColumn, read_named, read_strings
+from features.memories.strings import StringColumn
+from features.room import free_bytes
+from features.sealed import read_sealed
 from features.search.gpu import MOST_FOUND, gpu_index
+from features.space import modality_named
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from numpy.typing import NDArray
 
 FORMAT = "mcr-bridge index 1"
+REBUILD = "copy the index again, or rebuild it with `mcr index --overwrite`"
 SAMPLE_BYTES = 1 << 20
+_DAMAGED = (
+    OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError,
+    MemoryError,
+)  # fmt: skip
 _REQUIRED = {"header", "memory", "fingerprint", "items", "faiss_checksum"}
 
 
@@ -131,7 +143,18 @@ class Index:
             )
         k = min(k, len(self))
         chosen = self.faiss_index if self.on_gpu is None or k > MOST_FOUND else self.on_gpu
-        scores, rows = chosen.search(np.ascontiguousarray(queries, np.float32), k)
+        try:
+            scores, rows = chosen.search(np.ascontiguousarray(queries, np.float32), k)
+        except (RuntimeError, MemoryError) as error:
+            raise UserError(
+                f"{self.path} cannot be searched by FAISS ({' '.join(str(error).split())[:200]}): "
+                "rebuild the index with `mcr index`"
+            ) from error
+        if rows.size and rows.max() >= len(self.table.ids):
+            raise UserError(
+                f"{self.path} is damaged, it finds row {rows.max()} of {len(self.table.ids)}: "
+                "rebuild it with `mcr index`"
+            )
         return scores, rows
 
 
@@ -143,34 +166,38 @@ def open_index(path: str | Path, *, device: str = "cpu") -> Index:
     Raises UserError if the device cannot be used, if a file is missing or damaged, if its
     parts do not belong together, or if the memory it was built from has changed since.
     """
-    import faiss
-
     path = require_file(Path(path), "index")
     if path.suffix == ".h5":
         raise UserError(f"{path} is a memory, not an index: search it with --memory, or index it")
     about = _about(path)
     columns, metadata, ids_fingerprint = _read_columns(path.with_suffix(".ids.h5"))
-    try:
-        # The former maps inverted lists only; the latter, of FAISS 1.11, maps vectors and graphs.
-        index = faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP))
-    except RuntimeError as error:
-        raise UserError(
-            f"{path} cannot be read by FAISS, it is damaged or no index: rebuild it with "
-            "`mcr index`"
-        ) from error
+    index = _read_faiss(path, about)
     ids = columns["ids"]
-    built = (about["fingerprint"], about["items"], about["items"], about["faiss_checksum"])
-    if (ids_fingerprint, len(ids), index.ntotal, sampled_checksum(path)) != built:
+    built = (about["fingerprint"], about["items"], about["items"])
+    if (ids_fingerprint, len(ids), index.ntotal) != built:
         raise UserError(
             f"{path} ({index.ntotal} vectors of {index.d} dimensions), its .ids.h5 ({len(ids)} ids "
             f"of the memory {ids_fingerprint}) and its .json ({about['items']} items of the memory "
             f"{about['fingerprint']}) do not belong together: rebuild them with `mcr index`"
         )
     _check_memory(path, about)
+    lengths = {len(column) for column in (*columns.values(), *metadata.values())}
+    if lengths != {len(ids)} or index.d != about["header"]["dimension"]:
+        raise UserError(
+            f"{path} ({len(ids)} ids, {index.d} dimensions) has columns of {sorted(lengths)} rows "
+            f"and a description of {about['header']['dimension']} dimensions, which do not belong "
+            "together: rebuild them with `mcr index`"
+        )
     table = HitTable(
         ids, columns.get("items", ids), columns.get("labels"), about["header"]["root"], metadata
     )
     return Index(path, index, about, table, on_gpu=gpu_index(index, device, path))
+
+
+def _limit_vectors(faiss: Any, size: int) -> None:
+    """Let no array that FAISS reads be longer than its file: a few bytes can claim terabytes."""
+    if hasattr(faiss, "set_deserialization_vector_byte_limit"):  # since FAISS 1.14
+        faiss.set_deserialization_vector_byte_limit(size + SAMPLE_BYTES)
 
 
 def sampled_checksum(path: Path) -> str:
@@ -193,32 +220,75 @@ def full_checksum(path: Path) -> str:
     return str(digest.hexdigest())
 
 
+def _read_faiss(path: Path, about: Mapping[str, Any]) -> Any:
+    """FAISS's own index, mapped; its bytes are checked before FAISS sees them."""
+    import faiss
+    import torch
+
+    # Checking reads all of it once. What the page cache cannot hold would have to be read again
+    # for each search, and is left to `mcr verify`.
+    whole = (
+        about.get("faiss_digest") if path.stat().st_size < free_bytes(torch.device("cpu")) else None
+    )
+    sample = sampled_checksum(path)
+    if sample != about["faiss_checksum"] or (whole is not None and full_checksum(path) != whole):
+        raise UserError(
+            f"{path} is damaged, or it, its .ids.h5 and its .json do not belong together: rebuild "
+            "them with `mcr index --overwrite`"
+        )
+    _limit_vectors(faiss, path.stat().st_size)
+    try:
+        # The former maps inverted lists only; the latter, of FAISS 1.11, maps vectors and graphs.
+        return faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP))
+    except (RuntimeError, MemoryError) as error:
+        raise UserError(f"{path} cannot be read by FAISS ({_oneline(error)}): {REBUILD}") from error
+
+
 def _read_columns(
     path: Path,
 ) -> tuple[dict[str, StringColumn], dict[str, StringColumn], str]:
     """Ids, items and labels; the metadata; and the fingerprint of the memory they are of."""
-    import h5py
-
     try:
-        with h5py.File(require_file(path, "the index's table of ids"), "r") as file:
-            names = ("ids", *({"items", "labels"} & {*file}))
-            columns = {name: read_strings(file, name, path) for name in names}
-            metadata = read_named(file, "columns", path)
-            return columns, metadata, str(file.attrs["fingerprint"])
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}): rebuild it with `mcr index`") from error
+        with opened(require_file(path, "the index's table of ids"), REBUILD) as file:
+            refuse_links(file.file)
+            file.require_sums()
+            names = ("ids", *({"items", "labels"} & {*file.file}))
+            columns = {name: file.strings(name) for name in names}
+            return columns, file.named("columns"), str(file.file.attrs["fingerprint"])
+    except _DAMAGED as error:
+        raise UserError(f"{path} is damaged ({_oneline(error)}): {REBUILD}") from error
 
 
 def _about(path: Path) -> dict[str, Any]:
     about_path = require_file(path.with_suffix(".json"), "the index's description")
     try:
-        about: dict[str, Any] = json.loads(about_path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{about_path} is damaged ({error}): rebuild the index") from error
-    known = isinstance(about, dict) and about.get("format") == FORMAT
-    if not known or not about.keys() >= _REQUIRED:
+        about = read_sealed(about_path)
+    except ValueError as error:
+        raise UserError(f"{about_path} is damaged ({error}): {REBUILD}") from error
+    if about.get("format") != FORMAT or not about.keys() >= _REQUIRED or not _is_header(about):
         raise UserError(f"{about_path} does not describe an index: rebuild it with `mcr index`")
     return about
+
+
+def _oneline(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _is_header(about: Mapping[str, Any]) -> bool:
+    """Whether the description holds what a memory's header does, and says where that lies."""
+    try:
+        header = MemoryHeader(**about["header"])
+        modality_named(header.modality)
+    except (TypeError, UserError):
+        return False
+    return (
+        isinstance(about["memory"], str)
+        and "\0" not in about["memory"]
+        and isinstance(header.space, str)
+        and type(header.dimension) is int
+        and isinstance(header.root, str | None)
+        and isinstance(header.encoder, dict)
+    )
 
 
 def _check_memory(path: Path, about: Mapping[str, Any]) -> None:

@@ -7,7 +7,6 @@ image (10-d).
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import torch
 
 from bridge.artefact import Bridge
 from bridge.config import TrainSettings
+from bridge.runs.log import read_log
 from bridge.training.train import train
 from features.memories.memory import Columns, Memory, MemoryHeader
 from features.memories.writing import save_memory, write_memory
@@ -158,5 +158,5 @@ class InterruptAfter:
 
 def metrics_of(folder: Path) -> list[dict[str, float]]:
     """The lines of metrics.jsonl without what differs between equal runs."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = read_log(folder / "metrics.jsonl")
     return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]

@@ -8,10 +8,12 @@ import pytest
 from bridge.config import (
     CLOSED_FORMS,
     PRESETS,
+    SettingsChanged,
     TrainSettings,
     load_settings,
 )
 from features.errors import UserError
+from features.sealed import sealed_text
 
 PUBLISHED = {
     "projector": "mlp2",
@@ -34,6 +36,16 @@ def written(folder: Path, text: str) -> Path:
     path = folder / "settings.toml"
     path.write_text(text)
     return path
+
+
+def test_settings_that_are_not_as_a_run_wrote_them_are_told(tmp_path, recwarn):
+    text = sealed_text("epochs = 3\n")
+    assert load_settings(written(tmp_path, text)).epochs == 3
+    assert not recwarn
+    with pytest.warns(SettingsChanged, match=r"settings\.toml .* was edited or is damaged"):
+        assert (
+            load_settings(written(tmp_path, text.replace("epochs = 3", "epochs = 4"))).epochs == 4
+        )
 
 
 @pytest.mark.parametrize(("name", "value"), PUBLISHED.items())

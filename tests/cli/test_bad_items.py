@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -120,3 +121,31 @@ def test_a_failed_extraction_can_be_run_again_after_mending(workshop, tmp_path):
     shutil.copy(workshop.item("image", NUMBERS[0]), folder / "a-bad.png")
     assert mcr(*arguments).exit_code == 0
     assert not (tmp_path / "out.failures.jsonl").exists()
+
+
+def test_a_file_that_never_ends_fails_after_its_time(workshop, tmp_path, monkeypatch):
+    monkeypatch.setattr("features.extraction.decode_pool.WARMING", 0.0)
+    for number in NUMBERS[:3]:
+        shutil.copy(workshop.item("image", number), tmp_path)
+    os.mkfifo(tmp_path / "endless.png")  # opening it waits for somebody who writes
+    names = [f"{NUMBERS[0]}.png", "endless.png", f"{NUMBERS[1]}.png", f"{NUMBERS[2]}.png"]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    result = mcr(
+        "extract", tmp_path / "list.txt", "-e", workshop.specs["sees"], "-m", "image",
+        "-o", tmp_path / "out.h5", "--device", "cpu", "--item-timeout", 1,
+    )  # fmt: skip
+    assert result.exit_code == 3, result.stderr
+    told = "endless.png: decoding it took longer than 1 s (--item-timeout)"
+    assert told in result.stderr
+    assert list(Memory(tmp_path / "out.h5").ids) == [one for one in names if "endless" not in one]
+
+
+def test_a_limit_without_workers_is_refused(workshop, tmp_path):
+    result = mcr(
+        "extract", workshop.files / "images.csv", "-e", workshop.specs["sees"], "-m", "image",
+        "-o", tmp_path / "out.h5", "--workers", 0, "--item-timeout", 2,
+    )  # fmt: skip
+    assert result.exit_code == 1
+    assert "only in a worker process: give --workers 1 or more" in result.stderr
+    assert mcr("extract", "x", "-e", "y", "-m", "image", "-o", "o.h5", "--item-timeout", -1
+               ).exit_code == 2  # fmt: skip

@@ -159,7 +159,7 @@ CASES: Cases = {
     "empty file": (lambda _w, t: ("info", file(t / "a.h5")), "a.h5 is not a readable memory"),
     "a folder": (lambda _w, t: ("index", t), "is a folder, not a file"),
     "not a bridge": (lambda _w, t: ("info", t), "is not a bridge, it has no bridge.json"),
-    "cut index": (lambda w, t: ("info", cut_index(w, t)), "cut.faiss cannot be read by FAISS"),
+    "cut index": (lambda w, t: ("info", cut_index(w, t)), "cut.faiss is damaged"),
     "missing index": (lambda w, t: query(w, "-i", t / "a.faiss"), "a.faiss does not exist"),
     "cut weights": (
         lambda w, t: ("info", cut_bridge(w, t, "bridge.safetensors")), "cut is damaged"

@@ -11,6 +11,7 @@ from bridge.artefact import load
 from cli.main import COMMANDS
 from features.encoders import load_encoder
 from features.memories.memory import Memory
+from features.sealed import read_sealed
 from features.search.index import open_index
 from tests.cli.conftest import NUMBERS, SMALL, answer, done, mcr
 
@@ -118,7 +119,7 @@ def test_train_writes_a_bridge_and_says_how_good_it_is(workshop, tmp_path):
 def test_train_prints_the_bridge_as_json(workshop, tmp_path):
     told = answer(*train_arguments(workshop, tmp_path / "bridge"), "--seed", "3")
     assert told.pop("bridge") == str(tmp_path / "bridge")
-    assert told == json.loads((tmp_path / "bridge" / "bridge.json").read_text())
+    assert told == read_sealed(tmp_path / "bridge" / "bridge.json")
     assert told["settings"]["seed"] == 3
     assert [space["name"] for space in told["spaces"]] == ["hears", "sees"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from bridge.artefact import load
 from features.encoders import load_encoder
 from features.memories.memory import Memory
 from features.memories.writing import save_memory
+from features.sealed import read_sealed
 from tests.cli.conftest import answer, done
 from tests.cli.refusals import file, refused
 
@@ -73,7 +73,7 @@ def test_json_is_what_the_bridge_says_of_itself(tmp_path):
     paths = [extended(tmp_path / f"ex_{name}.pt", i) for i, name in enumerate(("clap", "ulip"))]
     told = answer("import-cmcr", *paths, "-o", tmp_path / "ex")
     assert told.pop("bridge") == str(tmp_path / "ex")
-    assert told == json.loads((tmp_path / "ex" / "bridge.json").read_text())
+    assert told == read_sealed(tmp_path / "ex" / "bridge.json")
     assert [(one["name"], one["modalities"]) for one in told["spaces"]] == [
         ("clip", ["image", "text"]), ("clap", ["audio"]), ("ulip", ["points"]),
     ]  # fmt: skip

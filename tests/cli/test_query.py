@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 from bridge.artefact import load
 from features.encoders import load_encoder
 from features.memories.memory import Memory
+from features.sealed import read_sealed
 from features.search.index import open_index
 from tests.cli.conftest import NUMBERS, answer, done
 
@@ -195,7 +195,7 @@ def test_info_knows_memories(workshop):
 
 def test_info_knows_bridges(workshop):
     told = answer("info", workshop.sound_bridge)
-    about = json.loads((workshop.sound_bridge / "bridge.json").read_text())
+    about = read_sealed(workshop.sound_bridge / "bridge.json")
     assert told == {"kind": "bridge", "path": str(workshop.sound_bridge), **about}
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 
+from features.sealed import read_sealed
 from tests.cli.conftest import SMALL, Workshop, answer, done, without_results
 from tests.cli.refusals import refused
 
@@ -29,11 +29,11 @@ def test_without_a_place_a_run_is_made_and_told(workshop, here):
     (folder,) = (here / "runs").iterdir()
     assert told.startswith(f"runs/{folder.name}: hears + sees, ")
     assert re.fullmatch(r"\d{8}-\d{6}-hears-sees-cmcr", folder.name)
-    record = json.loads((folder / "run.json").read_text())
+    record = read_sealed(folder / "run.json")
     assert record["starts"][0]["command"]
     again = answer(*arguments(workshop, "--config", folder / "settings.toml", "--name", "again"))
     assert again["bridge"] == "runs/again"
-    assert again["fingerprint"] == json.loads((folder / "bridge.json").read_text())["fingerprint"]
+    assert again["fingerprint"] == read_sealed(folder / "bridge.json")["fingerprint"]
     table = done("runs").stdout.splitlines()
     assert table[0].split()[:3] == ["run", "when", "method"]
     assert {line.split()[0] for line in table[1:]} == {folder.name, "again"}

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import h5py
 import httpx
 import pytest
 
@@ -21,6 +20,7 @@ from features.errors import UserError
 from features.memories.memory import Memory
 from tests.cli.conftest import Workshop, done, mcr
 from tests.cli.refusals import refused
+from tests.features.helpers import changing
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,7 +59,7 @@ def far_memory(workshop: Workshop, tmp_path: Path) -> Path:
     """The memory of pictures, as if it were extracted from all of this machine."""
     path = tmp_path / "far.h5"
     shutil.copy(workshop.memory("images"), path)
-    with h5py.File(path, "r+") as file:
+    with changing(path) as file:
         file.attrs["root"] = "/"
     return path
 
@@ -74,7 +74,7 @@ def test_a_memory_does_not_have_the_home_folder_sent(
     message = refused(*given)
     assert f"far would have files sent from all of /, which holds {tmp_path / home}" in message
     assert "give --files /, else" in message
-    with h5py.File(far_memory, "r+") as file:
+    with changing(far_memory) as file:
         file.attrs["root"] = str(tmp_path / "x" / "..")
     if home == ".":
         assert f"the home folder {tmp_path}: if" in refused(*given)

@@ -13,7 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from bridge.training.checkpoint import load_checkpoint, save_checkpoint
 from features.errors import UserError
+from features.sealed import read_sealed
 from tests.cli.conftest import Workshop, done, mcr, without_results
+from tests.features.helpers import changing
 
 
 @pytest.fixture
@@ -55,6 +57,18 @@ def test_a_flipped_bit_of_the_embeddings_is_found(shop):
     with h5py.File(shop / "images.h5", "r") as file:
         place = file["embeddings"].id.get_offset()
     _flip(shop / "images.h5", place + 101)
+    assert "embeddings are not what was written" in _bad(shop / "images.h5")
+
+
+def test_a_memory_of_an_earlier_version_is_told(shop):
+    with changing(shop / "images.h5"):
+        pass
+    told = done("verify", shop / "images.h5").stdout
+    assert "memories had no checksums of their parts" in told
+    assert "content, norms and ids are right" in told
+    with h5py.File(shop / "images.h5", "r") as file:
+        place = file["embeddings"].id.get_offset()
+    _flip(shop / "images.h5", place + 101)
     assert "its content has fingerprint" in _bad(shop / "images.h5")
 
 
@@ -70,7 +84,7 @@ def test_a_flip_that_opening_an_index_does_not_see_is_found(shop, monkeypatch):
     done("index", shop / "shared.h5", "-o", shop / "again.faiss")
     path = shop / "again.faiss"
     _flip(path, path.stat().st_size // 3)
-    assert "rebuild it with `mcr index --overwrite`" in _bad(path)
+    assert "rebuild them with `mcr index --overwrite`" in _bad(path)
 
 
 @pytest.mark.parametrize("name", ["images.h5", "shared.faiss", "shared.ids.h5", "shared.json"])
@@ -95,7 +109,7 @@ def test_weights_that_are_no_numbers_are_found(shop):
     name = sorted(tensors)[0]
     tensors[name].view(-1)[0] = float("nan")
     save_file(tensors, path)
-    about = json.loads((shop / "bridge" / "bridge.json").read_text())
+    about = read_sealed(shop / "bridge" / "bridge.json")
     about["fingerprint"] = tensors_hash(tensors)
     (shop / "bridge" / "bridge.json").write_text(json.dumps(about))
     assert f"weights that are NaN or infinite ({name}): train it again" in _bad(shop / "bridge")
@@ -103,7 +117,7 @@ def test_weights_that_are_no_numbers_are_found(shop):
 
 def test_rows_that_cannot_be_are_found_whatever_the_fingerprint_says(shop, monkeypatch):
     monkeypatch.setattr("features.memories.memory.Memory.verify", lambda _: None)
-    with h5py.File(shop / "images.h5", "r+") as file:
+    with changing(shop / "images.h5") as file:
         file["embeddings"][1] = np.nan
         file["embeddings"][2] *= 2
     told = _bad(shop / "images.h5")
@@ -114,7 +128,7 @@ def test_rows_that_cannot_be_are_found_whatever_the_fingerprint_says(shop, monke
 
 def test_a_memory_that_changed_since_is_told(shop):
     done("verify", shop / "bridge")
-    about = json.loads((shop / "bridge" / "bridge.json").read_text())
+    about = read_sealed(shop / "bridge" / "bridge.json")
     about["memories"][0]["fingerprint"] = "0" * 32
     about["memories"][1]["path"] = str(shop / "gone.h5")
     (shop / "bridge" / "bridge.json").write_text(json.dumps(about))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -133,7 +135,24 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@contextmanager
+def changing(path: Path) -> Iterator[Any]:
+    """A file of HDF5, open to be changed, without checksums as those of earlier versions."""
+    with h5py.File(path, "r+") as file:
+        del file.attrs["checksums"]
+        yield file
+
+
 def saved(path: Path, n: int = 40, d: int = 8, dtype: str = "float32") -> Memory:
     """A memory of random unit rows with the ids `id 0`, `id 1`, .."""
     rows = unit_rows(n, d).astype(dtype)
     return save_memory(path, rows, [f"id {i}" for i in range(n)], space="s", modality="text")
+
+
+def ended_process() -> int:
+    """The number of a process that is no more."""
+    process = multiprocessing.get_context("spawn").Process()
+    process.start()
+    process.join()
+    assert process.pid is not None
+    return process.pid

@@ -240,3 +240,15 @@ def test_ids_with_line_breaks_or_modalities_without_a_folder_need_another_format
         back = importing(tmp_path / name, tmp_path / f"{name}.h5", "audio").memory
         assert list(back.ids) == ["a\nb", "c"]
     assert format_of(Path("somewhere/new")) == "clip-retrieval"
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".fbin"])
+def test_an_export_goes_on_where_a_process_was_killed(tmp_path: Path, suffix: str) -> None:
+    memory, out = made(tmp_path / "m.h5", "float32"), tmp_path / f"x{suffix}"
+    ids = tmp_path / "x.ids.txt"
+    ids.write_text("ids of something else\n")
+    with pytest.raises(UserError, match=r"x\.ids\.txt exists: pass --overwrite"):
+        export_memory(memory, out)
+    ids.write_text("".join(f"{one}\n" for one in memory.ids))
+    export_memory(memory, out)
+    assert out.exists()

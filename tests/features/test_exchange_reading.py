@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from features.exchange.choose import ColumnNames, choose_columns
 from features.exchange.importing import import_memory
 from features.exchange.made_by import MadeBy, described_by, header_for, loaded_encoder
 from features.exchange.opening import open_embeddings
+from features.extraction.partial import read_failures
 from features.memories.memory import Columns, Memory, MemoryHeader
 from tests.features.helpers import StopAfter, saved, unit_rows
 from tests.features.test_exchange import importing
@@ -346,8 +348,8 @@ def test_rows_without_a_direction_are_left_out_and_listed(
     assert list(done.memory.items) == [f"item {i}" for i in kept]
     assert list(done.memory.labels or ()) == [f"l{i}" for i in kept]
     np.testing.assert_allclose(done.memory.embeddings, rows[kept] / 2, atol=1e-6)
-    lines = (tmp_path / "m.failures.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [
+    failures = read_failures(tmp_path / "m.failures.jsonl")
+    assert [asdict(one) for one in failures] == [
         {"id": "id7", "item": "item 7", "reason": "the embedding has zero norm"},
         {"id": "id20", "item": "item 20", "reason": "the embedding has NaN or infinite values"},
         {"id": "id39", "item": "item 39", "reason": "the embedding has NaN or infinite values"},

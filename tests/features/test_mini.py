@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from safetensors.torch import save_file
 from features import keypad
 from features.encoders import ENCODERS, load_encoder
 from features.encoders.mini.config import MiniConfig
-from features.encoders.mini.encoder import MiniEncoder, load_file, save_mini, weights_hash
+from features.encoders.mini.encoder import FORMAT, MiniEncoder, load_file, save_mini, weights_hash
 from features.encoders.mini.inputs import audio_input, image_input, points_input, text_input
 from features.encoders.mini.towers import farthest_points, mel_filters
 from features.errors import ItemError, UserError
 from features.memories.provenance import differing
+from features.sealed import sealed
 
 ALL: tuple[Any, ...] = ("text", "image", "audio", "points")
 CONFIG = MiniConfig("m", ALL)
@@ -88,11 +89,12 @@ def _spoil(path: Path, how: str) -> None:
     tensors = load_tensors(path)
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
-    described = json.loads(metadata["mini_encoder"])
+    # Without the hash of the weights, as those of earlier versions.
+    described = {"format": FORMAT, "config": json.loads(metadata["mini_encoder"])["config"]}
     config = described["config"]
 
-    def say(content: object) -> dict[str, str]:
-        return {"mini_encoder": json.dumps(content)}
+    def say(content: Mapping[str, object]) -> dict[str, str]:
+        return {"mini_encoder": json.dumps(sealed(content))}
 
     if how == "truncated":
         path.write_bytes(path.read_bytes()[:-10])
@@ -101,7 +103,7 @@ def _spoil(path: Path, how: str) -> None:
     elif how == "foreign":
         save_file(tensors, path)
     elif how == "lacking":
-        save_file({k: v for k, v in tensors.items() if "head" not in k}, path, metadata)
+        save_file({k: v for k, v in tensors.items() if "head" not in k}, path, say(described))
     elif how == "resized":
         save_file(tensors, path, say({**described, "config": {**config, "width": 32}}))
     elif how == "unknown setting":
@@ -109,7 +111,7 @@ def _spoil(path: Path, how: str) -> None:
     elif how == "no JSON":
         save_file(tensors, path, {"mini_encoder": "{"})
     elif how == "no config":
-        save_file(tensors, path, say({"format": described["format"]}))
+        save_file(tensors, path, say({"format": FORMAT}))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from features import room
-from features.room import free_bytes
+from features.room import all_bytes, free_bytes
 
 CPU = torch.device("cpu")
 GIB = 1 << 30
@@ -50,6 +50,18 @@ def test_a_group_with_a_limit_has_less(machine):
         **group("/job/one", 4 * GIB, 3 * GIB, GIB // 2),
     )
     assert free_bytes(CPU) == GIB + GIB // 2
+
+
+def test_all_that_there_is_is_the_machine_s_or_the_least_limit_of_a_group(machine):
+    machine()
+    whole = all_bytes()
+    assert whole == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    machine(
+        **{"proc/self/cgroup": "0::/job/one\n"},
+        **group("/job/one", GIB // 4, 0),
+        **group("/job", GIB // 2, 0),
+    )
+    assert all_bytes() == min(whole, GIB // 4)
 
 
 def test_a_group_around_it_counts_as_well(machine):

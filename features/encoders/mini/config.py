@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from features.space import Modality, Space
+from features.space import MODALITIES, Modality, Space
+
+_LARGEST = 1 << 20  # of every size, and so
+_MOST_WEIGHTS = 1 << 28  # those that are allocated before they are compared with the file's
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,20 @@ class MiniConfig:
     group_points: int = 16
     words: int = 16  # longer sentences are cut
     vocabulary: int = 2048  # hash buckets
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a size that no weights file has."""
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.type == "int" and not (type(value) is int and 0 < value <= _LARGEST):
+                raise ValueError(f"{one.name} is {value!r}, not a number from 1 to {_LARGEST}")
+        if not isinstance(self.name, str) or not 0 < self.seconds <= _LARGEST:
+            raise ValueError(f"its name is {self.name!r}, and it hears {self.seconds!r} s")
+        if self.width % self.heads or self.width * self.vocabulary * self.layers > _MOST_WEIGHTS:
+            raise ValueError(f"it has {self.heads} heads and a width of {self.width}")
+        for modality in self.modalities:
+            if modality not in MODALITIES:
+                raise ValueError(f"it embeds {modality!r}")
 
     @property
     def space(self) -> Space:

@@ -25,6 +25,9 @@ from features.encoders.mini.inputs import MiniInput
 from features.encoders.mini.towers import Tower
 from features.errors import UserError
 from features.files import replacing, require_file
+from features.parsing import parse_json
+from features.sealed import sealed, unsealed
+from features.tensors import tensors_hash
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -107,8 +110,8 @@ def load_file(
     if not path:
         raise UserError("the encoder 'mini' needs its weights file: write mini:FILE.safetensors")
     config, tensors = _read(require_file(Path(path), "encoder weights"))
-    towers = {modality: Tower(modality, config) for modality in config.modalities}
     try:
+        towers = {modality: Tower(modality, config) for modality in config.modalities}
         for modality, tower in towers.items():
             mine = {k: v for k, v in tensors.items() if k.startswith(f"{modality}.")}
             tower.load_state_dict({k.removeprefix(f"{modality}."): v for k, v in mine.items()})
@@ -155,7 +158,8 @@ def save_mini(path: Path, config: MiniConfig, towers: Mapping[Modality, Tower]) 
         for name, tensor in tower.state_dict().items()
     }
     # One key: safetensors writes several in random order, and equal weights in equal bytes.
-    metadata = {"mini_encoder": json.dumps({"format": FORMAT, "config": asdict(config)})}
+    about = sealed({"format": FORMAT, "config": asdict(config), "weights": tensors_hash(tensors)})
+    metadata = {"mini_encoder": json.dumps(about)}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
 
@@ -174,19 +178,21 @@ def _read(path: Path) -> tuple[MiniConfig, dict[str, torch.Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise UserError(
             f"{path} cannot be read as encoder weights ({error}): fit the encoder again"
         ) from error
     try:
-        described = json.loads(metadata.get("mini_encoder", "{}"))
+        described = unsealed(parse_json(metadata.get("mini_encoder", "{}")))
+        if described.get("weights", "") not in ("", tensors_hash(tensors)):
+            raise ValueError("its weights are not what was written")
         if described.get("format") != FORMAT:
             raise UserError(f"{path} is not a mini encoder: make one with `mcr fit`")
         settings = described["config"]
         config = MiniConfig(**{**settings, "modalities": tuple(settings["modalities"])})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path} describes its encoder wrongly ({error}): fit the encoder again"
+            f"{path} is damaged ({error}): copy it again, or fit the encoder again"
         ) from error
-    return config, tensors
+    return config, {name: tensor.float() for name, tensor in tensors.items()}

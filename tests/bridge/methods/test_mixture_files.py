@@ -15,13 +15,14 @@ from bridge.runs.layout import PARTS_FOLDER
 from bridge.training.checkpoint import MIXTURE_FILE
 from bridge.training.train import train
 from features.errors import UserError
+from features.sealed import read_sealed
 from tests.bridge.conftest import MIXTURE
 
 
 def test_the_weights_of_a_mixture_are_tensors_of_the_bridge(world, mixed, tmp_path):
     """Another weight makes another shared space, and so another fingerprint."""
     folder = shutil.copytree(world.folder / "mixed", tmp_path / "copied")
-    about = json.loads((folder / "bridge.json").read_text())
+    about = read_sealed(folder / "bridge.json")
     assert all("weights" not in space["projector"] for space in about["spaces"])
     tensors = load_file(folder / "bridge.safetensors")
     tensors["left/weights"] = tensors["left/weights"].flip(0)

@@ -8,6 +8,7 @@ import pytest
 
 from bridge.pictures.canvas import COLUMN, Style, rendered
 from bridge.pictures.training import read_curves, training_figure
+from bridge.runs.log import read_log
 from features.errors import UserError
 from tests.bridge.conftest import SETTINGS
 from tests.bridge.pictures.words import check_words
@@ -21,7 +22,7 @@ def folder(world, made):
 
 def test_curves_are_the_lines_of_the_file(folder):
     (curves,) = read_curves(folder)
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = read_log(folder / "metrics.jsonl")
     assert curves.name == "made"
     assert list(curves.epochs) == list(range(1, SETTINGS.epochs + 1))
     assert set(curves.losses) == {"inter_hub", "inter_leaf", "intra", "loss"}

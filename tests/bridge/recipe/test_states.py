@@ -11,6 +11,7 @@ import pytest
 from bridge.recipe.states import key_parts
 from bridge.recipe.step import Step
 from features.memories.writing import save_memory
+from features.sealed import read_sealed
 
 MODULE = "my_encoder_of_states"
 
@@ -53,7 +54,7 @@ def test_an_evaluation_knows_the_encoder_of_its_memory(code, tmp_path):
 
 def test_an_evaluation_knows_the_encoders_of_its_bridge(world, made, code, tmp_path):  # noqa: ARG001
     folder = shutil.copytree(world.folder / "made", tmp_path / "made")
-    about = json.loads((folder / "bridge.json").read_text())
+    about = read_sealed(folder / "bridge.json")
     about["spaces"][1]["encoder"]["spec"] = f"{MODULE}:load"
     (folder / "bridge.json").write_text(json.dumps(about))
     step = Step("eval/one", "eval retrieval", {"bridge": folder, "query": "gone.h5"}, Path("o"))

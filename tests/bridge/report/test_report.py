@@ -19,6 +19,7 @@ from bridge.report.contents import COMPUTED, gather
 from bridge.report.markup import Markup, picture, tag, text
 from bridge.report.page import page, write_report
 from features.errors import UserError
+from features.sealed import read_sealed
 from tests.bridge.conftest import projected_memory
 
 VOID = {"meta", "img", "source"}
@@ -112,7 +113,7 @@ def test_without_memories_there_are_figures_and_a_word_of_advice(folder):
 
 def test_markup_in_files_is_shown_and_not_obeyed(made, folder, tmp_path):
     evil = '<script>alert("1")</script><img src=x onerror=alert(1)>'
-    about = json.loads((folder / "bridge.json").read_text())
+    about = read_sealed(folder / "bridge.json")
     about["name"] = evil
     about["memories"][0]["path"] = f"{evil}.h5"
     about["versions"]["torch"] = evil
@@ -180,7 +181,7 @@ def test_a_mixture_tells_its_weights_and_has_no_curves(world, mixed):
 
 
 def test_a_bridge_from_elsewhere_says_where_it_is_from(folder):
-    about = json.loads((folder / "bridge.json").read_text())
+    about = read_sealed(folder / "bridge.json")
     about |= {"origin": "somebody's published weights", "memories": []}
     (folder / "bridge.json").write_text(json.dumps(about))
     told = without_curves(folder)

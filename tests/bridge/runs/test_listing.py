@@ -20,6 +20,7 @@ from bridge.training import run as training_run
 from bridge.training.train import train
 from features.errors import UserError
 from features.memories.memory import Memory
+from features.sealed import read_sealed
 from tests.bridge.conftest import SETTINGS, InterruptAfter
 
 SHORT = replace(SETTINGS, epochs=2)
@@ -116,10 +117,10 @@ def test_a_comparison_has_what_differs_and_all_figures(trained):
 
 
 def test_other_memories_devices_and_commits_are_circumstances(runs):
-    about = json.loads((runs / "b" / "bridge.json").read_text())
+    about = read_sealed(runs / "b" / "bridge.json")
     about["memories"][2]["fingerprint"] = "0123456789abcdef"
     (runs / "b" / "bridge.json").write_text(json.dumps(about))
-    record = json.loads((runs / "b" / "run.json").read_text())
+    record = read_sealed(runs / "b" / "run.json")
     record["starts"][-1] |= {
         "device": "cuda float16", "git": {"commit": "f" * 40, "branch": None, "dirty": True}
     }  # fmt: skip

@@ -22,6 +22,7 @@ from bridge.runs.record import read_run, settings_toml
 from bridge.training import run as training_run
 from bridge.training.train import train
 from features.errors import UserError
+from features.sealed import read_sealed
 from tests.bridge.conftest import SETTINGS, InterruptAfter, metrics_of
 
 BRIEF = replace(SETTINGS, epochs=3)
@@ -60,8 +61,8 @@ def test_a_run_says_when_by_what_command_and_of_which_commit_it_was(world, repos
 
 def test_nothing_is_said_twice(world, tmp_path):
     train(world.hub, world.leaf, tmp_path / "out", BRIEF, device="cpu")
-    about = json.loads((tmp_path / "out" / "bridge.json").read_text())
-    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    about = read_sealed(tmp_path / "out" / "bridge.json")
+    record = read_sealed(tmp_path / "out" / "run.json")
     assert about.keys() & record.keys() == {"format", "version"}
 
 
@@ -271,7 +272,7 @@ def test_a_mixture_keeps_the_epochs_of_its_parts(world, tmp_path):
 def test_a_run_killed_before_it_was_noted_as_finished_is_so_with_resume(world, tmp_path):
     out = tmp_path / "out"
     train(world.hub, world.leaf, out, BRIEF, device="cpu")
-    told = json.loads((out / "run.json").read_text())
+    told = read_sealed(out / "run.json")
     (out / "run.json").write_text(json.dumps({**told, "finished": None}))
     train(world.hub, world.leaf, out, BRIEF, device="cpu", resume=True)
     assert read_run(out).finished is not None

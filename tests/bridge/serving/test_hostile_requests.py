@@ -6,7 +6,6 @@ import json
 import shutil
 from contextlib import suppress
 
-import h5py
 import httpx
 import pytest
 from PIL import Image
@@ -16,6 +15,7 @@ from bridge.serving.state import open_served
 from features.memories.strings import StringColumn, write_strings
 from tests.bridge.serving.hostile import REFUSED, SLACK, raw, refused
 from tests.bridge.serving.place import Place, Running
+from tests.features.helpers import changing
 
 
 @pytest.mark.parametrize("way", [
@@ -48,7 +48,7 @@ def test_a_memory_names_no_file_outside_its_folder(place: Place, tmp_path) -> No
     (folder / "link.png").symlink_to(secret)
     path = tmp_path / "theirs.h5"
     shutil.copy(place.memory("pictures-own"), path)
-    with h5py.File(path, "r+") as file:
+    with changing(path) as file:
         count = len(file["embeddings"])
         names = ["../secret.png", str(secret), "key.txt", "link.png", "missing.png", "."]
         del file["items"]

@@ -14,6 +14,7 @@ from bridge.sharing.files import placed, share_of, shared
 from bridge.sharing.place import Place, place_named
 from bridge.sharing.transfer import pull, push
 from features.errors import UserError
+from features.sealed import read_sealed
 
 ARTEFACT = (
     "README.md", "bridge.json", "bridge.safetensors", "metrics.jsonl", "run.json", "settings.toml"
@@ -120,7 +121,7 @@ def another(bridge: Path, out: Path) -> Path:
     out.mkdir()
     for name in ("README.md", "bridge.safetensors"):
         shutil.copy(bridge / name, out)
-    about = json.loads((bridge / "bridge.json").read_text())
+    about = read_sealed(bridge / "bridge.json")
     (out / "bridge.json").write_text(json.dumps({**about, "name": "another"}))
     return out
 
@@ -175,7 +176,7 @@ def test_a_kill_while_files_are_moved_loses_nothing(bridge, tmp_path, monkeypatc
     assert (out / "report.html").read_text() == "x"
     push(source, Place(folder=out), overwrite=True)
     assert load(out, device="cpu").name == "another"
-    assert not list(tmp_path.rglob(".coming-*"))
+    assert not list(tmp_path.rglob(".coming*"))
 
 
 def test_a_bridge_is_pulled_into_the_folder_one_is_in(bridge, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 from dataclasses import asdict, replace
 
@@ -17,6 +18,7 @@ from bridge.training.train import train
 from bridge.training.training_set import check_memories, load_rows
 from features.errors import UserError
 from tests.bridge.conftest import SETTINGS, InterruptAfter, metrics_of, write_items
+from tests.features.helpers import ended_process
 
 SHORT = replace(SETTINGS, epochs=4)
 
@@ -257,3 +259,22 @@ def test_overwriting_keeps_the_old_bridge_until_the_new_one_is_done(world, tmp_p
         train(world.hub, [], tmp_path / "out", impossible, device="cpu", overwrite=True)
     assert weights_of(tmp_path / "out") == old
     assert load(tmp_path / "out", device="cpu").settings == SHORT
+
+
+@pytest.mark.parametrize("file", ["run.json", "checkpoint-2.safetensors"])
+def test_what_a_killed_process_was_writing_is_neither_in_the_way_nor_stays(world, tmp_path, file):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / f".{file}.{platform.node()}-{ended_process()}.tmp").touch()
+    train(world.hub, world.leaf, out, SHORT, device="cpu")
+    assert not [path for path in out.iterdir() if path.name.startswith((".", "checkpoint"))]
+
+
+def test_a_checkpoint_of_another_epoch_that_was_being_written_does_not_stay(
+    world, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+    interrupted(world, out, monkeypatch)
+    (out / f".checkpoint-2.safetensors.{platform.node()}-{ended_process()}.tmp").touch()
+    train(world.hub, world.leaf, out, SHORT, device="cpu")
+    assert not [path for path in out.iterdir() if path.name.startswith((".", "checkpoint"))]

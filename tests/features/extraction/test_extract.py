@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from features.encoders.mini.encoder import MiniEncoder
 from features.errors import UserError
 from features.extraction.extract import extract
-from features.extraction.partial import Failure
+from features.extraction.partial import Failure, read_failures
 from features.extraction.sources import read_source
 from features.memories.memory import Memory
 from tests.features.helpers import (
@@ -68,8 +67,7 @@ def test_failures_are_listed_in_order_and_the_rest_is_embedded(tmp_path: Path) -
     ]
     assert done.failures == expected
     assert done.failures_path == tmp_path / "m.failures.jsonl"
-    lines = done.failures_path.read_text().splitlines()
-    assert [Failure(**json.loads(line)) for line in lines] == expected
+    assert read_failures(done.failures_path) == expected
     assert list(done.memory.ids) == ["one", "three", "five", "eight"]
     assert list(done.memory.labels or ()) == ["o", "t", "f", "e"]
     whole = fake_extract(tmp_path / "w.h5", source=fake_source(["one", "three", "five", "eight"]))

@@ -6,7 +6,7 @@ import errno
 import json
 import multiprocessing
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,15 @@ def test_another_plan_is_refused_with_what_differs(tmp_path: Path) -> None:
     with _opened(tmp_path) as partial:
         _check(partial, batches)
         assert partial.batches == 1
+
+
+@pytest.mark.parametrize("damage", [lambda plan: plan[:-9], lambda plan: plan.replace(b"4", b"5")])
+def test_a_damaged_plan_is_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    _commit(tmp_path, [])
+    plan = tmp_path / "plan.json"
+    plan.write_bytes(damage(plan.read_bytes()))
+    with pytest.raises(UserError, match=r"plan\.json is damaged: pass --overwrite"):
+        Partial(tmp_path, PLAN, ROW_BYTES)
 
 
 def test_a_refused_plan_leaves_the_folder_unlocked(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
+import os
 import platform
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from features.extraction.extract import Extraction, extract
 from features.extraction.partial import Partial
 from features.extraction.sources import read_source
 from features.memories.memory import Memory
+from features.sealed import read_sealed
 from tests.features.helpers import (
     SENTENCES,
     FakeEncoder,
@@ -132,7 +134,7 @@ def test_a_run_killed_while_tidying_up_counts_as_finished(
 def test_an_output_that_another_process_writes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fake_extract(tmp_path / "m.h5", FakeEncoder(stop_after=1))
-    plan = json.loads((tmp_path / "m.h5.partial/plan.json").read_text())
+    plan = read_sealed(tmp_path / "m.h5.partial/plan.json")
     writer = Partial(tmp_path / "m.h5.partial", plan, 16)
     for overwrite in (False, True):
         with pytest.raises(UserError, match="another process is writing"):
@@ -198,3 +200,24 @@ def test_a_file_that_was_mended_is_not_taken_for_what_it_was(
     Image.new("L", (9, 9), 50).save(tmp_path / "in" / "a.png")
     with pytest.raises(UserError, match=r"1 files were changed after .*--overwrite"):
         run(resume=True)
+
+
+def test_a_file_from_the_future_does_not_outdate_what_was_made_of_it(
+    tmp_path: Path, tiny_encoder: MiniEncoder
+) -> None:
+    (tmp_path / "in").mkdir()
+    picture, out = tmp_path / "in" / "a.png", tmp_path / "m.h5"
+    Image.new("L", (9, 9), 200).save(picture)
+    tomorrow = time.time() + 86_400
+    os.utime(picture, (tomorrow, tomorrow))
+
+    def run() -> Extraction:
+        source = read_source(str(tmp_path / "in"), "image")
+        return extract(source, tiny_encoder, "image", out, resume=True)
+
+    made = run().memory.fingerprint
+    assert run().memory.fingerprint == made
+    Image.new("L", (9, 9), 50).save(picture)
+    os.utime(picture, (tomorrow, tomorrow))
+    with pytest.raises(UserError, match=r"1 files were changed after .*--overwrite"):
+        run()

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.memories.strings import StringColumn, read_strings, write_strings
+from features.memories.container import opened
+from features.memories.strings import StringColumn, write_strings
 
 unicode_lists = st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=20)
 
@@ -35,8 +36,8 @@ def test_round_trip_through_a_file(tmp_path: Path, strings: list[str]) -> None:
     path = tmp_path / "s.h5"
     with h5py.File(path, "w") as file:
         write_strings(file, "names", StringColumn.of(strings))
-    with h5py.File(path, "r") as file:
-        column = read_strings(file, "names", path)
+    with opened(path, "") as file:
+        column = file.strings("names")
     assert list(column) == strings
 
 
@@ -44,8 +45,8 @@ def test_column_is_memory_mapped(tmp_path: Path) -> None:
     path = tmp_path / "s.h5"
     with h5py.File(path, "w") as file:
         write_strings(file, "names", StringColumn.of(["a", "", "\0ü\n"]))
-    with h5py.File(path, "r") as file:
-        column = read_strings(file, "names", path)
+    with opened(path, "") as file:
+        column = file.strings("names")
     assert isinstance(column.utf8, np.memmap)
     assert isinstance(column.offsets, np.memmap)
     assert column.offsets.tolist() == [0, 1, 1, 5]

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
 
 import faiss
-import h5py
 import numpy as np
 import pytest
 
 from features.errors import UserError
+from features.locks import sole_writer
 from features.memories.memory import Columns, Memory, MemoryHeader
 from features.memories.writing import save_memory, write_memory
 from features.search import building
 from features.search.building import build_index
 from features.search.index import Hit, Index, open_index
-from tests.features.helpers import unit_rows
+from tests.features.helpers import changing, unit_rows
 
 N, D = 600, 16
 KINDS = ["flat", "hnsw", "ivf", "SQ8", "IVF8,Flat", "PCA16,IVF15,Flat"]
@@ -213,6 +214,44 @@ def test_outputs_are_named_and_kept(tmp_path: Path) -> None:
     ] == "HNSW32"  # fmt: skip
 
 
+def test_an_index_that_was_cut_short_is_built_again_and_an_older_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, out = _memory(tmp_path / "m.h5"), tmp_path / "i.faiss"
+
+    def names() -> list[str]:
+        return sorted(path.name for path in tmp_path.iterdir())
+
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def build_on_a_full_disk(**more: bool) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(building, "write_strings", fill)
+            build_index(memory, out, **more)  # type: ignore[arg-type]
+
+    with pytest.raises(UserError, match=r"the disk is full: .*i\.ids\.h5"):
+        build_on_a_full_disk()
+    assert names() == ["m.h5"]
+    build_index(memory, out)
+    whole = {name: (tmp_path / name).read_bytes() for name in names()}
+    with pytest.raises(UserError, match="the disk is full"):
+        build_on_a_full_disk(overwrite=True)
+    assert {name: (tmp_path / name).read_bytes() for name in names()} == whole
+    # Killed before its description took its place: it is not yet an index.
+    (tmp_path / "i.json").unlink()
+    build_index(memory, out)
+    assert {name: (tmp_path / name).read_bytes() for name in names()} == whole
+    # Without a table of ids it may be anything, and stays.
+    (tmp_path / "i.json").unlink()
+    (tmp_path / "i.ids.h5").unlink()
+    with pytest.raises(UserError, match=r"i\.faiss exists"):
+        build_index(memory, out)
+    assert names() == ["i.faiss", "m.h5"]
+    build_index(memory, out, overwrite=True)
+    assert {name: (tmp_path / name).read_bytes() for name in names()} == whole
+
+
 @pytest.fixture
 def built(tmp_path: Path) -> Path:
     """A flat index i.faiss of m.h5, and o.faiss of other vectors."""
@@ -235,7 +274,7 @@ def test_a_truncated_index_of_other_kinds_is_noticed(tmp_path: Path, kind: str) 
     path = build_index(_memory(tmp_path / "m.h5"), tmp_path / "i.faiss", kind=kind).path
     content = path.read_bytes()
     path.write_bytes(content[: int(0.9 * len(content))])
-    with pytest.raises(UserError, match="cannot be read by FAISS, it is damaged or no index"):
+    with pytest.raises(UserError, match="is damaged, or it, its"):
         open_index(path)
 
 
@@ -254,7 +293,7 @@ def test_a_foreign_description_is_refused(built: Path, content: str) -> None:
 
 
 def test_a_table_of_ids_that_lacks_them_is_refused(built: Path) -> None:
-    with h5py.File(built / "i.ids.h5", "r+") as file:
+    with changing(built / "i.ids.h5") as file:
         del file["ids"]
     with pytest.raises(UserError, match=r"i\.ids\.h5 is damaged"):
         open_index(built / "i.faiss")
@@ -292,3 +331,32 @@ def test_a_memory_that_is_gone_is_no_harm(built: Path, tmp_path: Path) -> None:
     assert moved.search(query, 3) == before
     assert moved.about["faiss"] == faiss.__version__
     assert moved.header.encoder == {"name": "e"}
+
+
+@pytest.mark.parametrize("left", [("i.ids.h5",), ("i.ids.h5", "i.faiss")])
+def test_an_index_goes_on_where_a_process_was_killed(tmp_path: Path, left: tuple[str, ...]) -> None:
+    memory = _memory(tmp_path / "m.h5")
+    build_index(memory, tmp_path / "whole" / "i.faiss")
+    for name in left:
+        shutil.copy(tmp_path / "whole" / name, tmp_path / name)
+    (tmp_path / ".i.faiss.lock").touch()
+    build_index(memory, tmp_path / "i.faiss")
+    names = ["i.faiss", "i.ids.h5", "i.json"]
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "m.h5", "whole"]
+
+
+def test_an_index_of_other_making_is_not_taken_for_an_unfinished_one(tmp_path: Path) -> None:
+    memory = _memory(tmp_path / "m.h5")
+    (tmp_path / "i.faiss").write_bytes(b"made with FAISS alone")
+    with pytest.raises(UserError, match=r"i\.faiss exists: pass --overwrite"):
+        build_index(memory, tmp_path / "i.faiss")
+
+
+def test_one_process_at_a_time_writes_an_index(tmp_path: Path) -> None:
+    memory, out = _memory(tmp_path / "m.h5"), tmp_path / "i.faiss"
+    told = r"another process is writing .*i\.faiss: wait for it"
+    with sole_writer(out), pytest.raises(UserError, match=told):
+        build_index(memory, out, overwrite=True)
+    build_index(memory, out)
