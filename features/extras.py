@@ -26,6 +26,7 @@ EXTRAS = {
     "prometheus_client": "serve",
     "httpx": "serve",
     "pydantic": "serve",
+    "ray": "ray",
 }
 
 

@@ -73,13 +73,15 @@ def concatenated(parts: Sequence[Part]) -> Part:
 
 def _by(frozen: FrozenRows, settings: TrainSettings, space: str, centre: str) -> Retriever:
     indices = _indices(frozen) if settings.retrieval == "approximate" else []
+    tasks = frozen.tasks
     return remembering(
-        retriever(settings.retrieval, indices),
+        retriever(settings.retrieval, indices, tasks=tasks),
         frozen.origin,
         settings,
         space=space,
         centre=centre,
         indices=[index.about["faiss_checksum"] for _, index in indices],
+        engine=tasks.engine if tasks is not None else "local",
     )
 
 

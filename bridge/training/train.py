@@ -27,7 +27,7 @@ from bridge.tracking.tracker import Tracker
 from bridge.training.checkpoint import load_checkpoint, load_weights, save_weights
 from bridge.training.folder import gather_metrics, open_folder, part_folder, tidy_folder
 from bridge.training.held_out import held_out_scores
-from bridge.training.leaf_rows import check_resident
+from bridge.training.leaf_rows import check_resident, check_tasks
 from bridge.training.requirements import check_requirements
 from bridge.training.resemblance import check_resemblance
 from bridge.training.run import Run
@@ -44,6 +44,7 @@ from features.memories.memory import Memory
 from features.memories.provenance import merged
 from features.products import fast_dtype
 from features.progress import SILENT, Progress
+from features.tasks import Tasks
 
 WEIGHT = "weight of "  # begins the names of a mixture's weights among the metrics
 
@@ -61,6 +62,7 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     cache: bool = True,
+    tasks: Tasks | None = None,
     trackers: Sequence[Tracker] = (),
     command: Sequence[str] | None = None,
     progress: Progress = SILENT,
@@ -78,6 +80,7 @@ def train(
     resume: accept a finished bridge of the same training. An unfinished one is always
     continued, to the same weights as an undisturbed run.
     cache: keep large pseudo pairs beside the leaf memories, and use those that are kept.
+    tasks: processes or a cluster that retrieve pseudo pairs; leaf memories stay on the disk.
     trackers: get the figures of every epoch; see `bridge.tracking.tracker`.
     command: that the user gave, for the record.
     Raises UserError if memories do not fit together, the output exists, or another process trains
@@ -90,6 +93,7 @@ def train(
         settings, sources.spaces, [name for name, has in sources.leaf.items() if has]
     )
     check_items(settings, sources.hub, sources.leaf)
+    check_tasks(settings, where, tasks)
     records = _records(sources, paired=paired)
     plan: dict[str, Any] = {
         "device": f"{where.type} {fast_dtype(where)}",  # which decides the precision
@@ -112,6 +116,7 @@ def train(
             device=where,
             stream=settings.stream,
             cache=cache,
+            tasks=tasks,
         )
         check_resident(settings, frozen.leaf)
         check_resemblance(frozen, sources)

@@ -159,6 +159,11 @@ class Memory:
         """The row of every id; built at first use."""
         return {name: row for row, name in enumerate(self.ids)}
 
+    @property
+    def parts(self) -> tuple[Memory, ...]:
+        """The memories that are files of their own, in order: this one."""
+        return (self,)
+
     def rows(self, rows: NDArray[np.integer[Any]]) -> NDArray[Any]:
         """Copies of the embeddings at `rows`, (len(rows), d), in the stored dtype."""
         return np.take(self.embeddings, rows, axis=0)
