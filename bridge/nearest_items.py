@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bridge.artefact import Bridge
 from bridge.projection import BLOCK, project_all
+from features.errors import UserError
 from features.memories.memory import Memory
 from features.memories.row_parts import RowsPart, row_parts
 from features.memories.sharded import ShardedMemory
@@ -40,6 +41,7 @@ def nearest_items(
 
     bridge: that projects the memory; None searches it as it is. tasks: where parts of it are
     searched. Shards are searched in parts in any case, of which one at a time is held.
+    Raises UserError if the bridge is on a device that tasks do not have.
     """
     asked = queries.float()
     if tasks is None and not isinstance(memory, ShardedMemory):
@@ -50,6 +52,11 @@ def nearest_items(
         if bridge is not None:
             rows = project_all(bridge, memory).cpu()
         return nearest(asked, rows, k, unit=bridge is None)
+    if tasks is not None and bridge is not None and bridge.device.type != "cpu":
+        raise UserError(
+            "--shard-processes and --engine ray search on processors but the bridge is on "
+            f"{bridge.device}: choose --device cpu, or leave them out"
+        )
     if bridge is None:
         return nearest_in_memory(asked, memory, k, tasks=tasks)
     read = _Projected(bridge, memory.space, memory.modality)

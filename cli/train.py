@@ -14,10 +14,13 @@ from cli.options import (
     Cache,
     Device,
     DryRun,
+    Engine,
     Json,
     Leaf,
     Overwrite,
+    RayAddress,
     Resume,
+    ShardProcesses,
     TrustEncoder,
     with_settings,
 )
@@ -60,6 +63,9 @@ def train(
     resume: Resume = False,
     dry_run: DryRun = False,
     cache: Cache = True,
+    shard_processes: ShardProcesses = None,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     track: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,7 +91,8 @@ def train(
     from bridge.training.train import train as run_train
     from cli.progress import BarProgress
     from features.errors import UserError
-    from features.memories.memory import Memory
+    from features.memories.sharded import open_memories
+    from features.tasks import open_tasks
 
     if bool(hub) == bool(pairs):
         raise UserError("give either two --hub memories or two --pairs memories")
@@ -101,22 +108,24 @@ def train(
             hub or pairs or (), leaf or (), out or RUNS_FOLDER, chosen, device=device, json=json
         )
         return
-    made = run_train(
-        [Memory(path) for path in hub or pairs or ()],
-        [Memory(path) for path in leaf or ()],
-        out,
-        chosen,
-        paired=bool(pairs),
-        align=align,
-        trust_encoder=trust_encoder,
-        device=device,
-        overwrite=overwrite,
-        resume=resume,
-        cache=cache,
-        trackers=[tracker_named(one) for one in dict.fromkeys(track or ())],
-        command=[Path(sys.argv[0]).name, *sys.argv[1:]],
-        progress=BarProgress(),
-    )
+    with open_tasks(engine, processes=shard_processes, address=ray_address) as tasks:
+        made = run_train(
+            open_memories(hub or pairs or ()),
+            open_memories(leaf or ()),
+            out,
+            chosen,
+            paired=bool(pairs),
+            align=align,
+            trust_encoder=trust_encoder,
+            device=device,
+            overwrite=overwrite,
+            resume=resume,
+            cache=cache,
+            tasks=tasks,
+            trackers=[tracker_named(one) for one in dict.fromkeys(track or ())],
+            command=[Path(sys.argv[0]).name, *sys.argv[1:]],
+            progress=BarProgress(),
+        )
     out = out or RUNS_FOLDER / made.name
     if json:
         print_json({"bridge": str(out), **made.about()})

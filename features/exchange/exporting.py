@@ -169,7 +169,8 @@ def export_memory(
 
 def _refuse(out: Path, name: str, memories: Sequence[Memory | None], overwrite: bool) -> None:
     for memory in memories:
-        if memory is not None and out.exists() and out.samefile(memory.path):
+        held = () if memory is None else memory.parts
+        if out.exists() and any(out.samefile(one.path) for one in held):
             raise UserError(f"{out} is the memory itself: choose another output")
     if name == "clip-retrieval":
         if out.exists() and not (overwrite and out.is_dir()):
