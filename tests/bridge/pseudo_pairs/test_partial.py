@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import reduce
+from itertools import pairwise
 
 import pytest
 import torch
@@ -59,9 +60,7 @@ def test_a_state_is_its_formula():
 def test_any_parts_merge_to_the_softmax_average(m, cuts, temperature, seed):
     queries, keys = unit_rows(5, 4, seed=seed), unit_rows(m, 4, seed=seed + 100)
     edges = [0, *sorted(min(cut, m) for cut in cuts), m]
-    parts = [
-        state(queries, keys[a:b], temperature) for a, b in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    parts = [state(queries, keys[a:b], temperature) for a, b in pairwise(edges)]
     expected = normalize(torch.softmax(queries @ keys.T / temperature, dim=1) @ keys, dim=1)
     for ordered in (parts, parts[::-1]):
         (found,) = joined(ordered).values()

@@ -39,7 +39,7 @@ def whole(tmp_path) -> Memory:
     return write_memory(tmp_path / "whole.h5", header, columns, [rows], local=[(local, mask)])
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def shards(tmp_path, whole) -> list[Memory]:
     return write_shards(tmp_path, whole, CUTS)
 
@@ -72,14 +72,14 @@ def test_everything_is_as_in_the_memory(tmp_path, whole, shards):
      slice(3, 49, 5), slice(-3, None)],
     ids=str,
 )  # fmt: skip
-def test_slices_of_the_stored_rows(tmp_path, whole, shards, rows):
+def test_slices_of_the_stored_rows(tmp_path, whole, rows):
     found = open_memory(tmp_path / "m.h5").embeddings
     assert np.array_equal(found[rows], whole.embeddings[rows])
     assert (found.shape, found.dtype, found.nbytes) == ((N, WIDTH), np.float16, N * WIDTH * 2)
 
 
 @pytest.mark.parametrize("row", [N, -N - 1])
-def test_rows_that_are_not_there_are_an_error(tmp_path, shards, row):
+def test_rows_that_are_not_there_are_an_error(tmp_path, row):
     found = open_memory(tmp_path / "m.h5")
     with pytest.raises(IndexError):
         found.rows(np.array([row]))
@@ -97,7 +97,7 @@ def test_what_is_written_of_it_is_what_merging_makes(tmp_path, shards):
     assert copied.path.read_bytes() == made.path.read_bytes()
 
 
-def test_it_travels_as_its_paths_and_keeps_its_fingerprint(tmp_path, whole, shards):
+def test_it_travels_as_its_paths_and_keeps_its_fingerprint(tmp_path, whole):
     found = open_memory(tmp_path / "m.h5")
     again = pickle.loads(pickle.dumps(found))
     assert again.fingerprint == found.fingerprint
@@ -115,7 +115,7 @@ def test_a_pattern_or_a_list_in_any_order_names_the_same(tmp_path, shards):
     assert [one.fingerprint for one in both] == [found, Memory(tmp_path / "whole.h5").fingerprint]
 
 
-def test_a_file_goes_before_its_shards_and_one_shard_is_a_memory(tmp_path, whole, shards):
+def test_a_file_goes_before_its_shards_and_one_shard_is_a_memory(tmp_path, shards):
     merge(shards, tmp_path / "m.h5")
     assert not isinstance(open_memory(tmp_path / "m.h5"), ShardedMemory)
     (one,) = open_memories([shards[3].path])
@@ -148,7 +148,7 @@ def test_a_file_goes_before_its_shards_and_one_shard_is_a_memory(tmp_path, whole
         (None, ["n.*.h5"], "no file is called .*: name the shards of a memory"),
     ],
 )
-def test_shards_that_are_not_one_memory_are_refused(tmp_path, shards, change, named, message):
+def test_shards_that_are_not_one_memory_are_refused(tmp_path, change, named, message):
     if change is not None:
         change(tmp_path)
     with pytest.raises(UserError, match=message):
@@ -159,12 +159,12 @@ def test_shards_without_any_item_are_refused(tmp_path, whole):
     made = write_shards(tmp_path, whole, [N], name="e")
     empty = write_shards(tmp_path, made[0], [0], name="f", plan="q")
     write_shards(tmp_path, empty[0], [0], name="g", plan="r")
-    with pytest.raises(UserError, match="the 2 shards of .* hold no items"):
+    with pytest.raises(UserError, match=r"the 2 shards of .* hold no items"):
         open_memory(tmp_path / "g.h5")
 
 
 @pytest.mark.parametrize("rows", [1, 6, 7, 13, 49, 50, 99])
-def test_parts_are_the_same_rows_whatever_the_files(tmp_path, whole, shards, rows):
+def test_parts_are_the_same_rows_whatever_the_files(tmp_path, whole, rows):
     sharded = open_memory(tmp_path / "m.h5")
     parts, of_whole = row_parts([sharded], rows), row_parts([whole], rows)
     assert [(one.first, one.count) for one in parts] == [(p.first, p.count) for p in of_whole]
