@@ -53,7 +53,8 @@ def retrieve_in_parts(
         whole = Partial.empty(asked, [asked.shape[1]], torch.float64)
         told = 0
         for done, state in enumerate(tasks.map(softmax, asked.numpy(), parts), start=1):
-            best, mass, sums = map(torch.from_numpy, state)
+            # Ray's arrays are not writable, neither these nor the queries of a task.
+            best, mass, sums = (torch.from_numpy(np.array(one)) for one in state)
             whole.merge(Partial(best, mass, (sums,)))
             before, told = told, len(asked) * done // len(parts)
             advance(told - before)
@@ -68,7 +69,7 @@ class _Softmax:
     temperature: float
 
     def __call__(self, queries: NDArray[Any], part: RowsPart) -> list[NDArray[Any]]:
-        asked = torch.from_numpy(np.array(queries))  # Ray's are not writable
+        asked = torch.from_numpy(np.array(queries))
         state = Partial.empty(asked, [asked.shape[1]])
         for block in _blocks(part):
             keys = block.to(asked)
