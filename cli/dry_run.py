@@ -96,11 +96,11 @@ def show_training(
 ) -> None:
     """Print what a training would do."""
     from bridge.training.estimates import estimate_training, size_of
-    from features.memories.memory import Memory
+    from features.memories.sharded import open_memories
 
     estimate = estimate_training(
-        [size_of(Memory(path)) for path in hub],
-        [size_of(Memory(path)) for path in leaf],
+        [size_of(memory) for memory in open_memories(hub)],
+        [size_of(memory) for memory in open_memories(leaf)],
         settings,
         device=device,
     )

@@ -33,16 +33,16 @@ def index(
     Its recall against exact search is measured and kept beside it.
     """
     from cli.progress import BarProgress
-    from features.memories.memory import Memory
+    from features.memories.sharded import open_memory
     from features.search.building import build_index
 
     if dry_run:
         from cli.dry_run import show_index
 
-        show_index(Memory(memory), out or memory.with_suffix(".faiss"), kind, json=json)
+        show_index(open_memory(memory), out or memory.with_suffix(".faiss"), kind, json=json)
         return
     made = build_index(
-        Memory(memory),
+        open_memory(memory),
         out or memory.with_suffix(".faiss"),
         kind=kind,
         overwrite=overwrite,

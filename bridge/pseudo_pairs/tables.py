@@ -76,13 +76,15 @@ def concatenated(parts: Sequence[Part]) -> Part:
 def _by(frozen: FrozenRows, settings: TrainSettings, space: str, centre: str) -> Retriever:
     wanted = settings.retrieval == "approximate" and frozen.ranks.first
     indices = _indices(frozen) if wanted else []
+    tasks = frozen.tasks
     by = remembering(
-        retriever(settings.retrieval, indices),
+        retriever(settings.retrieval, indices, tasks=tasks),
         frozen.origin,
         settings,
         space=space,
         centre=centre,
         indices=[index.about["faiss_checksum"] for _, index in indices],
+        engine=tasks.engine if tasks is not None else "local",
     )
     return by if frozen.ranks.size == 1 else _OfFirst(by, frozen.ranks)
 

@@ -204,14 +204,14 @@ class _Sample:
     def __init__(self, memory: Memory) -> None:
         import torch
 
-        from features.search.nearest import nearest
+        from features.search.in_parts import nearest_in_memory
 
         wanted = min(RECALL_QUERIES, len(memory))
         rows = np.sort(np.random.default_rng(1).choice(len(memory), wanted, replace=False))
         self.memory = memory
         self.queries = _unit(memory.rows(rows).astype(np.float32))
         self.k = min(RECALL_AT, len(memory))
-        exact, _ = nearest(torch.from_numpy(self.queries), memory.embeddings, self.k, unit=True)
+        exact, _ = nearest_in_memory(torch.from_numpy(self.queries), memory, self.k)
         self.floor = exact[:, -1:].numpy() - 1e-6
 
     def recall(self, index: Any) -> float:
