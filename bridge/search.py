@@ -22,7 +22,8 @@ from features.errors import ItemError, UserError
 from features.extraction.decode import SUFFIXES
 from features.memories.memory import Memory
 from features.memories.provenance import check_encoders, for_modality
-from features.search.index import Hit, Index, hit_table
+from features.search.backends import Index
+from features.search.index import Hit, hit_table
 from features.search.nearest import nearest
 from features.space import MODALITIES, Modality
 

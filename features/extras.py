@@ -26,6 +26,8 @@ EXTRAS = {
     "prometheus_client": "serve",
     "httpx": "serve",
     "pydantic": "serve",
+    "pymilvus": "milvus",
+    "milvus_lite": "milvus",
 }
 
 

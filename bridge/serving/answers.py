@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from bridge.serving.columns import passing
 from bridge.serving.embedding import Failures, QueryEmbedder, not_told
 from bridge.serving.metrics import Metrics
 from bridge.serving.prepared import EmbedJob, FoundRows, JobResult, PreparedQuery, SearchJob
@@ -113,8 +114,8 @@ class Answers:
                 if job.named:
                     raise Refusal(UNPROCESSABLE, self._unasked(query, f"searched in {name}"))
                 continue
-            allowed = one.filters.passing(job.where)
-            total += len(one) if allowed is None else int(allowed.sum())
+            allowed = passing(one.filters, job.where)
+            total += len(one) if allowed is None else one.filters.count(allowed)
             found.append((name, searches.add(one.rows, query.vectors[one.place], depth, allowed)))
         if not found:
             raise Refusal(UNPROCESSABLE, self._unasked(query, "searched in any collection"))
@@ -154,8 +155,11 @@ class Answers:
                 raise Refusal(UNPROCESSABLE, not_told(error, query, "searched")) from error
             found.append(FoundRows(places[offset : offset + k], plan.total))
             neighbours.append(near)
-            for name in {*(one[0] for one in places), *(one.name for one, _ in plan.neighbours)}:
-                self.served.collections[name].filters.prepare()  # here, not on the event loop
+            shown = [*places[offset : offset + k]]
+            shown += [hit for one in near.values() for hit in one.places]
+            for name in {hit[0] for hit in shown}:  # here, not on the event loop
+                self.served.collections[name].filters.prepare()
+                self.served.collections[name].table.fetch(r for one, r, _ in shown if one == name)
         return JobResult(found, neighbours, [self._keep(query) for query in job.queries])
 
     def _keep(self, query: PreparedQuery) -> str | None:

@@ -6,7 +6,7 @@ without checks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from features.search.filters import ColumnInfo as ColumnInfo
+from features.search.filters import ValueCount as ValueCount
 from features.space import Modality
 
 MAX_ROW = 1 << 62
@@ -260,26 +262,6 @@ class BridgeInfo:
     name: str
     spaces: list[SpaceInfo]
     dim: int
-
-
-@dataclass(frozen=True)
-class ValueCount:
-    """A value of a column, and how many items have it."""
-
-    value: str
-    count: int
-
-
-@dataclass(frozen=True)
-class ColumnInfo:
-    """A metadata column. values: the most frequent of a text column; bounds: of a number's."""
-
-    name: str
-    kind: Literal["text", "number"]
-    values: list[ValueCount] = field(default_factory=list)
-    distinct: int = 0
-    minimum: float | None = None
-    maximum: float | None = None
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,22 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from bridge.artefact import Bridge, load
 from bridge.projection import check_memory, in_shared_space, is_projected
 from bridge.search import Embedder, Query, check_index
-from bridge.serving.columns import Filters
 from bridge.serving.roots import check_roots, file_roots
 from bridge.serving.rows import ExactRows, IndexRows, Rows
 from features.errors import UserError
 from features.memories.memory import Memory, MemoryHeader
 from features.memories.provenance import check_encoders
-from features.search.index import HitTable, hit_table, open_index
+from features.search.backends import backend_of, open_index
+from features.search.filters import Filters, TableFilters
+from features.search.index import HitTable, hit_table
 from features.space import MODALITIES, Modality
 
 
@@ -50,13 +51,10 @@ class Collection:
     kind: Literal["index", "memory"]
     header: MemoryHeader
     table: HitTable
+    filters: Filters
     rows: Rows
     bridge: Bridge | None = None
     own: Rows | None = None
-    filters: Filters = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.filters = Filters(self.table)
 
     def __len__(self) -> int:
         return len(self.table.ids)
@@ -70,11 +68,6 @@ class Collection:
     def place(self) -> str:
         """Where the rows are: the name of a space, or `bridge NAME`."""
         return self.header.space if self.bridge is None else bridge_place(self.bridge.name)
-
-    @cached_property
-    def row_of(self) -> dict[str, int]:
-        """The row of every id; made at first use."""
-        return {name: row for row, name in enumerate(self.table.ids)}
 
 
 def bridge_place(name: str) -> str:
@@ -161,7 +154,7 @@ class Served:
 
 def open_served(
     bridge_folders: Sequence[Path],
-    index_paths: Sequence[Path],
+    index_paths: Sequence[str | Path],
     memory_paths: Sequence[Path],
     *,
     device: str = "auto",
@@ -171,6 +164,7 @@ def open_served(
 ) -> Served:
     """Open what is to be served; nothing large is read.
 
+    index_paths: files of FAISS, or addresses of Milvus.
     files: folders that files are sent from although they hold the user's home folder.
     Raises UserError if something is missing or damaged, does not belong together, or names such a
     folder that is not among `files`.
@@ -188,21 +182,23 @@ def open_served(
     return served
 
 
-def _names(paths: Sequence[Path]) -> dict[Path, str]:
+def _names(paths: Sequence[str | Path]) -> dict[str | Path, str]:
     """What files are called: NAME, or NAME.faiss and NAME.h5 where there are both, as recipes make
     them.
     """
-    stems = Counter(path.stem for path in paths)
-    return {path: path.stem if stems[path.stem] == 1 else path.name for path in paths}
+    known = {path: backend_of(path).names(str(path)) for path in paths}
+    short = Counter(known[path][0] for path in paths)
+    return {path: one if short[one] == 1 else longer for path, (one, longer) in known.items()}
 
 
-def _index_collection(path: Path, name: str, bridges: Sequence[Bridge]) -> Collection:
+def _index_collection(path: str | Path, name: str, bridges: Sequence[Bridge]) -> Collection:
     index = open_index(path)
     bridge = _maker(path, index.header, bridges)
     check_index(index, bridge)
     rows = IndexRows(index)
     own = rows if bridge is None else None
-    return Collection(name, name, "index", index.header, index.table, rows, bridge, own)
+    about = index.header, index.table, index.filters
+    return Collection(name, name, "index", *about, rows, bridge, own)
 
 
 def _memory_collections(
@@ -210,20 +206,21 @@ def _memory_collections(
 ) -> list[Collection]:
     memory = Memory(path)
     table, own = hit_table(memory), ExactRows(lambda: memory.embeddings)
+    about = memory.header, table, TableFilters(table)
     if is_projected(memory):
         maker = _maker(path, memory.header, bridges)
         if maker is not None:
             check_memory(maker, memory, trust_encoder=trust)
-        return [Collection(name, name, "memory", memory.header, table, own, maker)]
+        return [Collection(name, name, "memory", *about, own, maker)]
     joined = [bridge for bridge in bridges if memory.space in bridge.spaces]
     if not joined:
-        return [Collection(name, name, "memory", memory.header, table, own, None, own)]
+        return [Collection(name, name, "memory", *about, own, None, own)]
     found = []
     for bridge in joined:
         check_memory(bridge, memory, trust_encoder=trust)
         where = name if len(joined) == 1 else f"{name}@{bridge.name}"
         rows = ExactRows(partial(_projected, bridge, memory, trust))
-        found.append(Collection(where, name, "memory", memory.header, table, rows, bridge, own))
+        found.append(Collection(where, name, "memory", *about, rows, bridge, own))
     return found
 
 
@@ -231,7 +228,7 @@ def _projected(bridge: Bridge, memory: Memory, trust: bool) -> Any:
     return in_shared_space(bridge, memory, trust_encoder=trust).cpu()
 
 
-def _maker(path: Path, header: MemoryHeader, bridges: Sequence[Bridge]) -> Bridge | None:
+def _maker(path: str | Path, header: MemoryHeader, bridges: Sequence[Bridge]) -> Bridge | None:
     """The bridge whose shared space a file is in. Raises UserError if it is not served."""
     made_by = header.extra.get("bridge")
     if made_by is None:
