@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from features.extraction.decode import SUFFIXES
 from features.memories.memory import Memory
 from features.memories.provenance import check_encoders, for_modality
 from features.search.backends import Index
+from features.search.filters import TableFilters, Where
 from features.search.index import Hit, hit_table
 from features.search.nearest import nearest
 from features.space import MODALITIES, Modality
@@ -210,14 +212,20 @@ def project_queries(
 
 
 def search_index(
-    queries: Float[Tensor, "q e"], index: Index, k: int, *, bridge: Bridge | None = None
+    queries: Float[Tensor, "q e"],
+    index: Index,
+    k: int,
+    *,
+    bridge: Bridge | None = None,
+    where: Where | None = None,
 ) -> list[list[Hit]]:
     """The k nearest items of an index, best first.
 
+    where: of those that have these values of metadata columns, or lie in these ranges.
     Raises UserError if the index does not hold the space that the queries are in.
     """
     check_index(index, bridge)
-    return index.search(queries.cpu().numpy(), k)
+    return index.search(queries.cpu().numpy(), k, where)
 
 
 def check_index(index: Index, bridge: Bridge | None) -> None:
@@ -247,11 +255,12 @@ def search_memory(
     *,
     bridge: Bridge | None = None,
     trust_encoder: bool = False,
+    where: Where | None = None,
 ) -> list[list[Hit]]:
     """The k nearest items of a memory by exact search, best first.
 
-    With a bridge, the memory is projected on the way, unless it is already. Many queries that are
-    on a CUDA device are looked up there.
+    where: as of `search_index`. With a bridge, the memory is projected on the way, unless it is
+    already. Many queries that are on a CUDA device are looked up there.
     """
     rows: Tensor | NDArray[Any]
     if bridge is None or is_projected(memory):
@@ -268,8 +277,13 @@ def search_memory(
     # For a few queries the memory is not worth bringing to a GPU.
     worth = queries.device.type == "cuda" and len(queries) >= _WORTH_A_GPU
     asked = queries if worth else queries.cpu()
-    scores, found = nearest(asked.float(), rows, k, unit=unit)
     table = hit_table(memory)
+    passing = TableFilters(table).passing(where or {})
+    kept = None if passing is None else np.flatnonzero(passing)
+    if kept is not None:
+        rows = rows[torch.from_numpy(kept)] if isinstance(rows, Tensor) else rows[kept]
+    scores, found = nearest(asked.float(), rows, k, unit=unit)
+    places = found.cpu().numpy() if kept is None else kept[found.cpu().numpy()]
     return [
-        table.hits(row, score) for row, score in zip(found.tolist(), scores.tolist(), strict=True)
+        table.hits(row, score) for row, score in zip(places.tolist(), scores.tolist(), strict=True)
     ]

@@ -91,6 +91,9 @@ class Backend(Protocol):
     ) -> Index:
         """See `build_index`."""
 
+    def check(self, place: str, *, progress: Progress) -> tuple[Index, str | None]:
+        """Read all of an index: what is wrong with it and what to do, or None."""
+
     def names(self, place: str) -> tuple[str, str]:
         """What an index is called, shortly, and so that others of that name differ."""
 

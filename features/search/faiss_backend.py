@@ -21,6 +21,21 @@ def build_index(
     return building.build_index(memory, place, kind=kind, overwrite=overwrite, progress=progress)
 
 
+def check(place: str, *, progress: Progress) -> tuple[index.FaissIndex, str | None]:
+    """The checksum of all of the file; one of an earlier version has none."""
+    found = index.open_index(place)
+    written = found.about.get("faiss_digest")
+    with progress.task(f"verify {found.path.name}", 1, unit="files") as advance:
+        now = index.full_checksum(found.path)
+        advance(1)
+    if written is None or now == written:
+        return found, None
+    return found, (
+        f"its content has checksum {now}, it was written with {written}: rebuild it with "
+        "`mcr index --overwrite`"
+    )
+
+
 def names(place: str) -> tuple[str, str]:
     """NAME, and NAME.faiss beside a memory NAME.h5."""
     return Path(place).stem, Path(place).name

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
@@ -114,6 +114,32 @@ def wanted_numbers(name: str, wanted: Sequence[str | float]) -> list[float]:
 def as_number(number: float) -> float | None:
     """A number of a column as it is told: whole where it is, None for NaN."""
     return None if np.isnan(number) else int(number) if number.is_integer() else number
+
+
+def parse_where(filters: Filters, given: Iterable[tuple[str, str]]) -> Where:
+    """A filter of pairs of a column and a value, as on the command line.
+
+    Several values of a column are alternatives; `MIN..MAX` of one with numbers is a range, in which
+    either may be left out. Raises UserError for a column that there is not, or a range and more.
+    """
+    found: dict[str, list[str | float]] = {}
+    ranges: dict[str, Range] = {}
+    for name, value in given:
+        if name not in filters.names:
+            known = ", ".join(filters.names) or "none"
+            raise UserError(f"no column is called '{name}', there are {known}: name one of these")
+        low, dots, high = value.partition("..")
+        if dots and filters.kind(name) == "number":
+            ranges[name] = Range(*(_bound(name, end) for end in (low, high)))
+        found.setdefault(name, []).append(value)
+    for name in ranges:
+        if len(found[name]) > 1:
+            raise UserError(f"'{name}' is given a range and other values: give one range")
+    return {**found, **ranges}
+
+
+def _bound(name: str, text: str) -> float | None:
+    return wanted_numbers(name, [text])[0] if text else None
 
 
 @dataclass(frozen=True)

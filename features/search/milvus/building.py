@@ -34,6 +34,7 @@ UNFINISHED = "__unfinished"  # ends the name of a collection that is being built
 _BATCH_BYTES, _BATCH_ROWS = 4 << 20, 4096
 _BLOCK = 65_536  # rows that are counted together, to see what is there
 _INFOS_BYTES = 30_000  # of the values of columns that are kept with the index
+_LOCAL_KINDS = ("FLAT", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "AUTOINDEX")
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -42,12 +43,12 @@ def build(
 ) -> MilvusIndex:
     """Build an index of `memory` as `target`, or continue to; see `backends.build_index`."""
     _refuse(target, overwrite=overwrite)
-    index = index_of(kind, len(memory))
+    factory, parameters = index_of(kind, len(memory), local=target.place.local is not None)
     table = TableFilters(hit_table(memory))
     columns = columns_of(memory, table)
-    about = _about(memory, kind, index, columns, table)
+    about = _about(memory, factory, parameters, columns, table)
     made = Collection(target.client, target.place.named(f"{target.name}{UNFINISHED}"))
-    fresh = _begin(made, memory, index, columns, about)
+    fresh = _begin(made, memory, columns, about)
     digest = _write(made, memory, columns, progress, fresh=fresh)
     made.finish()
     made.load()
@@ -67,20 +68,25 @@ def build(
     return MilvusIndex(done, about)
 
 
-def index_of(kind: str, items: int) -> dict[str, Any]:
-    """The type of Milvus' index, and its parameters. Raises UserError for no name of a type."""
+def index_of(kind: str, items: int, *, local: bool) -> tuple[str, dict[str, int]]:
+    """Milvus' type of an index, and its parameters. Raises UserError for none that there is."""
     cells = max(1, min(round(4 * items**0.5), items // 39))
-    known: dict[str, dict[str, Any]] = {
-        "flat": {"index_type": "FLAT"},
-        "hnsw": {"index_type": "HNSW", "params": {"M": 32, "efConstruction": 200}},
-        "ivf": {"index_type": "IVF_FLAT", "params": {"nlist": cells}},
+    known: dict[str, tuple[str, dict[str, int]]] = {
+        "flat": ("FLAT", {}),
+        "hnsw": ("HNSW", {"M": 32, "efConstruction": 200}),
+        "ivf": ("IVF_FLAT", {"nlist": cells}),
     }
     if kind.lower() not in known and not _KIND.fullmatch(kind):
         raise UserError(
             f"'{kind}' is no index of Milvus: use flat, hnsw, ivf, autoindex or the name of one of "
             "its types such as IVF_SQ8; strings of FAISS are for .faiss files"
         )
-    return known.get(kind.lower(), {"index_type": kind.upper()})
+    factory, parameters = known.get(kind.lower(), (kind.upper(), {}))
+    if local and factory not in _LOCAL_KINDS:
+        raise UserError(
+            f"milvus-lite has no index {factory}: use one of {', '.join(_LOCAL_KINDS)}, or a server"
+        )
+    return factory, parameters
 
 
 def _refuse(target: Collection, *, overwrite: bool) -> None:
@@ -97,8 +103,8 @@ def _refuse(target: Collection, *, overwrite: bool) -> None:
 
 def _about(
     memory: Memory,
-    kind: str,
-    index: Mapping[str, Any],
+    factory: str,
+    parameters: Mapping[str, int],
     columns: list[Column],
     table: TableFilters,
 ) -> dict[str, Any]:
@@ -108,9 +114,8 @@ def _about(
     if len(json.dumps(infos)) > _INFOS_BYTES:
         infos = [{**one, "values": []} for one in infos]
     return {
-        "kind": kind,
-        "factory": index["index_type"],
-        "parameters": dict(index.get("params", {})),
+        "factory": factory,
+        "parameters": dict(parameters),
         "search": {},
         "memory": str(memory.path.resolve()),
         "fingerprint": memory.fingerprint,
@@ -125,7 +130,6 @@ def _about(
 def _begin(
     made: Collection,
     memory: Memory,
-    index: Mapping[str, Any],
     columns: list[Column],
     about: Mapping[str, Any],
 ) -> bool:
@@ -136,7 +140,8 @@ def _begin(
             made.load()
             return False
         made.drop()  # of another memory or kind
-    made.create(make_schema(made.client, memory, columns), index, about)
+    schema = make_schema(made.client, memory, columns)
+    made.create(schema, about["factory"], about["parameters"], about)
     return True
 
 

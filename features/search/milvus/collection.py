@@ -55,10 +55,14 @@ class Collection:
         about: dict[str, Any] = json.loads(properties[_ABOUT_KEY])
         return about
 
-    def create(self, schema: Any, index: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        """Make it, empty. index: the type of the index over the vectors, and its parameters."""
+    def create(
+        self, schema: Any, kind: str, parameters: Mapping[str, int], about: Mapping[str, Any]
+    ) -> None:
+        """Make it, empty. kind: Milvus' type of the index over the vectors."""
         indices = self.client.prepare_index_params()
-        indices.add_index(VECTOR, metric_type="IP", **index)
+        # Servers take parameters one by one, milvus-lite takes one that is called `params`.
+        passed = {"params": dict(parameters)} if self.place.local else dict(parameters)
+        indices.add_index(VECTOR, metric_type="IP", index_type=kind, params=passed)
         with told(self.place, "made"):
             self.client.create_collection(
                 self.name, schema=schema, index_params=indices, consistency_level="Strong",
