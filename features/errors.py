@@ -18,6 +18,10 @@ class UnknownNameError(UserError):
     """A name that there is not, such as of an encoder or a setting: a mistake in the command."""
 
 
+class UnreachableError(UserError):
+    """A server that is needed does not answer: later it may."""
+
+
 class ItemError(Exception):
     """One item of a source cannot be embedded; the message is the reason, without the item.
 

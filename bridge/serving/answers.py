@@ -14,6 +14,7 @@ from bridge.serving.refusal import UNPROCESSABLE, Refusal
 from bridge.serving.saved import SavedQueries, SavedQuery
 from bridge.serving.searches import Searches, Ticket
 from bridge.serving.state import Collection, Served, bridge_place
+from features.errors import UnreachableError
 
 NEIGHBOURS = 8  # of a query's own embedding, in each memory
 AnyJob = SearchJob | EmbedJob
@@ -151,6 +152,8 @@ class Answers:
                     one.memory: FoundRows(_places([(one.name, ticket)], searches), 0)
                     for one, ticket in plan.neighbours
                 }
+            except UnreachableError:
+                raise
             except Exception as error:
                 raise Refusal(UNPROCESSABLE, not_told(error, query, "searched")) from error
             found.append(FoundRows(places[offset : offset + k], plan.total))

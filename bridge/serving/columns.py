@@ -7,7 +7,6 @@ from typing import Any
 
 from bridge.serving.models import Range, Wanted
 from bridge.serving.refusal import UNPROCESSABLE, Refusal
-from features.errors import UserError
 from features.search import filters
 
 
@@ -19,7 +18,7 @@ def passing(of: filters.Filters, where: Mapping[str, Wanted]) -> Any:
     plain = {name: _plain(wanted) for name, wanted in where.items()}
     try:
         return of.passing(plain)
-    except UserError as error:
+    except filters.FilterError as error:
         raise Refusal(UNPROCESSABLE, str(error)) from None
 
 

@@ -40,6 +40,10 @@ class Range:
     max: float | None = None
 
 
+class FilterError(UserError):
+    """Values that are not of their column's kind."""
+
+
 Wanted = Sequence["str | float"] | Range
 Where = Mapping[str, Wanted]  # column -> values, one of which an item has, or a range
 
@@ -89,7 +93,7 @@ class Filters(Protocol):
     def passing(self, where: Where) -> Any:
         """What passes, as the same collection's search takes it; None if all do.
 
-        Raises UserError for values that are not of the column's kind.
+        Raises FilterError for values that are not of the column's kind.
         """
 
     def count(self, passing: Any) -> int:
@@ -97,18 +101,18 @@ class Filters(Protocol):
 
 
 def wanted_texts(name: str, wanted: Wanted) -> list[str]:
-    """The values that a text column may have. Raises UserError for a range."""
+    """The values that a text column may have. Raises FilterError for a range."""
     if isinstance(wanted, Range):
-        raise UserError(f"the column '{name}' holds text, not numbers: give a list of values")
+        raise FilterError(f"the column '{name}' holds text, not numbers: give a list of values")
     return [one if isinstance(one, str) else f"{one:.15g}" for one in wanted]
 
 
 def wanted_numbers(name: str, wanted: Sequence[str | float]) -> list[float]:
-    """The numbers that a column may have. Raises UserError for text."""
+    """The numbers that a column may have. Raises FilterError for text."""
     try:
         return [float(value) for value in wanted]
     except ValueError:
-        raise UserError(f"the column '{name}' holds numbers: give numbers, not text") from None
+        raise FilterError(f"the column '{name}' holds numbers: give numbers, not text") from None
 
 
 def as_number(number: float) -> float | None:

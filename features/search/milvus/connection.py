@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from features.errors import UserError
+from features.errors import UnreachableError, UserError
 from features.extras import require_package
 from features.files import explained
 from features.search.milvus.place import Place
@@ -101,8 +101,7 @@ def _unreachable(place: Place, told: str) -> str:
 
 
 def _is_refused(told: str) -> bool:
-    return re.search(r"auth check failure|UNAUTHENTICATED|PERMISSION_DENIED|code=(1400|65535)",
-                     told) is not None  # fmt: skip
+    return re.search("auth check failure|UNAUTHENTICATED|PERMISSION_DENIED", told) is not None
 
 
 def _not_let_in(place: Place) -> str:
@@ -125,7 +124,7 @@ def told(place: Place, what: str) -> Iterator[None]:
         if _is_refused(said):
             raise UserError(_not_let_in(place)) from error
         if re.search("UNAVAILABLE|DEADLINE_EXCEEDED|connect", said):
-            raise UserError(
+            raise UnreachableError(
                 f"{place} cannot be {what}, Milvus does not answer: start it and try again"
             ) from error
         raise UserError(f"{place} cannot be {what}, Milvus says: {_line(said)}") from error
