@@ -27,6 +27,4 @@ def verify_address(place: str, *, progress: Progress = SILENT) -> Iterator[Findi
             str(index.path), "note",
             f"the memory {where} that it was built from is not there; it answers without it",
         )  # fmt: skip
-    yield Finding(
-        str(index.path), "good", f"index of {len(index)} items: every row is as it was written"
-    )
+    yield Finding(str(index.path), "good", f"index of {len(index)} items: all is as it was written")

@@ -78,7 +78,7 @@ def _hushed() -> list[logging.Logger]:
 
 
 def _why_not(place: Place, error: Exception, said: _Said) -> str:
-    told = " ".join([*said.errors, str(error)])
+    told = " ".join([*said.errors, _chain(error)])
     if place.local is None:
         return _unreachable(place, told)
     if "DataDirLockedError" in told:
@@ -120,14 +120,26 @@ def told(place: Place, what: str) -> Iterator[None]:
     try:
         yield
     except MilvusException as error:
-        said = str(error)
+        said = _chain(error)
         if _is_refused(said):
             raise UserError(_not_let_in(place)) from error
         if re.search("UNAVAILABLE|DEADLINE_EXCEEDED|connect", said):
             raise UnreachableError(
                 f"{place} cannot be {what}, Milvus does not answer: start it and try again"
             ) from error
-        raise UserError(f"{place} cannot be {what}, Milvus says: {_line(said)}") from error
+        raise UserError(f"{place} cannot be {what}, Milvus says: {_line(str(error))}") from error
+
+
+def _chain(error: BaseException) -> str:
+    """What an error says, and what led to it."""
+    found: list[BaseException] = []
+    left: list[BaseException | None] = [error]
+    while left:
+        one = left.pop()
+        if one is not None and not any(one is other for other in found):  # some lead to themselves
+            found.append(one)
+            left += [one.__context__, one.__cause__]
+    return " ".join(map(str, found))
 
 
 def _line(text: str) -> str:

@@ -233,9 +233,7 @@ def test_a_memory_that_changed_since_is_noticed(database: str, tmp_path: Path) -
     place = f"{database}#moved"
     build_index(make_memory(tmp_path / "p.h5", seed=2, n=50), place)
     make_memory(tmp_path / "p.h5", seed=3, n=50)
-    with pytest.raises(
-        UserError, match=r"#moved was built from the memory .* is now .*--overwrite"
-    ):
+    with pytest.raises(UserError, match=r"#moved was built from .* is now .*--overwrite"):
         open_index(place)
     (tmp_path / "p.h5").unlink()
     assert len(open_index(place)) == 50
@@ -252,7 +250,8 @@ def test_a_collection_of_somebody_else_is_left_as_it_is(index: Index, memory: Me
     assert client.has_collection("foreign")
 
 
-def test_an_address_of_several_needs_a_name(index: Index, memory: Memory, database: str) -> None:
+@pytest.mark.usefixtures("index")
+def test_an_address_of_several_needs_a_name(memory: Memory, database: str) -> None:
     build_index(make_memory(memory.path.with_name("second.h5"), n=50), f"{database}#second")
     with pytest.raises(UserError, match=r"says no collection, there are .*m.*second"):
         open_index(database)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -50,10 +51,10 @@ def test_an_address_is_read_and_told_again(text: str, place: Place) -> None:
     ],
 )
 def test_what_is_no_address_is_refused(text: str, message: str, tmp_path: Path) -> None:
-    for use in (lambda: open_index(text), lambda: build_index(memory, text)):
-        memory = make_memory(tmp_path / "m.h5", n=50)
+    memory = make_memory(tmp_path / "m.h5", n=50)
+    for use in (open_index, partial(build_index, memory)):
         with pytest.raises(UserError, match=message) as refused:
-            use()
+            use(text)
         assert "secret" not in str(refused.value)
 
 
@@ -75,7 +76,7 @@ def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert not [*tmp_path.iterdir()]
 
 
-def test_pymilvus_is_asked_for_where_it_is_missing(tmp_path: Path, monkeypatch) -> None:
+def test_pymilvus_is_asked_for_where_it_is_missing(monkeypatch) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda _: None)
     with pytest.raises(
         UserError, match=r'needs the package pymilvus: pip install "mcr-bridge\[mil'
