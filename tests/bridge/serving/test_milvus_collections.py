@@ -62,9 +62,9 @@ def test_answers_are_the_same(http: TestClient, where: dict[str, Any]) -> None:
 
 
 def test_both_together_are_as_one(http: TestClient) -> None:
-    query = {"item": {"collection": "milvus", "id": IDS[3]}}
+    query = {"item": {"collection": "milvus", "id": IDS[50]}}
     answer = http.post("/v1/search", json={"queries": [query], "k": 4}).json()["results"][0]
-    assert [hit["id"] for hit in answer["hits"][:2]] == [IDS[3]] * 2
+    assert [hit["id"] for hit in answer["hits"][:2]] == [IDS[50]] * 2
     assert {hit["collection"] for hit in answer["hits"][:2]} == {*NAMES}
 
 
