@@ -97,7 +97,7 @@ def test_a_column_that_is_ready_waits_for_no_other() -> None:
     table = HitTable(ids=["a"], items=["a"], labels=None, root=None, metadata={"year": ["2001"]})
     filters = TableFilters(table)
     filters.prepare()
-    with filters._lock, ThreadPoolExecutor(1) as pool:
+    with filters.recent.lock, ThreadPoolExecutor(1) as pool:
         assert pool.submit(filters.values, 0).result(timeout=10) == {"year": 2001}
 
 
