@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -36,11 +38,13 @@ def nearest_items(
     bridge: Bridge | None,
     *,
     tasks: Tasks | None = None,
+    kept: Int[NDArray[np.int64], " p"] | None = None,
 ) -> tuple[Float[Tensor, "q k"], Int[Tensor, "q k"]]:
     """Cosines and rows of the k nearest items, best first; fewer if there are fewer.
 
     bridge: that projects the memory; None searches it as it is. tasks: where parts of it are
-    searched. Shards are searched in parts in any case, of which one at a time is held.
+    searched. Shards are searched in parts in any case, of which one at a time is held. kept: the
+    only rows that are searched, in ascending order; all unless given.
     Raises UserError if the bridge is on a device that tasks do not have.
     """
     asked = queries.float()
@@ -48,20 +52,31 @@ def nearest_items(
         # For a few queries the memory is not worth bringing to a GPU.
         if not (queries.device.type == "cuda" and len(queries) >= _WORTH_A_GPU):
             asked = asked.cpu()
-        rows: Tensor | NDArray[Any] = memory.embeddings
-        if bridge is not None:
-            rows = project_all(bridge, memory).cpu()
-        return nearest(asked, rows, k, unit=bridge is None)
+        return _nearest_of(asked, memory, k, bridge, kept)
     if tasks is not None and bridge is not None and bridge.device.type != "cpu":
         raise UserError(
             "--shard-processes and --engine ray search on processors but the bridge is on "
             f"{bridge.device}: choose --device cpu, or leave them out"
         )
     if bridge is None:
-        return nearest_in_memory(asked, memory, k, tasks=tasks)
+        return nearest_in_memory(asked, memory, k, tasks=tasks, kept=kept)
     read = _Projected(bridge, memory.space, memory.modality)
     parts = row_parts([memory], BLOCK)
-    return nearest_in_parts(asked, parts, read, k, unit=False, tasks=tasks)
+    return nearest_in_parts(asked, parts, read, k, unit=False, tasks=tasks, kept=kept)
+
+
+def _nearest_of(
+    queries: Tensor, memory: Memory, k: int, bridge: Bridge | None, kept: NDArray[np.int64] | None
+) -> tuple[Tensor, Tensor]:
+    """As `nearest_items`, of all rows at once."""
+    rows: Tensor | NDArray[Any]
+    if bridge is not None:
+        rows = project_all(bridge, memory).cpu()
+        rows = rows if kept is None else rows[torch.from_numpy(kept)]
+    else:
+        rows = memory.embeddings if kept is None else memory.rows(kept)
+    scores, found = nearest(queries, rows, k, unit=bridge is None)
+    return scores, found if kept is None else torch.from_numpy(kept).to(found.device)[found]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
@@ -23,7 +24,9 @@ from features.errors import ItemError, UserError
 from features.extraction.decode import SUFFIXES
 from features.memories.memory import Memory
 from features.memories.provenance import check_encoders, for_modality
-from features.search.index import Hit, Index, hit_table
+from features.search.backends import Index
+from features.search.filters import TableFilters, Where
+from features.search.index import Hit, hit_table
 from features.space import MODALITIES, Modality
 from features.tasks import Tasks
 
@@ -209,14 +212,20 @@ def project_queries(
 
 
 def search_index(
-    queries: Float[Tensor, "q e"], index: Index, k: int, *, bridge: Bridge | None = None
+    queries: Float[Tensor, "q e"],
+    index: Index,
+    k: int,
+    *,
+    bridge: Bridge | None = None,
+    where: Where | None = None,
 ) -> list[list[Hit]]:
     """The k nearest items of an index, best first.
 
+    where: of those that have these values of metadata columns, or lie in these ranges.
     Raises UserError if the index does not hold the space that the queries are in.
     """
     check_index(index, bridge)
-    return index.search(queries.cpu().numpy(), k)
+    return index.search(queries.cpu().numpy(), k, where)
 
 
 def check_index(index: Index, bridge: Bridge | None) -> None:
@@ -247,12 +256,13 @@ def search_memory(
     bridge: Bridge | None = None,
     trust_encoder: bool = False,
     tasks: Tasks | None = None,
+    where: Where | None = None,
 ) -> list[list[Hit]]:
     """The k nearest items of a memory by exact search, best first.
 
     With a bridge, the memory is projected on the way, unless it is already. Many queries that are
     on a CUDA device are looked up there. tasks: processes or a cluster that parts of the memory
-    are searched in, with the same hits.
+    are searched in, with the same hits. where: as of `search_index`.
     """
     if bridge is not None:
         check_memory(bridge, memory, trust_encoder=trust_encoder)
@@ -263,8 +273,10 @@ def search_memory(
             f"{queries.shape[1]} dimensions: use the encoder that made the memory"
         )
     projecting = None if bridge is None or is_projected(memory) else bridge
-    scores, found = nearest_items(queries, memory, k, projecting, tasks=tasks)
     table = hit_table(memory)
+    passing = TableFilters(table).passing(where or {})
+    kept = None if passing is None else np.flatnonzero(passing)
+    scores, found = nearest_items(queries, memory, k, projecting, tasks=tasks, kept=kept)
     return [
         table.hits(row, score) for row, score in zip(found.tolist(), scores.tolist(), strict=True)
     ]

@@ -108,16 +108,23 @@ def show_training(
     show_estimate(what, out, estimate, json=json)
 
 
-def show_index(memory: Memory, out: Path, kind: str, *, json: bool) -> None:
-    """Print what an index would be."""
+def show_index(memory: Memory, out: str, kind: str, *, json: bool) -> None:
+    """Print what an index would be. Raises UserError for one that is not a file here."""
     import numpy as np
 
+    from features.errors import UserError
     from features.extraction.estimates import SAMPLE, estimate_index
+    from features.search.backends import is_address
+
+    if is_address(out):
+        raise UserError(
+            f"--dry-run tells what a .faiss file would be, {out} is kept by Milvus: leave it out"
+        )
 
     rows = memory.tensor(np.arange(min(SAMPLE, len(memory)))).numpy()
     estimate = estimate_index(kind, len(memory), memory.dimension, rows)
     what = f"index {len(memory):,} embeddings of {memory.dimension} dimensions into {out}"
-    show_estimate(what, out, estimate, json=json)
+    show_estimate(what, Path(out), estimate, json=json)
 
 
 def show_plan(recipe: Recipe, steps: Sequence[Step], *, force: bool, json: bool) -> None:

@@ -101,15 +101,22 @@ EncoderOverrides = Annotated[
 ]
 
 
-def pairs(option: str, values: Sequence[str] | None, *, form: str = "NAME=VALUE") -> dict[str, str]:
-    """`NAME=VALUE` options as a dict. Raises UserError for one without `=`."""
-    parsed = {}
+def each(
+    option: str, values: Sequence[str] | None, *, form: str = "NAME=VALUE"
+) -> list[tuple[str, str]]:
+    """`NAME=VALUE` options in their order. Raises UserError for one without `=`."""
+    parsed = []
     for value in values or ():
         name, separator, rest = value.partition("=")
         if not separator or not name:
             raise UserError(f"{option} {value} should read {form}")
-        parsed[name] = rest
+        parsed.append((name, rest))
     return parsed
+
+
+def pairs(option: str, values: Sequence[str] | None, *, form: str = "NAME=VALUE") -> dict[str, str]:
+    """`NAME=VALUE` options as a dict. Raises UserError for one without `=`."""
+    return dict(each(option, values, form=form))
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:

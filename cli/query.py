@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import choices
 from cli.options import (
     Device,
     EncoderOverrides,
@@ -17,6 +19,7 @@ from cli.options import (
     RayAddress,
     ShardProcesses,
     TrustEncoder,
+    each,
     pairs,
 )
 from cli.output import print_json
@@ -38,7 +41,13 @@ def query(
         ),
     ] = None,
     index: Annotated[
-        Path | None, typer.Option("--index", "-i", help="Search this index, from `mcr index`.")
+        str | None,
+        typer.Option(
+            "--index",
+            "-i",
+            autocompletion=choices.file_or_address,
+            help="Search this index, from `mcr index`: a .faiss file, or an address of Milvus.",
+        ),
     ] = None,
     memory: Annotated[
         Path | None, typer.Option("--memory", help="Search this memory, or its shards, exactly.")
@@ -50,6 +59,14 @@ def query(
     via: Annotated[
         str | None,
         typer.Option(help="Embed the query in this space. Unset: in all that know it, averaged."),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=VALUE",
+            help="Only items with this metadata; numbers also as MIN..MAX. Any of the values of a "
+            "column that is given again, and all of several columns.",
+        ),
     ] = None,
     rerank: Annotated[
         int | None,
@@ -108,8 +125,9 @@ def query(
             "--shard-processes and --engine search a memory in parts, and --index is given: give "
             "--memory, or leave them out"
         )
+    wanted = each("--where", where, form="COLUMN=VALUE")
     with open_tasks(engine, processes=shard_processes, address=ray_address) as tasks:
-        hits = _search(parsed, embedder, bridge, index, memory, rerank or k, via, tasks)
+        hits = _search(parsed, embedder, bridge, index, memory, rerank or k, via, wanted, tasks)
     if rerank is not None:
         hits = _reranked(parsed, hits, embedder, bridge, parts or memory)[:k]
     if json:
@@ -146,17 +164,20 @@ def _search(
     query: Query,
     embedder: Embedder,
     bridge_folder: Path | None,
-    index_path: Path | None,
+    index_path: str | None,
     memory_path: Path | None,
     k: int,
     via: str | None,
+    where: Sequence[tuple[str, str]],
     tasks: Tasks | None,
 ) -> list[Hit]:
     from bridge.artefact import load
     from bridge.search import embed_for_bridge, search_index, search_memory
     from features.errors import UserError
     from features.memories.sharded import open_memory
-    from features.search.index import open_index
+    from features.search.backends import open_index
+    from features.search.filters import TableFilters, parse_where
+    from features.search.index import hit_table
 
     gallery = open_memory(memory_path) if memory_path is not None else None
     index = open_index(index_path) if index_path is not None else None
@@ -177,7 +198,11 @@ def _search(
         embedder.check_overrides([header.space])
         rows = embedder.embed([query], header.space, header.encoder)
     if gallery is not None:
+        wanted = parse_where(TableFilters(hit_table(gallery)), where)
         trust = embedder.trust_encoder
-        return search_memory(rows, gallery, k, bridge=bridge, trust_encoder=trust, tasks=tasks)[0]
+        return search_memory(
+            rows, gallery, k, bridge=bridge, trust_encoder=trust, tasks=tasks, where=wanted
+        )[0]
     assert index is not None
-    return search_index(rows, index, k, bridge=bridge)[0]
+    wanted = parse_where(index.filters, where)
+    return search_index(rows, index, k, bridge=bridge, where=wanted)[0]

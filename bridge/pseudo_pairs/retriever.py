@@ -20,9 +20,9 @@ from features.memories.streamed_rows import StreamedRows
 from features.tasks import Tasks
 
 if TYPE_CHECKING:
-    from features.search.index import Index
+    from features.search.index import FaissIndex
 
-Indices = Sequence[tuple[Rows, "Index"]]
+Indices = Sequence[tuple[Rows, "FaissIndex"]]
 
 _MANY, _ASKED = 32_768, 1024  # items and queries from which on others are faster than exact
 
@@ -91,7 +91,7 @@ def _not_sparse(queries: Tensor) -> UserError:
     )
 
 
-def index_beside(memory: Memory) -> Index | None:
+def index_beside(memory: Memory) -> FaissIndex | None:
     """The index NAME.faiss beside the memory NAME.h5, or None if there is none of this memory.
 
     Warns with RetrievalNote where there is one that cannot be used.

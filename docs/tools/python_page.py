@@ -39,8 +39,9 @@ SECTIONS: dict[str, dict[str, str]] = {
         "features.exchange.exporting": "export_memory",
     },
     "Indices": {
-        "features.search.index": "Hit Index open_index",
-        "features.search.building": "build_index",
+        "features.search.backends": "Index open_index build_index",
+        "features.search.index": "Hit FaissIndex",
+        "features.search.filters": "Range",
     },
     "Evaluation": {
         "features.datasets": "read_annotations",

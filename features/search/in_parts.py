@@ -51,14 +51,20 @@ class ReadRows(Protocol):
 
 
 def nearest_in_memory(
-    queries: Float[Tensor, "q d"], memory: Memory, k: int, *, tasks: Tasks | None = None
+    queries: Float[Tensor, "q d"],
+    memory: Memory,
+    k: int,
+    *,
+    tasks: Tasks | None = None,
+    kept: Int[NDArray[np.int64], " p"] | None = None,
 ) -> tuple[Float[Tensor, "q k"], Int[Tensor, "q k"]]:
     """The k rows of a memory with the highest cosines, as `features.search.nearest` has them.
 
     One part for every file of the memory. tasks: where they are searched; here, one after the
-    other, unless given.
+    other, unless given. kept: the only rows that are searched, in ascending order.
     """
-    return nearest_in_parts(queries, file_parts([memory]), _stored, k, unit=True, tasks=tasks)
+    parts = file_parts([memory])
+    return nearest_in_parts(queries, parts, _stored, k, unit=True, tasks=tasks, kept=kept)
 
 
 def nearest_in_parts(
@@ -69,12 +75,26 @@ def nearest_in_parts(
     *,
     unit: bool,
     tasks: Tasks | None = None,
+    kept: Int[NDArray[np.int64], " p"] | None = None,
 ) -> tuple[Float[Tensor, "q k"], Int[Tensor, "q k"]]:
-    """The k best of the rows of all parts, of which `read` says what they are. unit: by cosine."""
-    found = (tasks or InTurn()).map(_Search(read, k, unit), queries.cpu().numpy(), parts)
+    """The k best of the rows of all parts, of which `read` says what they are.
+
+    unit: by cosine. kept: the only rows that are searched, in ascending order; all unless given.
+    """
+    searched = [(part, _of_part(part, kept)) for part in parts]
+    asked = [(part, rows) for part, rows in searched if rows is None or len(rows)]
+    found = (tasks or InTurn()).map(_Search(read, k, unit), queries.cpu().numpy(), asked)
     empty = Best(np.empty((len(queries), 0)), np.empty((len(queries), 0), np.int64))
     best = reduce(lambda one, other: one.merged(other, k), found, empty)
     return torch.from_numpy(best.scores).to(queries), torch.from_numpy(best.rows).to(queries.device)
+
+
+def _of_part(part: RowsPart, kept: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+    """The places in a part of those of its rows that are kept."""
+    if kept is None:
+        return None
+    start, stop = np.searchsorted(kept, [part.first, part.first + part.count])
+    return np.asarray(kept[start:stop] - part.first, np.int64)
 
 
 def _stored(part: RowsPart) -> NDArray[Any]:
@@ -89,7 +109,15 @@ class _Search:
     k: int
     unit: bool
 
-    def __call__(self, queries: NDArray[Any], part: RowsPart) -> Best:
+    def __call__(
+        self, queries: NDArray[Any], asked_of: tuple[RowsPart, NDArray[np.int64] | None]
+    ) -> Best:
+        part, kept = asked_of
         asked = torch.from_numpy(np.array(queries))  # Ray's are not writable
-        scores, rows = nearest_exactly(asked, self.read(part), self.k, unit=self.unit)
-        return Best(scores.numpy(), rows.numpy() + part.first)
+        held = self.read(part)
+        if kept is not None:
+            places = np.array(kept)
+            held = held[torch.from_numpy(places)] if isinstance(held, Tensor) else held[places]
+        scores, found = nearest_exactly(asked, held, self.k, unit=self.unit)
+        rows = found.numpy() if kept is None else kept[found.numpy()]
+        return Best(scores.numpy(), rows + part.first)
