@@ -100,6 +100,11 @@ def in_shared_space(
     check_memory(bridge, memory, trust_encoder=trust_encoder)
     if is_projected(memory):
         return memory.tensor().to(bridge.device)
+    return project_all(bridge, memory)
+
+
+def project_all(bridge: Bridge, memory: Memory) -> Float[Tensor, "n e"]:
+    """The embeddings of a memory that fits the bridge and is not projected, projected."""
     blocks = range(0, len(memory), BLOCK)
     return torch.cat(
         [

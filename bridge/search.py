@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
@@ -15,18 +16,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bridge.artefact import Bridge
-from bridge.projection import check_memory, in_shared_space, is_projected
+from bridge.nearest_items import nearest_items
+from bridge.projection import check_memory, is_projected
 from bridge.tcl.fusion import Tokens
 from features.encoders import Encoder, LocalEncoder, load_encoder
 from features.errors import ItemError, UserError
 from features.extraction.decode import SUFFIXES
 from features.memories.memory import Memory
 from features.memories.provenance import check_encoders, for_modality
-from features.search.index import Hit, Index, hit_table
-from features.search.nearest import nearest
+from features.search.backends import Index
+from features.search.filters import TableFilters, Where
+from features.search.index import Hit, hit_table
 from features.space import MODALITIES, Modality
+from features.tasks import Tasks
 
-_WORTH_A_GPU = 32  # queries
 _FILE_NAME = re.compile(r"\S*[^\s.]\.[A-Za-z][A-Za-z0-9]{1,4}")
 
 
@@ -209,14 +212,20 @@ def project_queries(
 
 
 def search_index(
-    queries: Float[Tensor, "q e"], index: Index, k: int, *, bridge: Bridge | None = None
+    queries: Float[Tensor, "q e"],
+    index: Index,
+    k: int,
+    *,
+    bridge: Bridge | None = None,
+    where: Where | None = None,
 ) -> list[list[Hit]]:
     """The k nearest items of an index, best first.
 
+    where: of those that have these values of metadata columns, or lie in these ranges.
     Raises UserError if the index does not hold the space that the queries are in.
     """
     check_index(index, bridge)
-    return index.search(queries.cpu().numpy(), k)
+    return index.search(queries.cpu().numpy(), k, where)
 
 
 def check_index(index: Index, bridge: Bridge | None) -> None:
@@ -246,29 +255,28 @@ def search_memory(
     *,
     bridge: Bridge | None = None,
     trust_encoder: bool = False,
+    tasks: Tasks | None = None,
+    where: Where | None = None,
 ) -> list[list[Hit]]:
     """The k nearest items of a memory by exact search, best first.
 
     With a bridge, the memory is projected on the way, unless it is already. Many queries that are
-    on a CUDA device are looked up there.
+    on a CUDA device are looked up there. tasks: processes or a cluster that parts of the memory
+    are searched in, with the same hits. where: as of `search_index`.
     """
-    rows: Tensor | NDArray[Any]
-    if bridge is None or is_projected(memory):
-        if bridge is not None:
-            check_memory(bridge, memory, trust_encoder=trust_encoder)
-        rows, unit = memory.embeddings, True
-    else:
-        rows, unit = in_shared_space(bridge, memory, trust_encoder=trust_encoder).cpu(), False
-    if queries.shape[1] != rows.shape[1]:
+    if bridge is not None:
+        check_memory(bridge, memory, trust_encoder=trust_encoder)
+    width = bridge.dimension if bridge is not None else memory.dimension
+    if queries.shape[1] != width:
         raise UserError(
-            f"{memory.path} holds {rows.shape[1]}-d embeddings but the queries have "
+            f"{memory.path} holds {width}-d embeddings but the queries have "
             f"{queries.shape[1]} dimensions: use the encoder that made the memory"
         )
-    # For a few queries the memory is not worth bringing to a GPU.
-    worth = queries.device.type == "cuda" and len(queries) >= _WORTH_A_GPU
-    asked = queries if worth else queries.cpu()
-    scores, found = nearest(asked.float(), rows, k, unit=unit)
+    projecting = None if bridge is None or is_projected(memory) else bridge
     table = hit_table(memory)
+    passing = TableFilters(table).passing(where or {})
+    kept = None if passing is None else np.flatnonzero(passing)
+    scores, found = nearest_items(queries, memory, k, projecting, tasks=tasks, kept=kept)
     return [
         table.hits(row, score) for row, score in zip(found.tolist(), scores.tolist(), strict=True)
     ]

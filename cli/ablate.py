@@ -65,13 +65,13 @@ def ablate(
     from bridge.ablation import ablate as run_ablation
     from bridge.config import load_settings
     from cli.progress import BarProgress
-    from features.memories.memory import Memory
+    from features.memories.sharded import open_memories, open_memory
 
     result = run_ablation(
-        [Memory(path) for path in hub],
-        [Memory(path) for path in leaf or ()],
-        Memory(query),
-        Memory(gallery),
+        open_memories(hub),
+        open_memories(leaf or ()),
+        open_memory(query),
+        open_memory(gallery),
         out,
         load_settings(config, settings, preset="published"),
         seeds=seeds,

@@ -88,6 +88,19 @@ def index_kind(incomplete: str) -> list[str]:
     return _starting(("flat", "hnsw", "ivf"), incomplete)
 
 
+def file_or_address(incomplete: str) -> list[str]:
+    """Files and folders, and how an address of Milvus begins.
+
+    An option that takes both is a string: as a path, an address would lose one of its //.
+    """
+    start = Path(incomplete)
+    folder = start if incomplete.endswith("/") else start.parent
+    before = incomplete[: incomplete.rfind("/") + 1]
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    names = [f"{before}{one.name}{'/' if one.is_dir() else ''}" for one in found]
+    return _starting([*names, "milvus:", "milvus+http://"], incomplete)
+
+
 def among(values: Sequence[str]) -> Completer:
     """A completer of fixed values."""
 

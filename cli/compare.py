@@ -63,12 +63,12 @@ def compare(
     from bridge.artefact import load
     from bridge.evaluation.comparison import compare_retrieval
     from cli.progress import BarProgress
-    from features.memories.memory import Memory
+    from features.memories.sharded import open_memory
 
     result = compare_retrieval(
         [load(bridge, device=device) for bridge in bridges],
-        Memory(query),
-        Memory(gallery),
+        open_memory(query),
+        open_memory(gallery),
         resamples=resamples,
         seed=seed,
         trust_encoder=trust_encoder,

@@ -96,11 +96,11 @@ def show_training(
 ) -> None:
     """Print what a training would do."""
     from bridge.training.estimates import estimate_training, size_of
-    from features.memories.memory import Memory
+    from features.memories.sharded import open_memories
 
     estimate = estimate_training(
-        [size_of(Memory(path)) for path in hub],
-        [size_of(Memory(path)) for path in leaf],
+        [size_of(memory) for memory in open_memories(hub)],
+        [size_of(memory) for memory in open_memories(leaf)],
         settings,
         device=device,
     )
@@ -108,16 +108,23 @@ def show_training(
     show_estimate(what, out, estimate, json=json)
 
 
-def show_index(memory: Memory, out: Path, kind: str, *, json: bool) -> None:
-    """Print what an index would be."""
+def show_index(memory: Memory, out: str, kind: str, *, json: bool) -> None:
+    """Print what an index would be. Raises UserError for one that is not a file here."""
     import numpy as np
 
+    from features.errors import UserError
     from features.extraction.estimates import SAMPLE, estimate_index
+    from features.search.backends import is_address
+
+    if is_address(out):
+        raise UserError(
+            f"--dry-run tells what a .faiss file would be, {out} is kept by Milvus: leave it out"
+        )
 
     rows = memory.tensor(np.arange(min(SAMPLE, len(memory)))).numpy()
     estimate = estimate_index(kind, len(memory), memory.dimension, rows)
     what = f"index {len(memory):,} embeddings of {memory.dimension} dimensions into {out}"
-    show_estimate(what, out, estimate, json=json)
+    show_estimate(what, Path(out), estimate, json=json)
 
 
 def show_plan(recipe: Recipe, steps: Sequence[Step], *, force: bool, json: bool) -> None:

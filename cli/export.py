@@ -70,11 +70,12 @@ def export_memory(
     from cli.progress import BarProgress
     from features.exchange.exporting import LOCAL, format_of
     from features.exchange.exporting import export_memory as run_export
-    from features.memories.memory import Memory
+    from features.memories.sharded import open_memory
 
-    read = Memory(memory)
+    read = open_memory(memory)
+    asked = None if queries is None else open_memory(queries)
     lost = run_export(
-        read, out, format=format, dtype=dtype, queries=None if queries is None else Memory(queries),
+        read, out, format=format, dtype=dtype, queries=asked,
         neighbors=neighbors, shard_rows=shard_rows, projection=projection,
         thumbnails=thumbnails, overwrite=overwrite, progress=BarProgress(),
     )  # fmt: skip

@@ -8,10 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from cli import choices
-from cli.options import Device, DryRun, Json, Overwrite, Resume, pairs
+from cli.options import (
+    ENGINES,
+    Device,
+    DryRun,
+    Engine,
+    Json,
+    Overwrite,
+    RayAddress,
+    Resume,
+    pairs,
+)
 from cli.output import end_with_failures, note, print_memory
-
-ENGINES = ("local", "ray")
 
 
 def extract(
@@ -101,21 +109,8 @@ def extract(
             "them.",
         ),
     ] = None,
-    engine: Annotated[
-        str,
-        typer.Option(
-            help="local (this machine's processes) or ray (Ray Data, also on many machines).",
-            autocompletion=choices.among(ENGINES),
-        ),
-    ] = "local",
-    ray_address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="With --engine ray: a cluster, or `auto` for the one that this machine is in. "
-            "Unset: RAY_ADDRESS, or this machine alone.",
-        ),
-    ] = None,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     ray_actors: Annotated[
         int | None,
         typer.Option(

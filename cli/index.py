@@ -1,4 +1,4 @@
-"""`mcr index`: a FAISS index over a memory."""
+"""`mcr index`: an index over a memory."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ from cli.output import print_json
 def index(
     memory: Annotated[Path, typer.Argument(help="A memory, usually from `mcr project`.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="NAME.faiss. Unset: beside the memory.")
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            autocompletion=choices.file_or_address,
+            help="NAME.faiss, milvus:NAME.db#COLLECTION or milvus+http://HOST:PORT#COLLECTION. "
+            "Unset: NAME.faiss beside the memory.",
+        ),
     ] = None,
     kind: Annotated[
         str,
         typer.Option(
-            help="flat (exact), hnsw, ivf, or a FAISS factory string.",
+            help="flat (exact), hnsw, ivf, or a FAISS factory string; in Milvus one of its types.",
             autocompletion=choices.index_kind,
         ),
     ] = "flat",
@@ -28,22 +35,23 @@ def index(
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Build a FAISS index of a memory.
+    """Build an index of a memory, with FAISS or in Milvus.
 
-    Its recall against exact search is measured and kept beside it.
+    Its recall against exact search is measured and kept with it.
     """
     from cli.progress import BarProgress
-    from features.memories.memory import Memory
-    from features.search.building import build_index
+    from features.memories.sharded import open_memory
+    from features.search.backends import build_index
 
+    place = out or str(memory.with_suffix(".faiss"))
     if dry_run:
         from cli.dry_run import show_index
 
-        show_index(Memory(memory), out or memory.with_suffix(".faiss"), kind, json=json)
+        show_index(open_memory(memory), place, kind, json=json)
         return
     made = build_index(
-        Memory(memory),
-        out or memory.with_suffix(".faiss"),
+        open_memory(memory),
+        place,
         kind=kind,
         overwrite=overwrite,
         progress=BarProgress(),

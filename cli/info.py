@@ -8,32 +8,49 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import choices
 from cli.options import Json
 from cli.output import print_json
 
 
 def info(
-    path: Annotated[Path, typer.Argument(help="A memory, a bridge's folder or an index.")],
+    path: Annotated[
+        str,
+        typer.Argument(
+            help="A memory, a bridge's folder or an index, also an address of Milvus.",
+            autocompletion=choices.file_or_address,
+        ),
+    ],
     json: Json = False,
 ) -> None:
     """Describe a memory, a bridge or an index.
 
     Says everything that the files know, and checks a memory's content against its fingerprint.
     """
+    from features.search.backends import is_address
+
+    answer = _address(path) if is_address(path) else _on_disk(Path(path))
+    if json:
+        print_json(answer)
+    else:
+        _print(answer)
+
+
+def _on_disk(path: Path) -> dict[str, Any]:
     from features.errors import UserError
 
     if not path.exists():
         raise UserError(f"{path} does not exist: give a memory, a bridge's folder or an index")
     if path.is_dir():
-        answer = _bridge(path)
-    elif path.suffix == ".faiss":
-        answer = _index(path)
-    else:
-        answer = _memory(path)
-    if json:
-        print_json(answer)
-    else:
-        _print(answer)
+        return _bridge(path)
+    return _index(path) if path.suffix == ".faiss" else _memory(path)
+
+
+def _address(place: str) -> dict[str, Any]:
+    from features.search.backends import open_index
+
+    index = open_index(place)
+    return {"kind": "index", "path": str(index.path), **index.about}
 
 
 def _memory(path: Path) -> dict[str, Any]:

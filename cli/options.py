@@ -15,6 +15,8 @@ from bridge.config import TrainSettings, setting_fields
 from cli import choices
 from features.errors import UserError
 
+ENGINES = ("local", "ray")
+
 Device = Annotated[
     str,
     typer.Option(
@@ -50,13 +52,40 @@ TrustEncoder = Annotated[
     bool,
     typer.Option("--trust-encoder", help="Accept embeddings of another encoder; see `mcr info`."),
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="Where the work is done: local, this machine's processes, or ray, a Ray cluster.",
+        autocompletion=choices.among(ENGINES),
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="With --engine ray: a cluster, or `auto` for the one that this machine is in. "
+        "Unset: RAY_ADDRESS, or this machine alone.",
+    ),
+]
+ShardProcesses = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Ask memories on the disk, such as shards that are not merged, in so many processes. "
+        "Unset: in this one.",
+    ),
+]
 Hub = Annotated[
     list[Path],
     typer.Option("--hub", help="A memory of the shared modality; give one of each space."),
 ]
 Leaf = Annotated[
     list[Path] | None,
-    typer.Option("--leaf", help="A memory of a modality that only one space knows; any number."),
+    typer.Option(
+        "--leaf",
+        help="A memory of a modality that only one space knows; any number. NAME.h5 stands for its "
+        "shards NAME.I-of-N.h5 as well.",
+    ),
 ]
 Align = Annotated[bool, typer.Option("--align", help="Use the hub ids that match, if not all do.")]
 QueryMemory = Annotated[Path, typer.Option("--query", "-q", help="Memory of queries.")]
@@ -72,15 +101,22 @@ EncoderOverrides = Annotated[
 ]
 
 
-def pairs(option: str, values: Sequence[str] | None, *, form: str = "NAME=VALUE") -> dict[str, str]:
-    """`NAME=VALUE` options as a dict. Raises UserError for one without `=`."""
-    parsed = {}
+def each(
+    option: str, values: Sequence[str] | None, *, form: str = "NAME=VALUE"
+) -> list[tuple[str, str]]:
+    """`NAME=VALUE` options in their order. Raises UserError for one without `=`."""
+    parsed = []
     for value in values or ():
         name, separator, rest = value.partition("=")
         if not separator or not name:
             raise UserError(f"{option} {value} should read {form}")
-        parsed[name] = rest
+        parsed.append((name, rest))
     return parsed
+
+
+def pairs(option: str, values: Sequence[str] | None, *, form: str = "NAME=VALUE") -> dict[str, str]:
+    """`NAME=VALUE` options as a dict. Raises UserError for one without `=`."""
+    return dict(each(option, values, form=form))
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:

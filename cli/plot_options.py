@@ -62,7 +62,7 @@ def begin(out: Path | None, kind: str, theme: str, width: str) -> tuple[Style, P
 def opened(paths: Sequence[Path]) -> list[Memory]:
     """Memories. Raises UserError for a folder, which a bridge is."""
     from features.errors import UserError
-    from features.memories.memory import Memory
+    from features.memories.sharded import open_memory
 
     for path in paths:
         if path.is_dir():
@@ -70,7 +70,7 @@ def opened(paths: Sequence[Path]) -> list[Memory]:
                 f"{path} is a folder but this picture is of memories: name a bridge's folder "
                 "with --bridge"
             )
-    return [Memory(path) for path in paths]
+    return [open_memory(path) for path in paths]
 
 
 def loaded(folder: Path | None, device: str) -> Bridge | None:

@@ -25,11 +25,11 @@ def project(
     from bridge.projection import project_memory
     from cli.progress import BarProgress
     from features.files import require_h5
-    from features.memories.memory import Memory
+    from features.memories.sharded import open_memory
 
     made = project_memory(
         load(bridge, device=device),
-        Memory(memory),
+        open_memory(memory),
         require_h5(out),
         overwrite=overwrite,
         trust_encoder=trust_encoder,

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import Device, EncoderOverrides, Json, TrustEncoder, pairs
+from cli import choices
+from cli.options import (
+    Device,
+    EncoderOverrides,
+    Engine,
+    Json,
+    RayAddress,
+    ShardProcesses,
+    TrustEncoder,
+    each,
+    pairs,
+)
 from cli.output import print_json
 
 if TYPE_CHECKING:
     from bridge.search import Embedder, Query
     from features.search.index import Hit
+    from features.tasks import Tasks
 
 
 def query(
@@ -28,10 +41,16 @@ def query(
         ),
     ] = None,
     index: Annotated[
-        Path | None, typer.Option("--index", "-i", help="Search this index, from `mcr index`.")
+        str | None,
+        typer.Option(
+            "--index",
+            "-i",
+            autocompletion=choices.file_or_address,
+            help="Search this index, from `mcr index`: a .faiss file, or an address of Milvus.",
+        ),
     ] = None,
     memory: Annotated[
-        Path | None, typer.Option("--memory", help="Search this memory, exactly.")
+        Path | None, typer.Option("--memory", help="Search this memory, or its shards, exactly.")
     ] = None,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many hits to print.")] = 10,
     modality: Annotated[
@@ -40,6 +59,14 @@ def query(
     via: Annotated[
         str | None,
         typer.Option(help="Embed the query in this space. Unset: in all that know it, averaged."),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=VALUE",
+            help="Only items with this metadata; numbers also as MIN..MAX. Any of the values of a "
+            "column that is given again, and all of several columns.",
+        ),
     ] = None,
     rerank: Annotated[
         int | None,
@@ -60,6 +87,9 @@ def query(
     encoder: EncoderOverrides = None,
     trust_encoder: TrustEncoder = False,
     device: Device = "auto",
+    shard_processes: ShardProcesses = None,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     json: Json = False,
 ) -> None:
     """Find the items nearest to a sentence or a file.
@@ -71,6 +101,7 @@ def query(
     from bridge.search import Embedder, Query
     from features.errors import UserError
     from features.space import modality_named
+    from features.tasks import open_tasks
 
     gc.freeze()
     gc.enable()
@@ -89,7 +120,14 @@ def query(
             f"--rerank {rerank} scores {rerank} hits but {k} are to be printed, with scores of two "
             f"kinds: give -k {rerank} or less, or --rerank {k}"
         )
-    hits = _search(parsed, embedder, bridge, index, memory, rerank or k, via)
+    if memory is None and (shard_processes is not None or engine != "local"):
+        raise UserError(
+            "--shard-processes and --engine search a memory in parts, and --index is given: give "
+            "--memory, or leave them out"
+        )
+    wanted = each("--where", where, form="COLUMN=VALUE")
+    with open_tasks(engine, processes=shard_processes, address=ray_address) as tasks:
+        hits = _search(parsed, embedder, bridge, index, memory, rerank or k, via, wanted, tasks)
     if rerank is not None:
         hits = _reranked(parsed, hits, embedder, bridge, parts or memory)[:k]
     if json:
@@ -110,7 +148,7 @@ def _reranked(
     from bridge.artefact import load
     from bridge.tcl.rerank import rerank
     from features.errors import UserError
-    from features.memories.memory import Memory
+    from features.memories.sharded import open_memory
 
     if bridge_folder is None or parts is None:
         missing = "--bridge" if bridge_folder is None else "--parts"
@@ -119,25 +157,29 @@ def _reranked(
             f"{missing}"
         )
     bridge = load(bridge_folder, device=embedder.device)
-    return rerank(query, hits, Memory(parts), bridge, embedder)
+    return rerank(query, hits, open_memory(parts), bridge, embedder)
 
 
 def _search(
     query: Query,
     embedder: Embedder,
     bridge_folder: Path | None,
-    index_path: Path | None,
+    index_path: str | None,
     memory_path: Path | None,
     k: int,
     via: str | None,
+    where: Sequence[tuple[str, str]],
+    tasks: Tasks | None,
 ) -> list[Hit]:
     from bridge.artefact import load
     from bridge.search import embed_for_bridge, search_index, search_memory
     from features.errors import UserError
-    from features.memories.memory import Memory
-    from features.search.index import open_index
+    from features.memories.sharded import open_memory
+    from features.search.backends import open_index
+    from features.search.filters import TableFilters, parse_where
+    from features.search.index import hit_table
 
-    gallery = Memory(memory_path) if memory_path is not None else None
+    gallery = open_memory(memory_path) if memory_path is not None else None
     index = open_index(index_path) if index_path is not None else None
     if bridge_folder is not None:
         bridge = load(bridge_folder, device=embedder.device)
@@ -156,7 +198,11 @@ def _search(
         embedder.check_overrides([header.space])
         rows = embedder.embed([query], header.space, header.encoder)
     if gallery is not None:
+        wanted = parse_where(TableFilters(hit_table(gallery)), where)
         trust = embedder.trust_encoder
-        return search_memory(rows, gallery, k, bridge=bridge, trust_encoder=trust)[0]
+        return search_memory(
+            rows, gallery, k, bridge=bridge, trust_encoder=trust, tasks=tasks, where=wanted
+        )[0]
     assert index is not None
-    return search_index(rows, index, k, bridge=bridge)[0]
+    wanted = parse_where(index.filters, where)
+    return search_index(rows, index, k, bridge=bridge, where=wanted)[0]

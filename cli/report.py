@@ -58,7 +58,7 @@ def report(
     from cli.progress import BarProgress
     from features.errors import UserError
     from features.extras import require_package
-    from features.memories.memory import Memory
+    from features.memories.sharded import open_memory
 
     require_package("matplotlib", "a report")
     page = out or run / "report.html"
@@ -69,8 +69,8 @@ def report(
     if licence is not None:
         check_licence(licence)
     contents = gather(
-        run, results=result or (), query=None if query is None else Memory(query),
-        gallery=None if gallery is None else Memory(gallery), rows=rows, k=k, items=items,
+        run, results=result or (), query=None if query is None else open_memory(query),
+        gallery=None if gallery is None else open_memory(gallery), rows=rows, k=k, items=items,
         seed=seed, trust_encoder=trust_encoder, device=device, progress=BarProgress(),
     )  # fmt: skip
     written = [write_report(contents, page, progress=BarProgress())]

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cli import choices
 from cli.options import Device, EncoderOverrides, TrustEncoder, pairs
 from cli.output import note
 
@@ -18,8 +19,14 @@ def serve(
         typer.Option("--bridge", "-b", help="A bridge from `mcr train`; any number."),
     ] = None,
     index: Annotated[
-        list[Path] | None,
-        typer.Option("--index", "-i", help="An index to search, from `mcr index`; any number."),
+        list[str] | None,
+        typer.Option(
+            "--index",
+            "-i",
+            autocompletion=choices.file_or_address,
+            help="An index to search, from `mcr index`: a file, or an address of Milvus; any "
+            "number.",
+        ),
     ] = None,
     memory: Annotated[
         list[Path] | None,

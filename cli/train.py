@@ -14,10 +14,13 @@ from cli.options import (
     Cache,
     Device,
     DryRun,
+    Engine,
     Json,
     Leaf,
     Overwrite,
+    RayAddress,
     Resume,
+    ShardProcesses,
     TrustEncoder,
     with_settings,
 )
@@ -63,6 +66,9 @@ def train(
     resume: Resume = False,
     dry_run: DryRun = False,
     cache: Cache = True,
+    shard_processes: ShardProcesses = None,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     track: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,7 +96,8 @@ def train(
     from bridge.training.train import train as run_train
     from cli.progress import BarProgress
     from features.errors import UserError
-    from features.memories.memory import Memory
+    from features.memories.sharded import open_memories
+    from features.tasks import open_tasks
 
     with joined(device) as ranks:
         if bool(hub) == bool(pairs):
@@ -109,23 +116,27 @@ def train(
                 hub or pairs or (), leaf or (), out or RUNS_FOLDER, chosen, device=device, json=json
             )
             return
-        made = run_train(
-            [Memory(path) for path in hub or pairs or ()],
-            [Memory(path) for path in leaf or ()],
-            out,
-            chosen,
-            paired=bool(pairs),
-            align=align,
-            trust_encoder=trust_encoder,
-            device=device,
-            overwrite=overwrite,
-            resume=resume,
-            cache=cache,
-            trackers=[tracker_named(one) for one in dict.fromkeys(track or ())],
-            command=[Path(sys.argv[0]).name, *sys.argv[1:]],
-            progress=BarProgress(),
-            ranks=ranks,
-        )
+        with open_tasks(
+            engine, processes=shard_processes, address=ray_address, used=ranks.first
+        ) as tasks:
+            made = run_train(
+                open_memories(hub or pairs or ()),
+                open_memories(leaf or ()),
+                out,
+                chosen,
+                paired=bool(pairs),
+                align=align,
+                trust_encoder=trust_encoder,
+                device=device,
+                overwrite=overwrite,
+                resume=resume,
+                cache=cache,
+                tasks=tasks,
+                trackers=[tracker_named(one) for one in dict.fromkeys(track or ())],
+                command=[Path(sys.argv[0]).name, *sys.argv[1:]],
+                progress=BarProgress(),
+                ranks=ranks,
+            )
     if ranks.first:
         _tell(out or RUNS_FOLDER / made.name, made, json=json)
 

@@ -49,11 +49,11 @@ def tune(
     from bridge.config import load_settings
     from bridge.tuning import tune as run_tune
     from cli.progress import BarProgress
-    from features.memories.memory import Memory
+    from features.memories.sharded import open_memories
 
     found = run_tune(
-        [Memory(path) for path in hub],
-        [Memory(path) for path in leaf or ()],
+        open_memories(hub),
+        open_memories(leaf or ()),
         out,
         load_settings(config, settings),
         align=align,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cli import choices
 from cli.boundary import USER_ERROR
 from cli.options import Json
 from cli.output import print_json
@@ -17,8 +18,11 @@ _MARKS = {"good": "ok   ", "note": "note ", "bad": "BAD  "}
 
 def verify(
     paths: Annotated[
-        list[Path],
-        typer.Argument(help="Memories, indices, bridges, trainings, or folders of them."),
+        list[str],
+        typer.Argument(
+            help="Memories, indices, also in Milvus, bridges, trainings, or folders of them.",
+            autocompletion=choices.file_or_address,
+        ),
     ],
     partners: Annotated[
         bool,
@@ -33,13 +37,23 @@ def verify(
     """
     from bridge.verification import verify as run_verify
     from bridge.verification import verify_partners
+    from bridge.verification_address import verify_address
     from cli.progress import BarProgress
     from features.errors import UserError
     from features.memories.memory import Memory
+    from features.search.backends import is_address
 
     if partners and len(paths) < 2:
         raise UserError(f"--partners compares memories and {len(paths)} is given: give two or more")
-    findings = [one for path in paths for one in run_verify(path, progress=BarProgress())]
+    findings = [
+        one
+        for path in paths
+        for one in (
+            verify_address(path, progress=BarProgress())
+            if is_address(path)
+            else run_verify(Path(path), progress=BarProgress())
+        )
+    ]
     if partners and not any(one.state == "bad" for one in findings):
         findings.append(verify_partners([Memory(path) for path in paths]))
     if json:

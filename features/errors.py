@@ -22,6 +22,10 @@ class ToldElsewhereError(UserError):
     """An error that another process of the same command has told already."""
 
 
+class UnreachableError(UserError):
+    """A server that is needed does not answer: later it may."""
+
+
 class ItemError(Exception):
     """One item of a source cannot be embedded; the message is the reason, without the item.
 

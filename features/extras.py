@@ -27,6 +27,8 @@ EXTRAS = {
     "httpx": "serve",
     "pydantic": "serve",
     "ray": "ray",
+    "pymilvus": "milvus",
+    "milvus_lite": "milvus",
 }
 
 

@@ -48,6 +48,8 @@ CODE = (
     "bridge.pseudo_pairs.neighbours",
     "bridge.pseudo_pairs.tables",
     "bridge.pseudo_pairs.exact",
+    "bridge.pseudo_pairs.in_parts",
+    "bridge.pseudo_pairs.partial",
     "bridge.pseudo_pairs.retriever",
     "bridge.pseudo_pairs.sparse",
     "bridge.training.training_set",
@@ -55,9 +57,12 @@ CODE = (
     "features.compiled",
     "features.cores",
     "features.memories.memory",
+    "features.memories.row_parts",
+    "features.memories.stacked_rows",
     "features.products",
     "features.search.rough",
     "features.memories.streamed_rows",
+    "features.tasks",
 )
 
 _MAKERS = ("faiss-cpu", "faiss-gpu", "numba", "llvmlite", "triton")  # whose sums are ours
@@ -87,17 +92,19 @@ def remembering(
     space: str,
     centre: str,
     indices: Sequence[str] = (),
+    engine: str = "local",
 ) -> Retriever:
     """`by`, which reads from a file what it made before.
 
     origin: of the rows; without one nothing is kept. space: of the leaf memory that is retrieved
     from, or that pairs are centred on. centre: `hub` or `leaf`. The settings say how `by`
-    retrieves, and `indices` are the checksums of what it searches. Warns with PseudoPairsNotKept
+    retrieves, `indices` are the checksums of what it searches, and `engine` says whose processors
+    compute. Warns with PseudoPairsNotKept
     where files cannot be written or are damaged.
     """
     if origin is None or not origin.keep:
         return by
-    return _Remembering(by, origin, settings, space, centre, indices)
+    return _Remembering(by, origin, settings, space, centre, indices, engine)
 
 
 @dataclass
@@ -108,6 +115,7 @@ class _Remembering:
     space: str
     centre: str
     indices: Sequence[str]
+    engine: str
     calls: int = 0  # pairs around leaf items are made in two
 
     def __call__(
@@ -152,7 +160,7 @@ class _Remembering:
             "temperature": temperature,
             "held": held,
             "code": _code(),
-            "machine": _machine(device),
+            "machine": {**_machine(device), "engine": self.engine},
         }
         return json.dumps(about, sort_keys=True)
 

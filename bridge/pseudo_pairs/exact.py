@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from bridge.pseudo_pairs.partial import add_block
 from features.cores import on_every_core
-from features.products import product
 
 _SHARE, _MOST_SHARE = 256, 2048  # queries of a core
 
@@ -114,7 +114,7 @@ def _retrieve_part(
         columns = {id(value): blocks[id(value)].T.contiguous() for value in values}
         for first in range(0, len(queries), query_block):
             rows = slice(first, first + query_block)
-            _add_block(
+            add_block(
                 queries[rows],
                 blocks[id(keys)],
                 [columns[id(value)] for value in values],
@@ -126,24 +126,6 @@ def _retrieve_part(
         advance(done - before)
     for total in sums:
         F.normalize(total, dim=-1, out=total)
-
-
-def _add_block(
-    queries: Tensor,
-    keys: Tensor,
-    columns: list[Tensor],
-    best: Tensor,
-    sums: list[Tensor],
-    temperature: float,
-) -> None:
-    """Add a block of the memory to `sums`, whose maximum so far is `best`, in place."""
-    scores = product(queries, keys).div_(temperature)
-    higher = torch.maximum(best, scores.amax(dim=1, keepdim=True))
-    shrink = torch.exp(best - higher)
-    weights = scores.sub_(higher).exp_()
-    for total, column in zip(sums, columns, strict=True):
-        total.mul_(shrink).add_(product(weights, column))
-    best.copy_(higher)
 
 
 class Retriever(Protocol):

@@ -12,14 +12,17 @@ from torch import Tensor
 from bridge.pseudo_pairs.approximate import retrieve_approximate
 from bridge.pseudo_pairs.exact import Retriever, Rows, retrieve
 from bridge.pseudo_pairs.fused import fits_fused, retrieve_fused
+from bridge.pseudo_pairs.in_parts import retrieve_in_parts
 from bridge.pseudo_pairs.sparse import retrieve_sparse
 from features.errors import UserError
 from features.memories.memory import Memory
+from features.memories.streamed_rows import StreamedRows
+from features.tasks import Tasks
 
 if TYPE_CHECKING:
-    from features.search.index import Index
+    from features.search.index import FaissIndex
 
-Indices = Sequence[tuple[Rows, "Index"]]
+Indices = Sequence[tuple[Rows, "FaissIndex"]]
 
 _MANY, _ASKED = 32_768, 1024  # items and queries from which on others are faster than exact
 
@@ -28,10 +31,11 @@ class RetrievalNote(UserWarning):
     """Tells how good a retrieval was that did not take all items."""
 
 
-def retriever(method: str, indices: Indices = ()) -> Retriever:
+def retriever(method: str, indices: Indices = (), *, tasks: Tasks | None = None) -> Retriever:
     """How to retrieve: exact, sparse, approximate, or auto, by what a memory's size is worth.
 
     indices: with the table of keys that each is of; approximate takes them, or builds its own.
+    tasks: where memories on the disk are asked, in parts; this process unless given.
     Raises UserError when retrieval is sparse but not of tensors on a CPU.
     """
 
@@ -58,15 +62,21 @@ def retriever(method: str, indices: Indices = ()) -> Retriever:
                 )
             tables = [one for one in (keys, *values) if isinstance(one, Tensor)]
             if queries.device.type == "cpu" and len(tables) == 1 + len(values):
-                found = retrieve_sparse(
+                sparse = retrieve_sparse(
                     queries, tables[0], tuple(tables[1:]), temperature=temperature, advance=advance
                 )
-                warnings.warn(found.told(), RetrievalNote, stacklevel=2)
-                return found.values
+                warnings.warn(sparse.told(), RetrievalNote, stacklevel=2)
+                return sparse.values
             if method == "sparse":
                 raise _not_sparse(queries)
         # Scores of half-precision queries would be made in half precision.
         queries = queries.to(torch.promote_types(queries.dtype, torch.float32))
+        own = all(value is keys for value in values)
+        if isinstance(keys, StreamedRows) and own and queries.device.type == "cpu":
+            found = retrieve_in_parts(
+                queries, keys, temperature=temperature, tasks=tasks, advance=advance
+            )
+            return (found,) * max(1, len(values))
         return retrieve(queries, keys, values, temperature=temperature, advance=advance)
 
     return by_size
@@ -81,7 +91,7 @@ def _not_sparse(queries: Tensor) -> UserError:
     )
 
 
-def index_beside(memory: Memory) -> Index | None:
+def index_beside(memory: Memory) -> FaissIndex | None:
     """The index NAME.faiss beside the memory NAME.h5, or None if there is none of this memory.
 
     Warns with RetrievalNote where there is one that cannot be used.

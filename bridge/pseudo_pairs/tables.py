@@ -19,7 +19,7 @@ from features.progress import Progress
 
 if TYPE_CHECKING:
     from bridge.training.training_set import FrozenRows
-    from features.search.index import Index
+    from features.search.index import FaissIndex
 
 Part = dict[str, dict[str, Tensor]]
 
@@ -76,13 +76,15 @@ def concatenated(parts: Sequence[Part]) -> Part:
 def _by(frozen: FrozenRows, settings: TrainSettings, space: str, centre: str) -> Retriever:
     wanted = settings.retrieval == "approximate" and frozen.ranks.first
     indices = _indices(frozen) if wanted else []
+    tasks = frozen.tasks
     by = remembering(
-        retriever(settings.retrieval, indices),
+        retriever(settings.retrieval, indices, tasks=tasks),
         frozen.origin,
         settings,
         space=space,
         centre=centre,
         indices=[index.about["faiss_checksum"] for _, index in indices],
+        engine=tasks.engine if tasks is not None else "local",
     )
     return by if frozen.ranks.size == 1 else _OfFirst(by, frozen.ranks)
 
@@ -110,11 +112,11 @@ class _OfFirst:
         return tuple(self.ranks.handed_out(made, queries.device).values())
 
 
-def _indices(frozen: FrozenRows) -> list[tuple[Rows, Index]]:
+def _indices(frozen: FrozenRows) -> list[tuple[Rows, FaissIndex]]:
     """Of leaf memories that have one beside them; several of one space have none together."""
     if frozen.origin is None:
         return []
-    found: list[tuple[Rows, Index]] = []
+    found: list[tuple[Rows, FaissIndex]] = []
     for space, rows in frozen.leaf.items():
         memories = frozen.origin.leaf[space]
         index = index_beside(memories[0]) if len(memories) == 1 else None

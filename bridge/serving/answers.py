@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from bridge.serving.columns import passing
 from bridge.serving.embedding import Failures, QueryEmbedder, not_told
 from bridge.serving.metrics import Metrics
 from bridge.serving.prepared import EmbedJob, FoundRows, JobResult, PreparedQuery, SearchJob
@@ -13,6 +14,7 @@ from bridge.serving.refusal import UNPROCESSABLE, Refusal
 from bridge.serving.saved import SavedQueries, SavedQuery
 from bridge.serving.searches import Searches, Ticket
 from bridge.serving.state import Collection, Served, bridge_place
+from features.errors import UnreachableError
 
 NEIGHBOURS = 8  # of a query's own embedding, in each memory
 AnyJob = SearchJob | EmbedJob
@@ -117,8 +119,8 @@ class Answers:
                 if job.named:
                     plan.unasked[name] = self._unasked(query, f"searched in {name}")
                 continue
-            allowed = one.filters.passing(job.where)
-            plan.totals[name] = len(one) if allowed is None else int(allowed.sum())
+            allowed = passing(one.filters, job.where)
+            plan.totals[name] = len(one) if allowed is None else one.filters.count(allowed)
             ticket = searches.add(one.rows, query.vectors[one.place], job.offset + job.k, allowed)
             plan.collections.append((name, ticket))
         if plan.unasked and not job.grouped:
@@ -154,6 +156,8 @@ class Answers:
         for query, plan in zip(job.queries, plans, strict=True):
             try:
                 self._add(result, job, plan, searches)
+            except UnreachableError:
+                raise
             except Exception as error:
                 raise Refusal(UNPROCESSABLE, not_told(error, query, "searched")) from error
         return result
@@ -182,9 +186,18 @@ class Answers:
                 for one, ticket in plan.neighbours
             }
         )
-        shown = {name for name, one in found.items() if one.places}
-        for name in {*shown, *(one.name for one, _ in plan.neighbours)}:
-            self.served.collections[name].filters.prepare()  # here, not on the event loop
+        self._fetch(result)
+
+    def _fetch(self, result: JobResult) -> None:
+        """Bring what is told of the last query's hits here, not on the event loop."""
+        last = [result.found[-1], *result.neighbours[-1].values()]
+        groups = result.groups[-1].values() if result.groups else ()
+        last += [group for group in groups if isinstance(group, FoundRows)]
+        shown = [place for one in last for place in one.places]
+        for name in {place[0] for place in shown}:
+            one = self.served.collections[name]
+            one.filters.prepare()
+            one.table.fetch(row for collection, row, _ in shown if collection == name)
 
     def _keep(self, query: PreparedQuery) -> str | None:
         if not query.keep or not query.vectors:

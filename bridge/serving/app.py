@@ -19,9 +19,10 @@ from starlette.staticfiles import StaticFiles
 from bridge.serving import models, requests
 from bridge.serving.guard import Guard, start_message
 from bridge.serving.limits import Limits
-from bridge.serving.refusal import NOT_FOUND, UNPROCESSABLE, Refusal
+from bridge.serving.refusal import BUSY, NOT_FOUND, UNPROCESSABLE, Refusal
 from bridge.serving.service import PICTURES, Service
 from bridge.serving.state import Served
+from features.errors import UnreachableError
 
 PAGE = Path(__file__).parent / "page"
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -68,6 +69,7 @@ def create_app(
         description="Search across modalities that were never paired.",
     )  # fmt: skip
     app.exception_handler(Refusal)(_refused)
+    app.exception_handler(UnreachableError)(_unreachable)
     app.exception_handler(HTTPException)(_refused)
     app.exception_handler(RequestValidationError)(_not_valid)
     app.exception_handler(Exception)(_failed)
@@ -78,6 +80,11 @@ def create_app(
     guard = Guard(app, limits=service.limits, metrics=service.metrics, hosts=hosts)
     service.metrics.gauge("requests_under_way", "Requests under way.", lambda: guard.under_way)
     return guard
+
+
+async def _unreachable(request: Request, _: Exception) -> Response:
+    busy = Refusal(BUSY, "the server of an index does not answer: try again in a second")
+    return await _refused(request, busy)
 
 
 def _add_status(app: FastAPI, service: Service) -> None:

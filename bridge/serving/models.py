@@ -5,9 +5,11 @@ Answers are dataclasses, which are made without checks; `bridge.serving.requests
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
+from features.search.filters import ColumnInfo as ColumnInfo
+from features.search.filters import ValueCount as ValueCount
 from features.space import Modality
 
 
@@ -125,26 +127,6 @@ class BridgeInfo:
     name: str
     spaces: list[SpaceInfo]
     dim: int
-
-
-@dataclass(frozen=True)
-class ValueCount:
-    """A value of a column, and how many items have it."""
-
-    value: str
-    count: int
-
-
-@dataclass(frozen=True)
-class ColumnInfo:
-    """A metadata column. values: the most frequent of a text column; bounds: of a number's."""
-
-    name: str
-    kind: Literal["text", "number"]
-    values: list[ValueCount] = field(default_factory=list)
-    distinct: int = 0
-    minimum: int | float | None = None
-    maximum: int | float | None = None
 
 
 @dataclass(frozen=True)

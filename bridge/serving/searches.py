@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ Ticket = tuple[tuple[int, int], int, int]  # the search, the query's place in it
 @dataclass
 class _Search:
     rows: Rows
-    allowed: NDArray[np.bool_] | None
+    allowed: Any  # what passes, as the rows take it
     queries: list[Tensor] = field(default_factory=list)
     depth: int = 0
     found: list[_FoundOne | Exception] = field(default_factory=list)
@@ -43,9 +43,7 @@ class Searches:
     def __init__(self) -> None:
         self._searches: dict[tuple[int, int], _Search] = {}
 
-    def add(
-        self, rows: Rows, query: Tensor, depth: int, allowed: NDArray[np.bool_] | None
-    ) -> Ticket:
+    def add(self, rows: Rows, query: Tensor, depth: int, allowed: Any) -> Ticket:
         """Look up a unit query (d,) among the rows that are allowed, down to `depth` hits."""
         key = (id(rows), id(allowed))
         search = self._searches.setdefault(key, _Search(rows, allowed))

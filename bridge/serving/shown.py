@@ -32,7 +32,7 @@ def collection_named(served: Served, name: str) -> Collection:
 def row_named(served: Served, name: str, item: str) -> tuple[Collection, int]:
     """A collection, and the row of an item in it. Raises Refusal if there is none."""
     collection = collection_named(served, name)
-    row = collection.row_of.get(item)
+    row = collection.table.row_of(item)
     if row is None:
         raise Refusal(NOT_FOUND, f"{name} has no item '{item[:80]}'")
     return collection, row

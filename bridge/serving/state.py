@@ -10,21 +10,22 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from bridge.artefact import Bridge, load
 from bridge.projection import check_memory, in_shared_space, is_projected
 from bridge.search import Embedder, Query, check_index
-from bridge.serving.columns import Filters
 from bridge.serving.roots import check_roots, file_roots
 from bridge.serving.rows import ExactRows, IndexRows, Rows
 from features.errors import UserError
 from features.memories.memory import Memory, MemoryHeader
 from features.memories.provenance import check_encoders
-from features.search.index import HitTable, hit_table, open_index
+from features.search.backends import backend_of, open_index
+from features.search.filters import Filters, TableFilters
+from features.search.index import HitTable, hit_table
 from features.space import MODALITIES, Modality
 
 
@@ -52,15 +53,12 @@ class Collection:
     kind: Literal["index", "memory"]
     header: MemoryHeader
     table: HitTable
+    filters: Filters
     rows: Rows
     bridge: Bridge | None = None
     own: Rows | None = None
     holds: frozenset[str] = frozenset()
     same_as: str | None = None
-    filters: Filters = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.filters = Filters(self.table)
 
     def __len__(self) -> int:
         return len(self.table.ids)
@@ -74,11 +72,6 @@ class Collection:
     def place(self) -> str:
         """Where the rows are: the name of a space, or `bridge NAME`."""
         return self.header.space if self.bridge is None else bridge_place(self.bridge.name)
-
-    @cached_property
-    def row_of(self) -> dict[str, int]:
-        """The row of every id; made at first use."""
-        return {name: row for row, name in enumerate(self.table.ids)}
 
 
 def bridge_place(name: str) -> str:
@@ -165,7 +158,7 @@ class Served:
 
 def open_served(
     bridge_folders: Sequence[Path],
-    index_paths: Sequence[Path],
+    index_paths: Sequence[str | Path],
     memory_paths: Sequence[Path],
     *,
     device: str = "auto",
@@ -175,6 +168,7 @@ def open_served(
 ) -> Served:
     """Open what is to be served; nothing large is read.
 
+    index_paths: files of FAISS, or addresses of Milvus.
     files: folders that files are sent from although they hold the user's home folder.
     Raises UserError if something is missing or damaged, does not belong together, or names such a
     folder that is not among `files`.
@@ -193,22 +187,24 @@ def open_served(
     return served
 
 
-def _names(paths: Sequence[Path]) -> dict[Path, str]:
+def _names(paths: Sequence[str | Path]) -> dict[str | Path, str]:
     """What files are called: NAME, or NAME.faiss and NAME.h5 where there are both, as recipes make
     them.
     """
-    stems = Counter(path.stem for path in paths)
-    return {path: path.stem if stems[path.stem] == 1 else path.name for path in paths}
+    known = {path: backend_of(path).names(str(path)) for path in paths}
+    short = Counter(known[path][0] for path in paths)
+    return {path: one if short[one] == 1 else longer for path, (one, longer) in known.items()}
 
 
-def _index_collection(path: Path, name: str, bridges: Sequence[Bridge]) -> Collection:
+def _index_collection(path: str | Path, name: str, bridges: Sequence[Bridge]) -> Collection:
     index = open_index(path)
     bridge = _maker(path, index.header, bridges)
     check_index(index, bridge)
     rows = IndexRows(index)
     own = rows if bridge is None else None
+    about = index.header, index.table, index.filters
     holds = _holds(index.about.get("fingerprint"), index.header)
-    return Collection(name, name, "index", index.header, index.table, rows, bridge, own, holds)
+    return Collection(name, name, "index", *about, rows, bridge, own, holds)
 
 
 def _memory_collections(
@@ -216,9 +212,14 @@ def _memory_collections(
 ) -> list[Collection]:
     memory = Memory(path)
     table, own = hit_table(memory), ExactRows(lambda: memory.embeddings)
-    holds = _holds(memory.fingerprint, memory.header)
     of = partial(
-        Collection, memory=name, kind="memory", header=memory.header, table=table, holds=holds
+        Collection,
+        memory=name,
+        kind="memory",
+        header=memory.header,
+        table=table,
+        filters=TableFilters(table),
+        holds=_holds(memory.fingerprint, memory.header),
     )
     if is_projected(memory):
         maker = _maker(path, memory.header, bridges)
@@ -255,7 +256,7 @@ def _projected(bridge: Bridge, memory: Memory, trust: bool) -> Any:
     return in_shared_space(bridge, memory, trust_encoder=trust).cpu()
 
 
-def _maker(path: Path, header: MemoryHeader, bridges: Sequence[Bridge]) -> Bridge | None:
+def _maker(path: str | Path, header: MemoryHeader, bridges: Sequence[Bridge]) -> Bridge | None:
     """The bridge whose shared space a file is in. Raises UserError if it is not served."""
     made_by = header.extra.get("bridge")
     if made_by is None:

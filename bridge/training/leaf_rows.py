@@ -21,6 +21,7 @@ from features.errors import UserError
 from features.memories.memory import Memory
 from features.memories.streamed_rows import StreamedRows
 from features.room import free_bytes
+from features.tasks import Tasks
 
 SHARE = 0.5  # of the device's free memory, that leaf memories may take
 BLOCK = 4096  # rows that are read at a time
@@ -45,6 +46,28 @@ def leaf_rows(
         if left >= 0:
             rows[space] = read[space][:]
     return rows
+
+
+def check_tasks(settings: TrainSettings, device: torch.device, tasks: Tasks | None) -> None:
+    """Raise UserError if pseudo pairs are to be retrieved elsewhere, and the settings forbid it."""
+    if tasks is None:
+        return
+    asked = "--shard-processes and --engine ray retrieve pseudo pairs"
+    if device.type != "cpu":
+        raise UserError(
+            f"{asked} on processors but the device is {device}: choose --device cpu, or leave them "
+            "out"
+        )
+    if settings.stream == "never":
+        raise UserError(
+            f"{asked} from memories on the disk but stream is 'never', which loads them: leave one "
+            "of them out"
+        )
+    if settings.retrieval not in ("auto", "exact"):
+        raise UserError(
+            f"{asked} of all items but retrieval is '{settings.retrieval}': choose --retrieval "
+            "exact, or leave them out"
+        )
 
 
 def check_resident(settings: TrainSettings, leaf: Mapping[str, LeafRows]) -> None:

@@ -28,7 +28,7 @@ from bridge.training.checkpoint import load_weights, save_weights, shared_checkp
 from bridge.training.distributed import ALONE, Ranks
 from bridge.training.folder import gather_metrics, open_folder, part_folder, placed, tidy_folder
 from bridge.training.held_out import held_out_scores
-from bridge.training.leaf_rows import at_hand, check_resident
+from bridge.training.leaf_rows import at_hand, check_resident, check_tasks
 from bridge.training.requirements import check_requirements
 from bridge.training.resemblance import check_resemblance
 from bridge.training.run import Run
@@ -45,6 +45,7 @@ from features.memories.memory import Memory
 from features.memories.provenance import merged
 from features.products import fast_dtype
 from features.progress import SILENT, Progress
+from features.tasks import Tasks
 
 WEIGHT = "weight of "  # begins the names of a mixture's weights among the metrics
 
@@ -62,6 +63,7 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     cache: bool = True,
+    tasks: Tasks | None = None,
     trackers: Sequence[Tracker] = (),
     command: Sequence[str] | None = None,
     progress: Progress = SILENT,
@@ -80,6 +82,7 @@ def train(
     resume: accept a finished bridge of the same training. An unfinished one is always
     continued, to the same weights as an undisturbed run.
     cache: keep large pseudo pairs beside the leaf memories, and use those that are kept.
+    tasks: processes or a cluster that retrieve pseudo pairs; leaf memories stay on the disk.
     trackers: get the figures of every epoch; see `bridge.tracking.tracker`.
     command: that the user gave, for the record.
     ranks: the processes that train together, from `bridge.training.launch`; each calls this alike,
@@ -95,6 +98,7 @@ def train(
         settings, sources.spaces, [name for name, has in sources.leaf.items() if has]
     )
     check_items(settings, sources.hub, sources.leaf)
+    check_tasks(settings, where, tasks)
     records = _records(sources, paired=paired)
     plan: dict[str, Any] = {
         "device": f"{where.type} {fast_dtype(where)}",  # which decides the precision
@@ -116,6 +120,7 @@ def train(
             stream=settings.stream if ranks.first or at_hand(settings) else "always",
             cache=cache,
             ranks=ranks,
+            tasks=tasks,
         )
         check_resident(settings, frozen.leaf)
         if ranks.first:

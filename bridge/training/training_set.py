@@ -28,6 +28,7 @@ from features.memories.memory import Memory
 from features.memories.provenance import check_encoders
 from features.progress import SILENT, Progress
 from features.space import Modality
+from features.tasks import Tasks
 
 MIN_ITEMS = 2
 
@@ -60,7 +61,8 @@ class FrozenRows:
 
     hub: by space, the same items in the same order. held_out: hub rows that training never sees,
     alike. leaf: by space, if it has one; it may be on the disk. modalities, items: by space and
-    role. origin: the memories that they come from, if they do. ranks: the processes that train on
+    role. origin: the memories that they come from, if they do. tasks: where pseudo pairs of leaf
+    memories on the disk are retrieved, if not in this process. ranks: the processes that train on
     them together.
     """
 
@@ -70,6 +72,7 @@ class FrozenRows:
     modalities: dict[str, dict[str, Modality]]
     items: ItemsOf = field(default_factory=dict)
     origin: Origin | None = None
+    tasks: Tasks | None = None
     ranks: Ranks = ALONE
 
     def centre(self, projector: Projector, space: str, means: str) -> None:
@@ -211,12 +214,14 @@ def load_rows(
     device: torch.device,
     stream: str = "auto",
     cache: bool = False,
+    tasks: Tasks | None = None,
     ranks: Ranks = ALONE,
 ) -> FrozenRows:
     """Load the memories onto `device`, leaves as `leaf_rows` says, and hold hub items out.
 
-    cache: keep pseudo pairs beside the leaf memories, and use those that are kept.
-    ranks: the processes that train on them together.
+    cache: keep pseudo pairs beside the leaf memories, and use those that are kept. tasks: where
+    pseudo pairs are retrieved from leaf memories on the disk; all are left there. ranks: the
+    processes that train on them together.
     """
     hub = {
         memory.space: F.normalize(memory.tensor(rows).to(device), dim=-1)
@@ -226,7 +231,7 @@ def load_rows(
     order = torch.randperm(sources.items, generator=generator)
     held = int(sources.items * holdout)
     held = held if held >= MIN_ITEMS and sources.items - held >= MIN_ITEMS else 0
-    leaf = leaf_rows(sources.leaf, device, stream)
+    leaf = leaf_rows(sources.leaf, device, stream if tasks is None else "always")
     kept = order[held:].sort().values
     used = [rows[kept.numpy()] for rows in sources.hub_rows]
     items = items_of(sources.hub, sources.hub_rows, sources.leaf, kept.numpy())
@@ -240,6 +245,7 @@ def load_rows(
         },
         items=items,
         origin=Origin.of(sources.hub, used, sources.leaf, keep=cache),
+        tasks=tasks,
         ranks=ranks,
     )
 

@@ -45,11 +45,11 @@ def diagnostics(
     """
     from bridge.evaluation.diagnostics import diagnostics_result
     from cli.progress import BarProgress
-    from features.memories.memory import Memory
+    from features.memories.sharded import open_memory
 
     check_out(out)
     result = diagnostics_result(
-        [Memory(path) for path in memories],
+        [open_memory(path) for path in memories],
         bridge=load_bridge(bridge, device),
         neighbours=neighbours,
         rows=rows,

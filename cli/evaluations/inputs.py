@@ -55,10 +55,10 @@ class Evaluation:
         """
         from bridge.evaluation.extraction import extraction_of, modality_of
         from cli.progress import BarProgress
-        from features.memories.memory import Memory
+        from features.memories.sharded import open_memory
 
         if Path(location).suffix == ".h5":
-            return Memory(location)
+            return open_memory(location)
         done = extraction_of(
             location, modality or modality_of(location), self.folder, bridge=self.bridge,
             local=local, overrides=self.overrides, device=self.measuring.device,

@@ -31,15 +31,17 @@ SECTIONS: dict[str, dict[str, str]] = {
         "features.errors": EVERYTHING,
     },
     "Files to memories": {
-        "features.extraction.sources": "Item Source read_source",
+        "features.extraction.items": "Item Source",
+        "features.extraction.sources": "read_source",
         "features.extraction.extract": "Extraction extract",
         "features.encoders": "EncoderDescription Encoder LocalEmbeddings LocalEncoder load_encoder",
         "features.exchange.importing": "Imported import_memory",
         "features.exchange.exporting": "export_memory",
     },
     "Indices": {
-        "features.search.index": "Hit Index open_index",
-        "features.search.building": "build_index",
+        "features.search.backends": "Index open_index build_index",
+        "features.search.index": "Hit FaissIndex",
+        "features.search.filters": "Range",
     },
     "Evaluation": {
         "features.datasets": "read_annotations",

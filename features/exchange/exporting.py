@@ -172,7 +172,8 @@ def _refuse(
     out: Path, name: str, memory: Memory, queries: Memory | None, *, overwrite: bool
 ) -> None:
     for one in (memory, queries):
-        if one is not None and out.exists() and out.samefile(one.path):
+        held = () if one is None else one.parts
+        if out.exists() and any(out.samefile(file.path) for file in held):
             raise UserError(f"{out} is the memory itself: choose another output")
     if name == "clip-retrieval":
         if out.exists() and not (overwrite and out.is_dir()):

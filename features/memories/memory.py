@@ -182,6 +182,11 @@ class Memory:
         return {name: row for row, name in enumerate(self.ids)}
 
     @property
+    def parts(self) -> tuple[Memory, ...]:
+        """The memories that are files of their own, in order: this one."""
+        return (self,)
+
+    @property
     def embeddings(self) -> NDArray[Any]:
         """All embeddings (n, d), mapped, in the stored dtype; all are checked when first asked for.
 

@@ -57,9 +57,9 @@ def merge(
             raise UserError(f"{out} is one of the memories to merge: choose another output")
     sharded = [one for one in memories if "shard" in one.header.extra]
     if sharded:
-        memories = _in_order(memories, sharded)
-    _check_alike(memories)
-    roots, root = _roots(memories)
+        memories = in_order(memories)
+    check_alike(memories)
+    roots, root = roots_of(memories)
     extra = memories[0].header.extra
     kept = ("plan",) if sharded else ("bridge", "projected_from")
     header = replace(
@@ -86,8 +86,13 @@ def _failures_path(memory: Path) -> Path:
     return memory.with_suffix(".failures.jsonl")
 
 
-def _in_order(memories: Sequence[Memory], sharded: Sequence[Memory]) -> list[Memory]:
-    """All shards of one extraction, each once, in order."""
+def in_order(memories: Sequence[Memory]) -> list[Memory]:
+    """All shards of one extraction, each once, in order.
+
+    Raises UserError if others are among them, or a
+    shard is missing, there twice, or of another extraction.
+    """
+    sharded = [one for one in memories if "shard" in one.header.extra]
     if len(sharded) < len(memories):
         other = next(one for one in memories if "shard" not in one.header.extra)
         raise UserError(
@@ -120,7 +125,8 @@ def _some(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers[:8])) + (", .." if len(numbers) > 8 else "")
 
 
-def _check_alike(memories: Sequence[Memory]) -> None:
+def check_alike(memories: Sequence[Memory]) -> None:
+    """Raise UserError unless the memories are of one space, modality, encoder and kind."""
     first = memories[0]
     for memory in memories[1:]:
         for name, one, other in _traits(first, memory):
@@ -150,7 +156,7 @@ def _traits(one: Memory, other: Memory) -> Iterator[tuple[str, object, object]]:
     yield "columns", sorted(one.metadata), sorted(other.metadata)
 
 
-def _roots(memories: Sequence[Memory]) -> tuple[list[str], str | None]:
+def roots_of(memories: Sequence[Memory]) -> tuple[list[str], str | None]:
     """What goes before the items of each, and the folder that all are relative to."""
     roots = [memory.header.root for memory in memories]
     if len(set(roots)) == 1:

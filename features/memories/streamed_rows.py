@@ -49,9 +49,10 @@ class StreamedRows:
         self.device = torch.device(device)
         self.shape = torch.Size((sum(map(len, self.memories)), self.memories[0].dimension))
         # What does not fit into the page cache would only drive out what others have there.
-        keep = sum(one.nbytes for one in self.memories) < free_bytes(torch.device("cpu"))
-        self._files = [_File(memory, keep=keep) for memory in self.memories]
-        self._starts = np.cumsum([0, *map(len, self.memories)])
+        files = [part for memory in self.memories for part in memory.parts]
+        keep = sum(one.nbytes for one in files) < free_bytes(torch.device("cpu"))
+        self._files = [_File(file, keep=keep) for file in files]
+        self._starts = np.cumsum([0, *map(len, files)])
 
     def __reduce__(self) -> tuple[type[StreamedRows], tuple[tuple[Memory, ...], str]]:
         return StreamedRows, (self.memories, str(self.device))

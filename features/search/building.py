@@ -20,7 +20,7 @@ from features.memories.memory import Memory, as_column, named_columns
 from features.memories.strings import write_named, write_strings
 from features.progress import SILENT, Progress
 from features.sealed import sealed
-from features.search.index import FORMAT, Index, full_checksum, open_index, sampled_checksum
+from features.search.index import FORMAT, FaissIndex, full_checksum, open_index, sampled_checksum
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +39,7 @@ def build_index(
     kind: str = "flat",
     overwrite: bool = False,
     progress: Progress = SILENT,
-) -> Index:
+) -> FaissIndex:
     """Build an index of `memory` at `out`, which ends in `.faiss`.
 
     kind: flat (exact), hnsw, ivf, or any FAISS factory string such as `IVF1024,PQ64`.
@@ -62,7 +62,7 @@ def _refuse(out: Path, *, overwrite: bool) -> None:
         refuse_existing(path, overwrite=overwrite or unfinished)
 
 
-def _built(memory: Memory, out: Path, kind: str, progress: Progress) -> Index:
+def _built(memory: Memory, out: Path, kind: str, progress: Progress) -> FaissIndex:
     import faiss  # for its version
 
     factory = _factory(kind, memory)
@@ -70,7 +70,7 @@ def _built(memory: Memory, out: Path, kind: str, progress: Progress) -> Index:
     search_settings = _tune(index)
     _train(index, memory, factory)
     _add(index, memory, kind, progress)
-    sample = _Sample(memory)
+    sample = Sample(memory)
     if "efSearch" in search_settings:
         search_settings["efSearch"] = _choose_depth(index, sample)
     about = {
@@ -93,7 +93,7 @@ def _add(index: Any, memory: Memory, kind: str, progress: Progress) -> None:
         for start in range(0, len(memory), BLOCK):
             block = np.asarray(memory.read(start, start + BLOCK), dtype=np.float32)
             try:
-                index.add(_unit(block))
+                index.add(unit_rows(block))
             except RuntimeError as error:
                 raise UserError(
                     f"vectors cannot be added to the FAISS index '{kind}': use flat, hnsw, ivf or "
@@ -181,7 +181,7 @@ def _train(index: Any, memory: Memory, factory: str) -> None:
     wanted = min(len(memory), max(TRAINING_ROWS_PER_CELL * cells, 20_000))
     rows = np.random.default_rng(0).choice(len(memory), wanted, replace=False)
     try:
-        index.train(_unit(memory.rows(np.sort(rows)).astype(np.float32)))
+        index.train(unit_rows(memory.rows(np.sort(rows)).astype(np.float32)))
     except RuntimeError as error:
         raise UserError(
             f"the {len(memory)} items of {memory.path} are too few to train the index {factory}: "
@@ -189,7 +189,7 @@ def _train(index: Any, memory: Memory, factory: str) -> None:
         ) from error
 
 
-def _choose_depth(index: Any, sample: _Sample) -> int:
+def _choose_depth(index: Any, sample: Sample) -> int:
     """Set the least efSearch of an HNSW index that finds enough; each doubling takes 1.5 times."""
     for depth in DEPTHS:
         index.hnsw.efSearch = depth
@@ -198,27 +198,27 @@ def _choose_depth(index: Any, sample: _Sample) -> int:
     return int(index.hnsw.efSearch)
 
 
-class _Sample:
+class Sample:
     """Rows of a memory and the scores of their exact nearest, to measure recall with."""
 
     def __init__(self, memory: Memory) -> None:
         import torch
 
-        from features.search.nearest import nearest
+        from features.search.in_parts import nearest_in_memory
 
         wanted = min(RECALL_QUERIES, len(memory))
         rows = np.sort(np.random.default_rng(1).choice(len(memory), wanted, replace=False))
         self.memory = memory
-        self.queries = _unit(memory.rows(rows).astype(np.float32))
+        self.queries = unit_rows(memory.rows(rows).astype(np.float32))
         self.k = min(RECALL_AT, len(memory))
-        exact, _ = nearest(torch.from_numpy(self.queries), memory.embeddings, self.k, unit=True)
+        exact, _ = nearest_in_memory(torch.from_numpy(self.queries), memory, self.k)
         self.floor = exact[:, -1:].numpy() - 1e-6
 
     def recall(self, index: Any) -> float:
         """Share of the exact nearest items of the rows that the index finds as well."""
         _, found = index.search(self.queries, self.k)
         # Compared by score, so that exact ties do not count as misses.
-        scores = np.einsum("qd,qkd->qk", self.queries, _unit(_gather(self.memory, found)))
+        scores = np.einsum("qd,qkd->qk", self.queries, unit_rows(_gather(self.memory, found)))
         return float(((scores >= self.floor) & (found >= 0)).mean())
 
 
@@ -227,7 +227,7 @@ def _gather(memory: Memory, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     return flat.reshape(*rows.shape, memory.dimension)
 
 
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True), dtype=np.float32)
 
 

@@ -12,8 +12,9 @@ damage, not intent: of strangers, take the memory and build the index from it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,17 @@ from features.memories.memory import Memory, MemoryHeader
 from features.memories.strings import StringColumn
 from features.room import free_bytes
 from features.sealed import read_sealed
+from features.search.filters import TableFilters, Where
 from features.search.gpu import MOST_FOUND, gpu_index
+from features.search.ordering import Found, in_order
+from features.search.selected import StoredRows
 from features.space import modality_named
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
     from numpy.typing import NDArray
+
+    from features.search.backends import Index
 
 FORMAT = "mcr-bridge index 1"
 REBUILD = "copy the index again, or rebuild it with `mcr index --overwrite`"
@@ -75,6 +81,17 @@ class HitTable:
         self.ids, self.items, self.labels, self.root = ids, items, labels, root
         self.metadata = metadata or {}
 
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.ids)}
+
+    def row_of(self, name: str) -> int | None:
+        """The row of an id, or None if there is none; the first look makes a table of all."""
+        return self._rows.get(name)
+
+    def fetch(self, rows: Iterable[int]) -> None:
+        """Bring what is told of `rows`, where it is far away, all at once; here it is at hand."""
+
     def hits(self, rows: Sequence[int], scores: Sequence[float]) -> list[Hit]:
         """The hits at `rows`; rows below zero, FAISS's filler, are left out."""
         return [self._hit(row, score) for row, score in zip(rows, scores, strict=True) if row >= 0]
@@ -96,8 +113,20 @@ def hit_table(memory: Memory) -> HitTable:
     return HitTable(memory.ids, memory.items, memory.labels, memory.header.root, memory.metadata)
 
 
-class Index:
-    """A FAISS index open for searching."""
+def found_hits(
+    index: Index, queries: Float[NDArray[np.float32], "q d"], k: int, where: Where | None
+) -> list[list[Hit]]:
+    """What `index.search_rows` finds, as hits."""
+    scores, rows = index.search_rows(queries, k, index.filters.passing(where or {}))
+    index.table.fetch(np.unique(rows).tolist())
+    return [
+        index.table.hits(row, score)
+        for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
+    ]
+
+
+class FaissIndex:
+    """A FAISS index open for searching: an `Index` (`features.search.backends`)."""
 
     def __init__(
         self,
@@ -114,37 +143,53 @@ class Index:
         self.about = about
         self.header = MemoryHeader(**about["header"])
         self.table = table
+        self.filters = TableFilters(table)
+        self._rows = StoredRows(faiss_index)
 
     def __len__(self) -> int:
         return int(self.faiss_index.ntotal)
 
-    def search(self, queries: Float[NDArray[np.float32], "q d"], k: int) -> list[list[Hit]]:
-        """The k nearest items of every unit query, best first; fewer if the index is smaller.
+    def search(
+        self, queries: Float[NDArray[np.float32], "q d"], k: int, where: Where | None = None
+    ) -> list[list[Hit]]:
+        """The k nearest items of every unit query, best first; fewer if there are fewer.
 
-        Raises UserError if the queries have another width than the index.
+        where: of those that pass this filter. Raises UserError if the queries have another width
+        than the index, or for values that are not of their column's kind.
         """
-        scores, rows = self.search_rows(queries, k)
-        return [
-            self.table.hits(row, score)
-            for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
-        ]
+        return found_hits(self, queries, k, where)
 
     def search_rows(
-        self, queries: Float[NDArray[np.float32], "q d"], k: int
+        self,
+        queries: Float[NDArray[np.float32], "q d"],
+        k: int,
+        passing: Bool[NDArray[np.bool_], "n"] | None = None,
     ) -> tuple[Float[NDArray[np.float32], "q k"], Int[NDArray[np.int64], "q k"]]:
         """As `search`, as arrays: cosines, and rows of the index, -1 where it found none.
 
         `table` has the columns that the rows are of. For many queries, without an object a hit.
+        passing: what `filters` let pass. Of a flat index, in the order of float64, and of equal
+        rows the first (`features.search.ordering`).
         """
         if queries.ndim != 2 or queries.shape[1] != self.header.dimension:
             raise UserError(
                 f"{self.path} holds {self.header.dimension}-d vectors but the queries have shape "
                 f"{queries.shape}: rebuild the index with `mcr index`"
             )
-        k = min(k, len(self))
+        asked, k = np.ascontiguousarray(queries, np.float32), min(k, len(self))
+        find = partial(self._find, passing)
+        if self.about["factory"] == "Flat" and k:
+            return in_order(find, self.vectors, asked, k, most=len(self))
+        return find(asked, k)
+
+    def _find(
+        self, passing: NDArray[np.bool_] | None, queries: NDArray[np.float32], k: int
+    ) -> Found:
+        if passing is not None:
+            return self._rows.search(queries, k, passing)
         chosen = self.faiss_index if self.on_gpu is None or k > MOST_FOUND else self.on_gpu
         try:
-            scores, rows = chosen.search(np.ascontiguousarray(queries, np.float32), k)
+            scores, rows = chosen.search(queries, k)
         except (RuntimeError, MemoryError) as error:
             raise UserError(
                 f"{self.path} cannot be searched by FAISS ({' '.join(str(error).split())[:200]}): "
@@ -157,9 +202,18 @@ class Index:
             )
         return scores, rows
 
+    def vectors(self, rows: Int[NDArray[np.int64], "n"]) -> Float[NDArray[np.float32], "n d"]:
+        """The vectors of rows, as the index has them."""
+        return self._rows.vectors(rows)
 
-def open_index(path: str | Path, *, device: str = "cpu") -> Index:
-    """Open the index at `path`, memory-mapped.
+    def prepare(self) -> None:
+        """Read what a search and a look at single rows read first."""
+        self._rows.prepare()
+        self._find(None, np.zeros((1, self.header.dimension), np.float32), 1)
+
+
+def open_index(path: str | Path, *, device: str = "cpu") -> FaissIndex:
+    """Open the FAISS index at `path`, memory-mapped.
 
     device: where it is searched; see `features.search.gpu`. To bring an index to a GPU takes as
     long as reading it, which is worth it for many queries.
@@ -180,7 +234,7 @@ def open_index(path: str | Path, *, device: str = "cpu") -> Index:
             f"of the memory {ids_fingerprint}) and its .json ({about['items']} items of the memory "
             f"{about['fingerprint']}) do not belong together: rebuild them with `mcr index`"
         )
-    _check_memory(path, about)
+    check_memory(path, about)
     lengths = {len(column) for column in (*columns.values(), *metadata.values())}
     if lengths != {len(ids)} or index.d != about["header"]["dimension"]:
         raise UserError(
@@ -191,7 +245,7 @@ def open_index(path: str | Path, *, device: str = "cpu") -> Index:
     table = HitTable(
         ids, columns.get("items", ids), columns.get("labels"), about["header"]["root"], metadata
     )
-    return Index(path, index, about, table, on_gpu=gpu_index(index, device, path))
+    return FaissIndex(path, index, about, table, on_gpu=gpu_index(index, device, path))
 
 
 def _limit_vectors(faiss: Any, size: int) -> None:
@@ -291,7 +345,7 @@ def _is_header(about: Mapping[str, Any]) -> bool:
     )
 
 
-def _check_memory(path: Path, about: Mapping[str, Any]) -> None:
+def check_memory(path: Path | str, about: Mapping[str, Any]) -> None:
     """A memory that was moved away is no harm; one that changed makes the index wrong."""
     memory_path = Path(about["memory"])
     if not memory_path.exists():

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -120,16 +121,32 @@ def nearest(
     return _in_parts(_Once(as_tensor(rows), unit=unit, device=queries.device), queries, k)
 
 
+def nearest_exactly(
+    queries: Float[Tensor, "q d"],
+    rows: Float[Tensor, "n d"] | NDArray[Any],
+    k: int,
+    *,
+    unit: bool = False,
+) -> tuple[Float[Tensor, "q k"], Int[Tensor, "q k"]]:
+    """As `nearest`, with the scores as they were compared, in float64: parts of one search."""
+    return _in_float64(_Once(as_tensor(rows), unit=unit, device=queries.device), queries, k)
+
+
 def as_tensor(rows: Tensor | NDArray[Any]) -> Tensor:
     """An array as a tensor without a copy, also of a read-only memory map."""
     if isinstance(rows, Tensor):
         return rows
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable.*")  # nothing here writes
-        return torch.from_numpy(rows)
+        return torch.from_numpy(np.asarray(rows))
 
 
 def _in_parts(source: ExactSearch | _Once, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    scores, rows = _in_float64(source, queries, k)
+    return scores.to(queries), rows
+
+
+def _in_float64(source: ExactSearch | _Once, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if queries.ndim != 2 or queries.shape[1] != source.rows.shape[1]:
         raise UserError(
             f"the rows to search have {source.rows.shape[1]} dimensions but the queries have "
@@ -140,9 +157,9 @@ def _in_parts(source: ExactSearch | _Once, queries: Tensor, k: int) -> tuple[Ten
     k = max(0, min(k, len(source.rows)))
     if not k or not len(queries):
         empty = queries.new_empty((len(queries), k))
-        return empty, empty.long()
+        return empty.double(), empty.long()
     found = [_search(source, part.to(source.device), k) for part in torch.split(queries, _QUERIES)]
-    values = torch.cat([one.scores for one in found]).to(queries)
+    values = torch.cat([one.scores for one in found]).to(queries.device)
     return values, torch.cat([one.rows for one in found]).to(queries.device)
 
 

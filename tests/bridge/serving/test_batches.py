@@ -15,7 +15,6 @@ from PIL import Image
 
 from bridge.serving.answers import Answers
 from bridge.serving.batching import Batcher
-from bridge.serving.columns import Filters
 from bridge.serving.decoders import Decoders
 from bridge.serving.limits import Limits
 from bridge.serving.metrics import Metrics
@@ -26,6 +25,7 @@ from bridge.serving.saved import SavedQueries, SavedQuery
 from bridge.serving.state import Served, open_served
 from features.memories.writing import save_memory
 from features.search.building import build_index
+from features.search.filters import TableFilters
 from features.search.index import HitTable
 from tests.bridge.conftest import unit_rows
 from tests.bridge.serving.place import Place
@@ -95,9 +95,9 @@ def test_columns_of_hits_are_ready_before_they_are_told(place: Place) -> None:
 
 def test_a_column_that_is_ready_waits_for_no_other() -> None:
     table = HitTable(ids=["a"], items=["a"], labels=None, root=None, metadata={"year": ["2001"]})
-    filters = Filters(table)
+    filters = TableFilters(table)
     filters.prepare()
-    with filters._lock, ThreadPoolExecutor(1) as pool:
+    with filters.recent.lock, ThreadPoolExecutor(1) as pool:
         assert pool.submit(filters.values, 0).result(timeout=10) == {"year": 2001}
 
 

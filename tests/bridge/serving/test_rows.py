@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from bridge.serving.columns import Filters, NumberColumn, TextColumn
+from bridge.serving.columns import passing
 from bridge.serving.refusal import Refusal
 from bridge.serving.requests import Range
 from bridge.serving.rows import ExactRows, IndexRows, Rows
 from bridge.serving.saved import SavedQueries, SavedQuery
 from features.memories.writing import save_memory
 from features.search.building import build_index
+from features.search.filters import TableFilters
 from features.search.index import HitTable
 from tests.bridge.conftest import unit_rows
 
@@ -80,56 +81,17 @@ def test_an_item_is_asked_by_its_own_embedding(make_rows, stored, kind: str) -> 
         assert make_rows(kind).vector(row).numpy() == pytest.approx(stored[row], abs=1e-3)
 
 
-TABLE = HitTable(
-    ids=["a", "b", "c", "d"], items=["a", "b", "c", "d"], labels=["07", "7", "07", "x"], root=None,
-    metadata={"year": ["2001", "", "1999.5", "-3"], "code": ["01", "2", "", "01"]},
-)  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("where", "passes"),
-    [
-        ({"year": Range(min=1999.5)}, "ac"),
-        ({"year": Range(max=2000)}, "cd"),
-        ({"year": Range(min=0, max=2000)}, "c"),
-        ({"year": [2001, -3.0]}, "ad"),
-        ({"year": ["2001"]}, "a"),
-        ({"code": ["01"]}, "ad"),
-        ({"code": [2]}, "b"),
-        ({"code": [""]}, "c"),
-        ({"label": ["07"]}, "ac"),
-        ({"label": ["07"], "year": Range(min=2000)}, "a"),
-        ({"elsewhere": ["1"]}, ""),
-    ],
-)
-def test_what_passes_a_filter(where, passes: str) -> None:
-    allowed = Filters(TABLE).passing(where)
-    assert "".join(np.array(list("abcd"))[allowed]) == passes
-
-
-def test_columns_are_of_numbers_or_of_text() -> None:
-    filters = Filters(TABLE)
-    assert isinstance(filters.column("year"), NumberColumn)
-    assert isinstance(filters.column("code"), TextColumn)  # zeros would be lost
-    assert filters.values(0) == {"year": 2001, "code": "01"}
-    assert filters.values(1) == {"year": None, "code": "2"}
-    year, code, label = filters.infos
-    assert (year.minimum, year.maximum, year.distinct) == (-3, 2001, 3)
-    assert [(one.value, one.count) for one in code.values] == [("01", 2), ("2", 1)]
-    assert label.name == "label"
-    with pytest.raises(Refusal, match="holds text"):
-        filters.passing({"code": Range(min=1)})
-    with pytest.raises(Refusal, match="holds numbers"):
-        filters.passing({"year": ["new"]})
-
-
-def test_what_is_kept_of_a_filter_is_short() -> None:
-    filters = Filters(TABLE)
-    for value in ("x" * 4096, "\ud800"):
-        assert not filters.passing({"code": [value]}).any()
-    assert filters.passing({"code": ["01"]}).any()
-    assert len(filters._masks) == 3
-    assert sum(map(len, filters._masks)) < 100
+def test_a_filter_of_the_wrong_kind_is_a_refusal() -> None:
+    filters = TableFilters(HitTable(["a"], ["a"], ["x"], None, {"year": ["1999"]}))
+    assert passing(filters, {"year": Range(min=1999)}).all()
+    assert passing(filters, {}) is None
+    for where, told in (
+        ({"label": Range(min=1)}, "holds text"),
+        ({"year": ["x"]}, "holds numbers"),
+    ):
+        with pytest.raises(Refusal, match=told) as refused:
+            passing(filters, where)
+        assert refused.value.status == 422
 
 
 def _query(number: int) -> SavedQuery:

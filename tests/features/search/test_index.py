@@ -17,7 +17,7 @@ from features.memories.memory import Columns, Memory, MemoryHeader
 from features.memories.writing import save_memory, write_memory
 from features.search import building
 from features.search.building import build_index
-from features.search.index import Hit, Index, open_index
+from features.search.index import FaissIndex, Hit, open_index
 from tests.features.helpers import changing, unit_rows
 
 N, D = 600, 16
@@ -38,7 +38,7 @@ def _brute(memory: Memory, queries: np.ndarray, k: int) -> tuple[list[list[str]]
     return [[memory.ids[row] for row in one] for one in rows], np.take_along_axis(scores, rows, 1)
 
 
-def _overlap(index: Index, memory: Memory, queries: np.ndarray, k: int) -> float:
+def _overlap(index: FaissIndex, memory: Memory, queries: np.ndarray, k: int) -> float:
     expected, _ = _brute(memory, queries, k)
     found = [{hit.id for hit in hits} for hits in index.search(queries, k)]
     return float(np.mean([len(set(e) & f) / k for e, f in zip(expected, found, strict=True)]))

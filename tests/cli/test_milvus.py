@@ -1,0 +1,75 @@
+"""The commands with an index in Milvus: the same answers, and the mistakes people make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import NUMBERS, Workshop, answer, done, mcr
+from tests.cli.refusals import refused
+
+pytest.importorskip("pymilvus")
+pytest.importorskip("milvus_lite")
+
+
+@pytest.fixture(scope="module")
+def place(workshop: Workshop) -> str:
+    """An index of `shared`, and of nothing else."""
+    address = f"milvus:{workshop.folder}/index.db"
+    result = done("index", workshop.memory("shared"), "--out", address)
+    told = f"{address}#shared: {len(NUMBERS)} vectors, FLAT, recall@10 1.0000"
+    assert told in result.stdout
+    return address
+
+
+def test_a_query_finds_what_it_finds_with_faiss(workshop: Workshop, place: str) -> None:
+    sound = workshop.item("audio", NUMBERS[3])
+    asked = ("query", sound, "-b", workshop.sound_bridge, "-k", 5)
+    with_faiss = answer(*asked, "-i", workshop.index)
+    in_milvus = answer(*asked, "-i", place)
+    for one in (*with_faiss["hits"], *in_milvus["hits"]):
+        one["score"] = pytest.approx(one["score"], abs=1e-6)
+    assert in_milvus == with_faiss
+
+
+def test_a_filter_leaves_the_same_hits_everywhere(workshop: Workshop, place: str) -> None:
+    sound, labels = workshop.item("audio", NUMBERS[3]), sorted(NUMBERS[:4])
+    asked = ["query", sound, "-b", workshop.sound_bridge]
+    asked += [part for label in labels for part in ("--where", f"label={label}")]
+    galleries = [("-i", workshop.index), ("-i", place), ("--memory", workshop.memory("shared"))]
+    found = [[hit["label"] for hit in answer(*asked, *one)["hits"]] for one in galleries]
+    assert found[0] == found[1] == found[2]
+    assert sorted(found[0]) == labels
+    for one in galleries:
+        assert "no column is called 'colour'" in refused(*asked[:4], *one, "--where", "colour=red")
+    told = refused(*asked[:4], *galleries[0], "--where", "label")
+    assert "--where label should read COLUMN=VALUE" in told
+
+
+def test_an_index_is_described_and_checked(workshop: Workshop, place: str) -> None:
+    told = answer("info", place)
+    assert (told["kind"], told["path"], told["items"]) == ("index", f"{place}#shared", len(NUMBERS))
+    assert told["header"]["space"] == answer("info", workshop.index)["header"]["space"]
+    assert "all is as it was written" in done("verify", place).stdout
+    result = mcr("verify", f"{place}#nothing", workshop.index)
+    assert result.exit_code == 1
+    assert "BAD" in result.stdout
+    assert "ok   " in result.stdout
+
+
+def test_mistakes_are_told_in_a_sentence(workshop: Workshop, place: str, tmp_path: Path) -> None:
+    memory = workshop.memory("shared")
+    assert "#shared exists: pass --overwrite" in refused("index", memory, "--out", place)
+    assert "strings of FAISS are for .faiss files" in refused(
+        "index", memory, "--out", place, "--kind", "IVF8,PQ4", "--overwrite"
+    )
+    assert "milvus-lite has no index DISKANN" in refused(
+        "index", memory, "--out", place, "--kind", "diskann", "--overwrite"
+    )
+    assert "is kept by Milvus: leave it out" in refused("index", memory, "-o", place, "--dry-run")
+    asked = ("query", "a dog", "-b", workshop.shape_bridge)
+    assert "was made with another bridge" in refused(*asked, "-i", place)
+    assert "does not exist" in refused(*asked, "-i", f"milvus:{tmp_path}/none.db")
+    assert "write milvus+http://localhost:19530" in refused(*asked, "-i", "http://localhost:19530")
+    assert "holds the space of the bridge sound-bridge" in refused("serve", "-i", place)
