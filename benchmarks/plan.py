@@ -196,7 +196,7 @@ def _flops() -> tuple[float, float]:
     )
     counts = []
     for run in runs:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:  # type: ignore[no-untyped-call]
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
             run()
         counts.append(float(counter.get_total_flops()))
     return counts[0], counts[1]
