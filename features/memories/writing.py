@@ -16,6 +16,7 @@ import xxhash
 
 from features.errors import UserError
 from features.files import refuse_existing, replacing, require_space
+from features.hdf5_files import writing_hdf5
 from features.memories.memory import (
     FORMAT,
     VERSION,
@@ -63,8 +64,6 @@ def write_memory(
     where the mask is true and zero elsewhere, ids that repeat, a number of rows other than of
     ids, or an output that exists.
     """
-    import h5py
-
     path = Path(path)
     refuse_existing(path, overwrite=overwrite)
     if not (may_be_empty or len(columns.ids)):
@@ -75,14 +74,13 @@ def write_memory(
     metadata = {name: as_column(column) for name, column in columns.metadata.items()}
     texts = [*(column for _, column in named), *metadata.values()]
     strings = [column.utf8.nbytes + column.offsets.nbytes for column in texts]
-    # HDF5 crashes the process when the disk fills up while it closes a file.
     require_space(path, count * header.row_dtype().itemsize + sum(strings))
     with (
         replacing(path, synced=synced, new=not overwrite) as temporary,
-        h5py.File(temporary, "w", libver="v110") as file,
+        writing_hdf5(temporary, libver="v110") as (file, descriptor),
     ):
-        shape = (count, header.dimension)
-        embeddings = _Rows(file, "embeddings", shape, header.dtype, synced=synced)
+        shape: tuple[int, ...] = (count, header.dimension)
+        embeddings = _Rows(file, descriptor, "embeddings", shape, header.dtype, synced=synced)
         digest = xxhash.xxh3_128()
         written = 0
         for batch in batches:
@@ -99,7 +97,9 @@ def write_memory(
                 f"{written} embeddings were given for {count} ids: give one id for each row"
             )
         if header.local_length:
-            _write_local(file, header, local, columns.ids, digest, synced=synced)
+            shape = (count, header.local_length, header.dimension)
+            parts = _Rows(file, descriptor, "local", shape, header.dtype, synced=synced)
+            _write_local(file, parts, header, local, columns.ids, digest)
         elif next(iter(local), None) is not None:
             raise UserError(
                 "local embeddings were given for a memory whose header has a local_length of 0: "
@@ -114,16 +114,14 @@ def write_memory(
 
 def _write_local(
     file: Any,
+    parts: _Rows,
     header: MemoryHeader,
     batches: Iterable[LocalBatch],
     ids: Sequence[str],
     digest: Any,
-    *,
-    synced: bool,
 ) -> None:
     count = len(ids)
     shape = (count, header.local_length, header.dimension)
-    local = _Rows(file, "local", shape, header.dtype, synced=synced)
     masks = np.zeros(shape[:2], dtype=np.uint8)
     written = 0
     for rows, mask in batches:
@@ -136,7 +134,7 @@ def _write_local(
         for row, reason in bad_parts(rows, mask).items():
             raise UserError(f"'{ids[written + row]}': {reason}; normalise or remove it")
         stored = np.ascontiguousarray(rows, dtype=header.dtype)
-        local.append(stored)
+        parts.append(stored)
         digest.update(stored.data)
         masks[written:stop] = mask
         written = stop
@@ -196,11 +194,19 @@ class _Rows:
     """A contiguous dataset of an open h5py file, written behind HDF5's back from row 0 on.
 
     Plain writes let other threads run, which h5py's do not.
+    descriptor: of the file below.
     synced: tell the disk to begin at once, so that the end need not wait for all of it.
     """
 
     def __init__(
-        self, file: Any, name: str, shape: tuple[int, ...], dtype: str, *, synced: bool
+        self,
+        file: Any,
+        descriptor: int,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: str,
+        *,
+        synced: bool,
     ) -> None:
         from h5py import h5d, h5p, h5s, h5t
 
@@ -211,7 +217,7 @@ class _Rows:
         kind = h5t.py_create(np.dtype(dtype), logical=True)
         space = h5s.create_simple(shape)
         dataset = h5d.create(file.id, name.encode(), kind, space, settings)
-        self.descriptor: int = file.id.get_vfd_handle()
+        self.descriptor = descriptor
         self.place: int = dataset.get_offset()
         self.synced = synced
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from features.errors import UserError
 from features.files import explained, refuse_existing, replacing
+from features.hdf5_files import writing_hdf5
 from features.locks import sole_writer
 from features.memories.memory import Memory, as_column, named_columns
 from features.memories.strings import write_named, write_strings
@@ -231,7 +232,6 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _write(index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None:
     import faiss
-    import h5py
 
     with (
         # Put in place from the last to the first, at the same time.
@@ -240,7 +240,7 @@ def _write(index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None
         replacing(out.with_suffix(".ids.h5")) as table,
     ):
         faiss.write_index(index, str(vectors))
-        with h5py.File(table, "w") as file:
+        with writing_hdf5(table) as (file, _):
             file.attrs["fingerprint"] = memory.fingerprint
             for name, column in named_columns(memory.columns):
                 if column is not None:
