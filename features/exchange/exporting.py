@@ -26,6 +26,7 @@ from features.exchange.write_files import (
 )
 from features.exchange.write_tables import SHARD_ROWS, write_clip_retrieval, write_parquet
 from features.files import refuse_existing, replacing
+from features.hdf5_files import writing_hdf5
 from features.memories.strings import write_strings
 from features.plane import PROJECTIONS
 from features.progress import SILENT, Progress
@@ -61,12 +62,10 @@ def write_ann_benchmarks(
 
     The columns lie beside them as in a memory, where ann-benchmarks does not look.
     """
-    import h5py
-
     found = (
         None if queries is None else exact_neighbors(queries, stored.memory, neighbors or NEIGHBORS)
     )
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing(path) as temporary, writing_hdf5(temporary) as (file, _):
         file.attrs.update({"distance": "angular", "point_type": "float", **stored.about})
         train = file.create_dataset("train", stored.shape, stored.dtype, track_times=False)
         start = 0

@@ -17,6 +17,7 @@ import numpy as np
 from features.errors import UserError
 from features.files import replacing
 from features.hdf5 import require_numbers
+from features.hdf5_files import writing_hdf5
 from features.memories.strings import StringColumn
 from features.parsing import parse_json
 from features.sums import Blocks, Data, Sums, append_sums, find_sums
@@ -31,18 +32,16 @@ _ATTEMPTS = 100  # to open a file that others replace
 @contextmanager
 def creating(
     path: Path, *, synced: bool = True, new: bool = False
-) -> Iterator[tuple[Any, dict[str, list[int]]]]:
+) -> Iterator[tuple[Any, int, dict[str, list[int]]]]:
     """An open h5py file that takes the place of `path`, with checksums, when the block ends well.
 
-    With it comes a dict for the checksums of data that are known already, by the datasets' names.
-    synced, new: see `replacing`.
+    With it come the descriptor of the file below it, and a dict for the checksums of data that are
+    known already, by the datasets' names. synced, new: see `replacing`.
     """
-    import h5py
-
     with replacing(path, synced=synced, new=new) as temporary:
         known: dict[str, list[int]] = {}
-        with h5py.File(temporary, "w", libver="v110") as file:
-            yield file, known
+        with writing_hdf5(temporary, libver="v110") as (file, descriptor):
+            yield file, descriptor, known
             file.attrs[_MARK] = 1
             data = _data(file)
         append_sums(temporary, data, known)

@@ -75,11 +75,10 @@ def write_memory(
     metadata = {name: as_column(column) for name, column in columns.metadata.items()}
     texts = [*(column for _, column in named), *metadata.values()]
     strings = [column.utf8.nbytes + column.offsets.nbytes for column in texts]
-    # HDF5 crashes the process when the disk fills up while it closes a file.
     require_space(path, count * header.row_dtype().itemsize + sum(strings))
-    with creating(path, synced=synced, new=not overwrite) as (file, known):
-        shape = (count, header.dimension)
-        embeddings = _Rows(file, "embeddings", shape, header.dtype, synced=synced)
+    with creating(path, synced=synced, new=not overwrite) as (file, descriptor, known):
+        shape: tuple[int, ...] = (count, header.dimension)
+        embeddings = _Rows(file, descriptor, "embeddings", shape, header.dtype, synced=synced)
         digest = xxhash.xxh3_128()
         written = 0
         for batch in batches:
@@ -97,7 +96,9 @@ def write_memory(
             )
         known["embeddings"] = embeddings.sums.all()
         if header.local_length:
-            known["local"] = _write_local(file, header, local, columns.ids, digest, synced=synced)
+            shape = (count, header.local_length, header.dimension)
+            parts = _Rows(file, descriptor, "local", shape, header.dtype, synced=synced)
+            known["local"] = _write_local(file, parts, header, local, columns.ids, digest)
         elif next(iter(local), None) is not None:
             raise UserError(
                 "local embeddings were given for a memory whose header has a local_length of 0: "
@@ -112,17 +113,15 @@ def write_memory(
 
 def _write_local(
     file: Any,
+    parts: _Rows,
     header: MemoryHeader,
     batches: Iterable[LocalBatch],
     ids: Sequence[str],
     digest: Any,
-    *,
-    synced: bool,
 ) -> list[int]:
     """Returns the checksums of the blocks of the parts."""
     count = len(ids)
     shape = (count, header.local_length, header.dimension)
-    local = _Rows(file, "local", shape, header.dtype, synced=synced)
     masks = np.zeros(shape[:2], dtype=np.uint8)
     written = 0
     for rows, mask in batches:
@@ -135,7 +134,7 @@ def _write_local(
         for row, reason in bad_parts(rows, mask).items():
             raise UserError(f"'{ids[written + row]}': {reason}; normalise or remove it")
         stored = np.ascontiguousarray(rows, dtype=header.dtype)
-        local.append(stored)
+        parts.append(stored)
         digest.update(stored.data)
         masks[written:stop] = mask
         written = stop
@@ -143,7 +142,7 @@ def _write_local(
         raise UserError(f"{written} local embeddings were given for {count} items: give all")
     digest.update(masks.data)
     file.create_dataset("local_mask", data=masks)
-    return local.sums.all()
+    return parts.sums.all()
 
 
 def save_memory(
@@ -196,11 +195,19 @@ class _Rows:
     """A contiguous dataset of an open h5py file, written behind HDF5's back from row 0 on.
 
     Plain writes let other threads run, which h5py's do not.
+    descriptor: of the file below.
     synced: tell the disk to begin at once, so that the end need not wait for all of it.
     """
 
     def __init__(
-        self, file: Any, name: str, shape: tuple[int, ...], dtype: str, *, synced: bool
+        self,
+        file: Any,
+        descriptor: int,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: str,
+        *,
+        synced: bool,
     ) -> None:
         from h5py import h5d, h5p, h5s, h5t
 
@@ -211,7 +218,7 @@ class _Rows:
         kind = h5t.py_create(np.dtype(dtype), logical=True)
         space = h5s.create_simple(shape)
         dataset = h5d.create(file.id, name.encode(), kind, space, settings)
-        self.descriptor: int = file.id.get_vfd_handle()
+        self.descriptor = descriptor
         self.place: int = dataset.get_offset()
         self.synced = synced
         self.sums = BlockDigests()

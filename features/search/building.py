@@ -47,19 +47,29 @@ def build_index(
     """
     out = index_path(out)
     with explained(out), sole_writer(out):
-        _refuse(out, overwrite=overwrite)
+        _refuse(out, memory, overwrite=overwrite)
         return _built(memory, out, kind, progress)
 
 
-def _refuse(out: Path, *, overwrite: bool) -> None:
+def _refuse(out: Path, memory: Memory, *, overwrite: bool) -> None:
     """Raise UserError if something is there, but for what a process left that was killed.
 
-    That is a table of ids without a description, which is put in place last.
+    That is a table of this memory's ids without a description, which is put in place last.
     """
     table, about = out.with_suffix(".ids.h5"), out.with_suffix(".json")
-    unfinished = table.is_file() and not about.exists()
+    unfinished = not about.exists() and _is_of(table, memory)
     for path in (out, table, about):
         refuse_existing(path, overwrite=overwrite or unfinished)
+
+
+def _is_of(table: Path, memory: Memory) -> bool:
+    import h5py
+
+    try:
+        with h5py.File(table, "r") as file:
+            return bool(file.attrs.get("fingerprint") == memory.fingerprint)
+    except OSError:  # of what is missing, or not a table
+        return False
 
 
 def _built(memory: Memory, out: Path, kind: str, progress: Progress) -> FaissIndex:
@@ -238,7 +248,7 @@ def _write(index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None
         # Put in place from the last to the first, at the same time.
         replacing(out.with_suffix(".json")) as told,
         replacing(out) as vectors,
-        creating(out.with_suffix(".ids.h5")) as (file, _),
+        creating(out.with_suffix(".ids.h5")) as (file, _, _),
     ):
         faiss.write_index(index, str(vectors))
         file.attrs["fingerprint"] = memory.fingerprint

@@ -81,7 +81,7 @@ def test_a_memory_is_called_by_its_kind(workshop, tmp_path, command):
 def test_a_device_that_is_not_there_is_refused(workshop, tmp_path, command):
     memories = ("-q", workshop.memory("sounds"), "-g", workshop.memory("images"))
     arguments = {
-        **making(workshop, tmp_path / "out"),
+        **making(workshop, tmp_path / "out.h5"),
         "query": query(workshop),
         "eval": ("eval", "-b", workshop.sound_bridge, *memories),
     }
