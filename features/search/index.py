@@ -243,7 +243,7 @@ def open_index(path: str | Path, *, device: str = "cpu") -> FaissIndex:
             "together: rebuild them with `mcr index`"
         )
     table = HitTable(
-        ids, columns.get("items", ids), columns.get("labels"), about["header"]["root"], metadata
+        ids, columns.get("items", ids), columns.get("labels"), about["header"].get("root"), metadata
     )
     return FaissIndex(path, index, about, table, on_gpu=gpu_index(index, device, path))
 
@@ -348,7 +348,9 @@ def _is_header(about: Mapping[str, Any]) -> bool:
 def check_memory(path: Path | str, about: Mapping[str, Any]) -> None:
     """A memory that was moved away is no harm; one that changed makes the index wrong."""
     memory_path = Path(about["memory"])
-    if not memory_path.exists():
+    try:
+        memory_path.stat()
+    except OSError:  # nor is one that cannot be looked at
         return
     now = Memory(memory_path).fingerprint
     if now != about["fingerprint"]:

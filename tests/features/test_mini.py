@@ -106,6 +106,8 @@ def _spoil(path: Path, how: str) -> None:
         save_file({k: v for k, v in tensors.items() if "head" not in k}, path, say(described))
     elif how == "resized":
         save_file(tensors, path, say({**described, "config": {**config, "width": 32}}))
+    elif how == "wide":  # it would take gigabytes before it is compared
+        save_file(tensors, path, say({**described, "config": {**config, "width": 8000}}))
     elif how == "unknown setting":
         save_file(tensors, path, say({**described, "config": {**config, "depth": 3}}))
     elif how == "no JSON":
@@ -122,6 +124,7 @@ def _spoil(path: Path, how: str) -> None:
         ("foreign", "is not a mini encoder: make one with `mcr fit`"),
         ("lacking", "does not hold the tensors of the encoder it describes"),
         ("resized", "does not hold the tensors of the encoder it describes"),
+        ("wide", "does not hold the tensors of the encoder it describes"),
         ("unknown setting", "encoder"),
         ("no JSON", "encoder"),
         ("no config", "encoder"),

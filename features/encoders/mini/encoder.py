@@ -111,11 +111,13 @@ def load_file(
         raise UserError("the encoder 'mini' needs its weights file: write mini:FILE.safetensors")
     config, tensors = _read(require_file(Path(path), "encoder weights"))
     try:
+        for modality in config.modalities:
+            _require_sizes(config, modality, tensors)
         towers = {modality: Tower(modality, config) for modality in config.modalities}
         for modality, tower in towers.items():
             mine = {k: v for k, v in tensors.items() if k.startswith(f"{modality}.")}
             tower.load_state_dict({k.removeprefix(f"{modality}."): v for k, v in mine.items()})
-    except RuntimeError as error:
+    except (RuntimeError, ZeroDivisionError) as error:  # the latter for sound of a few hertz
         raise UserError(
             f"{path} does not hold the tensors of the encoder it describes: fit the encoder again"
         ) from error
@@ -126,6 +128,28 @@ def load_file(
         device=resolve_device(device),
         dtype=resolve_precision(precision),
     )
+
+
+def _require_sizes(
+    config: MiniConfig, modality: Modality, tensors: Mapping[str, torch.Tensor]
+) -> None:
+    """Raise RuntimeError unless the tensors are as large as described, before such are allocated.
+
+    Only what decides how much that is; the rest is compared when they are loaded.
+    """
+    claimed = {"head.weight": (config.dimension, config.width)}
+    if modality != "points":
+        claimed["stem.place"] = (config.tokens(modality), config.width)
+    if modality == "text":
+        claimed["stem.word.weight"] = (config.vocabulary, config.width)
+    if modality == "audio":
+        claimed["stem.convolutions.0.weight"] = (config.width, config.mel_bands, 3)
+    for name, shape in claimed.items():
+        found = tensors.get(f"{modality}.{name}")
+        if found is None or found.shape != shape:
+            raise RuntimeError(f"its {modality}.{name} is not {shape}")
+    if f"{modality}.trunk.layers.{config.layers - 1}.norm1.weight" not in tensors:
+        raise RuntimeError(f"it has fewer layers than {config.layers}")
 
 
 def load_builtin_clip(argument: str, *, device: str, precision: str) -> MiniEncoder:

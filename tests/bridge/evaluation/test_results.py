@@ -174,7 +174,8 @@ def test_results_that_make_no_pairs_are_refused(case):
     ("content", "sentence"),
     [
         ("{", "is not a result of `mcr eval`"),
-        ("[]", "is JSON but not a result of `mcr eval`"),
+        ("[]", r"is not a result of `mcr eval`, .*\(it is no JSON object\)"),
+        ("{}", "is JSON but not a result of `mcr eval`"),
         (
             '{"format": "mcr-bridge evaluation", "version": 9}',
             "has format 9, this program reads up",

@@ -15,6 +15,7 @@ from features.errors import UserError
 from features.locks import sole_writer
 from features.memories.memory import Columns, Memory, MemoryHeader
 from features.memories.writing import save_memory, write_memory
+from features.sealed import read_sealed, sealed
 from features.search import building
 from features.search.building import build_index
 from features.search.index import FaissIndex, Hit, open_index
@@ -258,6 +259,16 @@ def built(tmp_path: Path) -> Path:
     build_index(_memory(tmp_path / "m.h5"), tmp_path / "i.faiss")
     build_index(_memory(tmp_path / "o.h5", seed=1), tmp_path / "o.faiss")
     return tmp_path
+
+
+@pytest.mark.parametrize("place", ["a" * 300, "/root-less/m.h5"])
+def test_a_description_without_a_root_or_of_a_place_that_cannot_be_is_read(
+    built: Path, place: str
+) -> None:
+    about = read_sealed(built / "i.json")
+    del about["header"]["root"]
+    (built / "i.json").write_text(json.dumps(sealed({**about, "memory": place})))
+    assert len(open_index(built / "i.faiss")) == about["items"]
 
 
 @pytest.mark.parametrize("name", ["i.faiss", "i.ids.h5", "i.json"])
