@@ -130,7 +130,10 @@ def demo_and_models(demo: dict[str, str], models: dict[str, str]) -> dict[str, s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FOLDERS)
-def test_every_command_of_the_page_runs(name: str, request: pytest.FixtureRequest):
+def test_every_command_of_the_page_runs(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of Ray's workers, which start elsewhere
     stand_ins: dict[str, str] = request.getfixturevalue(FOLDERS[name])
     ran = [run(step, stand_ins) for step in commands(name)]
     assert ran

@@ -12,9 +12,8 @@ from tests.faults import system, workers
 from tests.faults.shim import COMPILER
 
 FEW = (
-    "extract-ENOSPC", "merge-EIO-of-writes", "index-EIO-of-the-disk", "pseudo-pairs-ENOSPC",
-    "train-ENOSPC-once", "import-short-writes", "export-.npy-EDQUOT", "eval-EROFS",
-    "project-file-size",
+    "extract-ENOSPC", "extract-file-size", "index-EIO-of-the-disk", "train-ENOSPC-once",
+    "import-short-writes", "export-.npy-EDQUOT",
 )  # fmt: skip
 
 
