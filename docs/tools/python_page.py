@@ -31,7 +31,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "features.errors": EVERYTHING,
     },
     "Files to memories": {
-        "features.extraction.sources": "Item Source read_source",
+        "features.extraction.items": "Item Source",
+        "features.extraction.sources": "read_source",
         "features.extraction.extract": "Extraction extract",
         "features.encoders": "EncoderDescription Encoder LocalEmbeddings LocalEncoder load_encoder",
         "features.exchange.importing": "Imported import_memory",
