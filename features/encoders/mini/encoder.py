@@ -137,7 +137,7 @@ def _require_sizes(
 
     Only what decides how much that is; the rest is compared when they are loaded.
     """
-    claimed = {"head.weight": (config.dimension, config.width)}
+    claimed: dict[str, tuple[int, ...]] = {"head.weight": (config.dimension, config.width)}
     if modality != "points":
         claimed["stem.place"] = (config.tokens(modality), config.width)
     if modality == "text":
