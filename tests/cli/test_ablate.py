@@ -11,6 +11,7 @@ import pytest
 from bridge.artefact import load
 from bridge.training import run
 from cli import progress
+from features.sealed import read_sealed
 from tests.bridge.conftest import InterruptAfter
 from tests.cli.conftest import NARROW, TINY, answer, done, mcr
 from tests.cli.refusals import file, refused
@@ -68,7 +69,7 @@ def test_a_line_a_variant_with_spread_and_the_difference_to_full(workshop, out):
 
 def test_all_of_it_in_json(workshop, out):
     told = answer(*ablate(workshop, out))
-    assert told == json.loads((out / "ablation.json").read_text())
+    assert told == read_sealed(out / "ablation.json")
     assert told["seeds"] == [0, 1]
     (one,) = [run for run in told["variants"][1]["runs"] if run["seed"] == 1]
     bridge = load(out / one["bridge"])

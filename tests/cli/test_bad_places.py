@@ -80,8 +80,9 @@ def test_a_memory_is_called_by_its_kind(workshop, tmp_path, command):
 @pytest.mark.parametrize("command", ["extract", "train", "project", "query", "eval", "fit"])
 def test_a_device_that_is_not_there_is_refused(workshop, tmp_path, command):
     memories = ("-q", workshop.memory("sounds"), "-g", workshop.memory("images"))
+    out = tmp_path / ("out.h5" if command in ("extract", "project") else "out")
     arguments = {
-        **making(workshop, tmp_path / "out.h5"),
+        **making(workshop, out),
         "query": query(workshop),
         "eval": ("eval", "-b", workshop.sound_bridge, *memories),
     }

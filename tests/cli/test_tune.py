@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from bridge import tuning
 from bridge.artefact import load
 from bridge.config import load_settings
 from cli import progress
+from features.sealed import sealed_line, unsealed_line
 from tests.cli.conftest import NARROW, TINY, answer, done, mcr
 from tests.cli.refusals import file, refused
 
@@ -110,11 +110,11 @@ def test_stopped_and_run_again_it_continues(workshop, tmp_path, monkeypatch, tol
         result = mcr(*tune(workshop, out))
     stopped = "stopped: run the same command again to continue\n"
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", stopped)
-    lines = kept.read_text().splitlines()
-    assert len(lines) == 2
+    trials = [unsealed_line(line) for line in kept.read_bytes().splitlines(keepends=True)]
+    assert len(trials) == 2
     # What was kept is believed.
-    kept.write_text("\n".join(json.dumps([json.loads(line)[0], 0.5 + i / 4])
-                              for i, line in enumerate(lines)) + "\n")  # fmt: skip
+    believed = [sealed_line([key, 0.5 + i / 4]) for i, (key, _) in enumerate(trials)]
+    kept.write_bytes(b"".join(believed))
     again = answer(*tune(workshop, out))
     assert [trial["cross_entropy"] for trial in again["trials"][:2]] == [0.5, 0.75]
     assert {t["name"] for t in again["trials"]} == {t["name"] for t in told["trials"]}

@@ -147,8 +147,8 @@ def run(step: Step, stand_ins: dict[str, str]) -> None:
     line = STANDS_FOR.get(step.text.partition("    #")[0].strip(), step.text)
     for name, stand_in in stand_ins.items():
         line = line.replace(name, stand_in)
-    # Workers start slower than few files decode; only they can be stopped at an item.
-    line = re.sub(r"--workers \d+", f"--workers {int('--item-timeout' in line)}", line)
+    if "--item-timeout" not in line:  # workers start slower than few files decode
+        line = re.sub(r"--workers \d+", "--workers 0", line)
     if not torch.cuda.is_available():
         line = line.replace("--device cuda", "--device cpu")
     words = shlex.split(line, comments=True)
