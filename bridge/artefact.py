@@ -262,6 +262,12 @@ def make_projector(
 
 
 def _space(described: Mapping[str, Any]) -> BridgedSpace:
+    """Raises ValueError if its projector is of another dimension, which may be any value."""
+    if described["dimension"] != described["projector"]["inputs"]:
+        raise ValueError(
+            f"the space {described['name']} has dimension {described['dimension']}, and its "
+            f"projector takes {described['projector']['inputs']}"
+        )
     return BridgedSpace(
         described["name"],
         described["dimension"],
