@@ -20,6 +20,7 @@ from torch import Tensor
 
 from bridge.card import model_card
 from bridge.config import TrainSettings
+from bridge.description import require_kinds
 from bridge.projector import AnyProjector, Projector, ProjectorSpec, Shape
 from bridge.runs.layout import ABOUT_FILE, CARD_FILE, WEIGHTS_FILE
 from bridge.tcl.fusion import Fusion
@@ -198,6 +199,7 @@ def load(folder: str | Path, *, device: str = "auto") -> Bridge:
     folder = Path(folder)
     about = _read_about(folder)
     try:
+        require_kinds(about)
         settings = TrainSettings(**about["settings"])
         spaces = [_space(described) for described in about["spaces"]]
         generator = torch.Generator()
@@ -206,7 +208,7 @@ def load(folder: str | Path, *, device: str = "auto") -> Bridge:
             for described in about["spaces"]
         }
         memories = [MemoryRecord(**record) for record in about["memories"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{folder / ABOUT_FILE} is damaged ({error}): copy the bridge again"
         ) from error

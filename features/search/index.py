@@ -349,8 +349,9 @@ def check_memory(path: Path | str, about: Mapping[str, Any]) -> None:
     """A memory that was moved away is no harm; one that changed makes the index wrong."""
     memory_path = Path(about["memory"])
     try:
-        memory_path.stat()
-    except OSError:  # nor is one that cannot be looked at
+        if not memory_path.is_file():
+            return
+    except (OSError, ValueError):  # nor is a place that cannot be
         return
     now = Memory(memory_path).fingerprint
     if now != about["fingerprint"]:

@@ -22,6 +22,7 @@ from features.errors import UserError
 from features.memories.memory import Memory
 from features.memories.provenance import EncoderUnknown
 from features.memories.writing import save_memory
+from features.sealed import read_sealed
 from tests.bridge.conftest import SETTINGS, World, write_items
 
 BRIEF = replace(SETTINGS, epochs=3, seed=4)
@@ -132,7 +133,7 @@ def test_figures_worked_by_hand():
 
 def test_everything_is_in_the_file(world, done):
     result, out = done
-    told = json.loads((out / "ablation.json").read_text())
+    told = read_sealed(out / "ablation.json")
     assert told == json.loads(json.dumps(asdict(result)))
     assert told["settings"] == asdict(BRIEF)
     assert len(told["variants"][3]["runs"]) == len(SEEDS)

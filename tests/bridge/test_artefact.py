@@ -10,6 +10,7 @@ import torch
 from bridge.artefact import VERSION, Bridge, load
 from bridge.card import model_card
 from features.errors import UserError
+from features.sealed import read_sealed
 from tests.bridge.conftest import SETTINGS, World
 
 
@@ -21,7 +22,7 @@ def copied(world: World, made: Bridge, tmp_path: Path) -> Path:  # noqa: ARG001
 
 def edit(folder: Path, **changes: object) -> None:
     path = folder / "bridge.json"
-    about = json.loads(path.read_text()) | changes
+    about = read_sealed(path) | changes
     path.write_text(json.dumps({k: v for k, v in about.items() if v is not ...}))
 
 
@@ -145,6 +146,26 @@ def test_a_description_without_an_entry_is_damage(copied, missing):
     edit(copied, **{missing: ...})
     with pytest.raises(UserError, match=r"bridge\.json is damaged"):
         load(copied)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"name": 1}, {"spaces": {}}, {"spaces": [1]}, {"memories": [{"path": 1}]}, {"versions": 1},
+     {"matcher": "a"}, {"metrics": True}],
+)  # fmt: skip
+def test_a_description_of_other_kinds_is_damage(copied, change):
+    edit(copied, **change)
+    with pytest.raises(UserError, match=r"bridge\.json is damaged"):
+        load(copied)
+
+
+def test_a_projector_that_would_take_all_memory_is_damage(copied):
+    spaces = read_sealed(copied / "bridge.json")["spaces"]
+    for change in ({"inputs": 2**40}, {"hidden": 2**40}, {"outputs": -1}):
+        changed = [{**one, "projector": {**one["projector"], **change}} for one in spaces]
+        edit(copied, spaces=changed)
+        with pytest.raises(UserError, match=r"bridge\.json is damaged"):
+            load(copied)
 
 
 def test_files_of_two_bridges_are_refused(made, copied, tmp_path):

@@ -19,6 +19,7 @@ from bridge.training.train import train
 from features.errors import UserError
 from features.memories.memory import Columns, Memory
 from features.memories.writing import write_memory
+from features.sealed import read_sealed
 from tests.bridge.conftest import SETTINGS, InterruptAfter, World, metrics_of, write_items
 from tests.bridge.parts import with_parts
 
@@ -168,7 +169,7 @@ def test_a_fusion_encoder_that_does_not_fit_is_refused(
 
 def _describe(file: Path, **changes: object) -> None:
     about = file.with_name("bridge.json")
-    told = json.loads(about.read_text())
+    told = read_sealed(about)
     about.write_text(json.dumps({**told, "matcher": {**told["matcher"], **changes}}))
 
 

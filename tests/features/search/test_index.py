@@ -261,7 +261,7 @@ def built(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("place", ["a" * 300, "/root-less/m.h5"])
+@pytest.mark.parametrize("place", ["a" * 300, "\ud800", "/dev/zero"])
 def test_a_description_without_a_root_or_of_a_place_that_cannot_be_is_read(
     built: Path, place: str
 ) -> None:
