@@ -18,9 +18,10 @@ lint: $(READY)
 check-types: $(READY)
 	$(BIN)/mypy
 
+# Threads of several processes would spin for each other's cores.
 unit: $(READY)
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile \
-		--no-loadscope-reorder
+	OMP_WAIT_POLICY=passive KMP_BLOCKTIME=0 $(BIN)/python -m pytest --numprocesses auto \
+		--maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 # The documentation as a site in build/site; its reference is made from the code.
 docs: $(READY)
