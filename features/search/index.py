@@ -48,7 +48,7 @@ _DAMAGED = (
     OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError,
     MemoryError,
 )  # fmt: skip
-_REQUIRED = {"header", "memory", "fingerprint", "items", "faiss_checksum"}
+_REQUIRED = {"header", "memory", "fingerprint", "items", "factory", "faiss_checksum"}
 
 
 @dataclass(frozen=True)

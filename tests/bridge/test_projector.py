@@ -25,17 +25,17 @@ def described(projector: Projector) -> list[tuple[str, tuple[int, ...]]]:
 def test_mlp2_is_the_published_projector_of_clip_and_clap():
     assert described(make("mlp2", inputs=512, outputs=512, hidden=1024)) == [
         ("Linear", (1024, 512)),
-        ("BatchNorm1d", (1024,)),
+        ("BatchNorm", (1024,)),
         ("ReLU", ()),
         ("Linear", (512, 1024)),
-        ("BatchNorm1d", (512,)),
+        ("BatchNorm", (512,)),
     ]
 
 
 def test_mlp1_is_the_published_projector_of_clip_and_ulip():
     assert described(make("mlp1", inputs=512, outputs=512)) == [
         ("Linear", (512, 512)),
-        ("BatchNorm1d", (512,)),
+        ("BatchNorm", (512,)),
         ("ReLU", ()),
     ]
 

@@ -63,13 +63,17 @@ def test_answers_are_the_same(http: TestClient, where: dict[str, Any]) -> None:
 
 def test_both_together_are_as_one(http: TestClient) -> None:
     query = {"item": {"collection": "milvus", "id": IDS[50]}}
-    answer = http.post("/v1/search", json={"queries": [query], "k": 4}).json()["results"][0]
-    assert [hit["id"] for hit in answer["hits"][:2]] == [IDS[50]] * 2
-    assert {hit["collection"] for hit in answer["hits"][:2]} == {*NAMES}
+    asked = {"queries": [query], "k": 4}
+    named = http.post("/v1/search", json={**asked, "collections": list(NAMES)}).json()["results"][0]
+    assert [hit["id"] for hit in named["hits"][:2]] == [IDS[50]] * 2
+    assert {hit["collection"] for hit in named["hits"][:2]} == {*NAMES}
+    once = http.post("/v1/search", json=asked).json()["results"][0]["hits"]  # of the same items
+    assert len({hit["id"] for hit in once}) == len(once) == 4
 
 
 def test_what_is_told_is_the_same(http: TestClient) -> None:
     one, other = http.get("/v1/info").json()["collections"]
+    assert (one.pop("same_as"), other.pop("same_as")) == (None, one["name"])
     assert {**one, "name": ""} == {**other, "name": ""}
     items = [http.get(f"/v1/items/{IDS[5]}", params={"collection": name}) for name in NAMES]
     assert [answer.status_code for answer in items] == [200, 200]
