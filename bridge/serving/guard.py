@@ -7,6 +7,7 @@ by, sets the headers that keep a browser safe, counts, and turns what goes wrong
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bridge.serving.limits import Limits
 from bridge.serving.metrics import Metrics
 from bridge.serving.refusal import BAD_REQUEST, BUSY, TIMED_OUT, TOO_LARGE, Refusal
+from features.room import give_back
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -38,6 +40,8 @@ HEADERS = (
     (b"permissions-policy", b"microphone=(self), camera=(), geolocation=()"),
 )
 _METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH")
+_LARGE = 1 << 20  # bytes of a body
+_SOON = 1.0  # seconds
 _BODIES = 8  # of the largest kind, that all requests under way hold together at most
 _UNLIMITED = ("/healthz", "/metrics")  # answered also when the server is full
 
@@ -52,6 +56,7 @@ class Guard:
         self.app, self.limits, self.metrics = app, limits, metrics
         self.hosts = None if hosts is None else {host.lower() for host in hosts}
         self.under_way = 0
+        self._trimming = False
         self.held = _Held(_BODIES * limits.body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,10 +80,22 @@ class Guard:
         finally:
             self.under_way -= 1
             self.held.bytes -= body.held
+            if body.held > _LARGE:
+                self._trim_soon()
             route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self.metrics.requests.labels(method, route, answer.status).inc()
             self.metrics.seconds.labels(route).observe((answer.began or started) - started)
+
+    def _trim_soon(self) -> None:
+        """Give back what large requests took, once for all that come together."""
+        if not self._trimming:
+            self._trimming = True
+            asyncio.get_running_loop().call_later(_SOON, self._trim)
+
+    def _trim(self) -> None:
+        self._trimming = False
+        give_back()
 
     def _check(self, scope: Scope) -> None:
         headers = dict(scope["headers"])

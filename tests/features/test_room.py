@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,23 @@ def test_a_system_that_does_not_say_has_all_its_memory(machine, text):
 def test_this_machine_has_some():
     assert 0 < free_bytes(CPU) <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert Path("/proc") == room._PROC
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="as the C library of Linux keeps memory")
+def test_what_was_freed_goes_back_to_the_system() -> None:
+    """In a process of its own, so that nothing else is freed."""
+    program = (
+        "from pathlib import Path\n"
+        "from features.room import give_back\n"
+        "def resident(): return int(Path('/proc/self/statm').read_text().split()[1])\n"
+        "blocks = [bytes(50_000) for _ in range(4000)]\n"  # below what the library maps alone
+        "last = bytes(50_000)\n"  # keeps the heap from shrinking by itself
+        "del blocks\n"
+        "before = resident()\n"
+        "give_back()\n"
+        "print(before - resident())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) * os.sysconf("SC_PAGE_SIZE") > 100e6
