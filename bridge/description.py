@@ -9,7 +9,7 @@ _MAPPING_OR_NOTHING = (dict, type(None))
 _ABOUT: dict[str, tuple[type, ...]] = {
     "name": (str,), "fingerprint": (str,), "spaces": (list,), "memories": (list,),
     "settings": (dict,), "metrics": _MAPPING_OR_NOTHING, "versions": _MAPPING_OR_NOTHING,
-    "origin": _MAPPING_OR_NOTHING, "matcher": _MAPPING_OR_NOTHING,
+    "origin": (str, type(None)), "matcher": _MAPPING_OR_NOTHING,
 }  # fmt: skip
 _SPACE: dict[str, tuple[type, ...]] = {
     "name": (str,), "dimension": (int,), "modalities": (list,), "encoder": (dict,),
