@@ -91,7 +91,10 @@ def test_the_script_that_is_installed_completes_in_bash(tmp_path):
     mcr = tmp_path / "mcr"
     mcr.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{CODE}" "$@" 2>/dev/null\n')
     mcr.chmod(0o755)
-    env = environment(PATH=f"{tmp_path}:{os.environ['PATH']}")
+    env = environment(
+        PATH=f"{tmp_path}:{os.environ['PATH']}",
+        _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1",  # no shell may have started the tests
+    )
     script = subprocess.run(
         ["mcr", "--show-completion", "bash"], env=env, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
