@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ from cli import choices
 from cli.boundary import SOME_FAILED
 from cli.options import DryRun, Json
 from cli.output import note, print_json, print_table
+from features.errors import UserError
 
 if TYPE_CHECKING:
     from bridge.recipe.deciding import Decision
@@ -64,13 +65,12 @@ def run(
     from bridge.recipe.reading import read_recipe
     from bridge.recipe.running import run_recipe
     from cli.vocabulary import vocabulary, working_in
-    from features.errors import UserError
     from features.files import require_file
 
     if not recipe.exists() and recipe.with_name(f"{recipe.name}.toml").exists():
         raise UserError(f"recipe {recipe} does not exist: did you mean {recipe}.toml?")
     require_file(recipe, "recipe")
-    with working_in(recipe.absolute().parent):
+    with working_in(recipe.absolute().parent), _told_where(recipe.parent):
         read = read_recipe(Path(recipe.name), vocabulary())
         steps = selected(read, start=start, only=only)
         if dry_run:
@@ -82,6 +82,17 @@ def run(
             read, steps, _perform, force=force, tell=lambda *told: _tell(*told, of=len(steps))
         )
         _summarise(recipe, read, outcomes, json=json)
+
+
+@contextmanager
+def _told_where(folder: Path) -> Iterator[None]:
+    """Where an error comes from the folder of the recipe, say so: its paths are relative to it."""
+    try:
+        yield
+    except (UserError, OSError):
+        if folder != Path():
+            note(f"paths in the error are relative to {folder}")
+        raise
 
 
 def _perform(step: Step, *, overwrite: bool, resume: bool) -> int:

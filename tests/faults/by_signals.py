@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.faults.commands import GROWING, STAGES, Stage, Whole, content, digest, listing
-from tests.faults.fault import Fault
+from tests.faults.fault import Fault, MissedError
 from tests.faults.process import PATIENCE, Ended, Process
 
 IN_A_ROW = 2
@@ -25,7 +25,7 @@ def inject(stage: Stage, number: signal.Signals, folder: Path, rng: random.Rando
     """Signal the command, or all that it started, and continue it to its end."""
     folder, whole = folder.resolve(), stage.whole()
     stage.begin(folder)
-    told = []
+    told, hit = [], False
     for _ in range(rng.randint(1, IN_A_ROW)):
         process = stage.start(folder)
         to_all = rng.random() < 0.5
@@ -33,6 +33,7 @@ def inject(stage: Stage, number: signal.Signals, folder: Path, rng: random.Rando
         process.send(number, None if to_all else process.popen.pid)
         ended = process.end()
         told.append(f"{'group ' * to_all}{where}: {ended.code}")
+        hit |= ended.code == SAID[number]
         if done_before(ended):
             break
         check_ended(ended, number, stage)
@@ -40,6 +41,8 @@ def inject(stage: Stage, number: signal.Signals, folder: Path, rng: random.Rando
         if ended.code in (0, stage.code):
             break
     finish(stage, folder)
+    if not hit:
+        raise MissedError(f"ended before the signal: {'; '.join(told)}")
     return "; ".join(told)
 
 
@@ -62,6 +65,8 @@ def inject_worker(stage: Stage, folder: Path, rng: random.Random) -> str:
     assert not ended.left, ended
     check_parts(stage, folder)
     finish(stage, folder)
+    if not hit:
+        raise MissedError("ended before the signal")
     return f"{hit} killed: {ended.code}"
 
 

@@ -12,6 +12,10 @@ from pathlib import Path
 import tests.faults
 
 
+class MissedError(Exception):
+    """Nothing was disturbed: the command had ended before, or makes no such call."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """One kind of fault at one stage.
@@ -21,7 +25,8 @@ class Fault:
     inject: injects one fault, at a place and a time that the generator chooses, into work in an
     empty folder; finishes that work as a user would; raises AssertionError if anything that was
     finished is lost, anything comes twice, the result differs from the undisturbed one, or the
-    message is a traceback; and says in one line what was done.
+    message is a traceback; raises MissedError if it could not inject any; and says in one line what
+    was done.
     """
 
     stage: str
