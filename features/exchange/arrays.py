@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 npy: Any = _format  # has no types before NumPy 2
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)  # if encrypted
+# RuntimeError if it is encrypted, ValueError if names are not UTF-8.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 _NO_HEADER = (ValueError, SyntaxError, TokenError, TypeError, RecursionError, MemoryError)
 _DEFLATED = 1032  # bytes that a byte of a deflated file stands for at most (zlib's documentation)
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}

@@ -24,7 +24,7 @@ from features.exchange.embedding_file import (
 )
 from features.exchange.join import stored_column
 from features.files import require_file
-from features.hdf5 import stored_bytes
+from features.hdf5 import require_sound, stored_bytes, texts_of
 from features.memories.memory import FORMAT
 from features.memories.strings import StringColumn
 
@@ -46,8 +46,10 @@ def open_hdf5(path: Path, key: str | None) -> EmbeddingFile:
 
     key = key or TRAIN
     try:
-        with h5py.File(require_file(path, "embeddings"), "r") as file:
-            if file.attrs.get("format") == FORMAT:
+        require_sound(require_file(path, "embeddings"))
+        with h5py.File(path, "r") as file:
+            texts = texts_of(file, path, ("format", "distance"))
+            if texts.get("format") == FORMAT:
                 raise UserError(f"{path} is a memory already: use it as it is")
             inside = _inside(file)
             names = [name for name, one in inside.items() if isinstance(one, h5py.Dataset)]
@@ -65,7 +67,7 @@ def open_hdf5(path: Path, key: str | None) -> EmbeddingFile:
             # `exporting` says what the rows of `train` are; those of `test` have no names.
             named = [n for n, one in inside.items() if isinstance(one, h5py.Group) and key == TRAIN]
             columns = _GroupColumns(path, [n for n in named if {*_PARTS} <= {*_inside(file[n])}])
-            distance = _text(file.attrs.get("distance"))
+            distance = texts.get("distance")
     except _DAMAGED as error:
         raise _unreadable(path, error) from error
 
@@ -142,9 +144,3 @@ def _stored_bytes(dataset: Any, path: Path) -> int:
 def _unreadable(path: Path, error: Exception) -> UserError:
     reason = " ".join(str(error).split())
     return UserError(f"{path} is not a readable HDF5 file ({reason}): make it again")
-
-
-def _text(value: Any) -> str | None:
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return None if value is None else str(value)

@@ -14,7 +14,7 @@ import numpy as np
 
 from features.errors import UserError
 from features.files import require_file
-from features.hdf5 import refuse_links, require_numbers
+from features.hdf5 import refuse_links, require_numbers, require_sound
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,6 +88,7 @@ def _read_hdf5(path: Path) -> Neighbors:
     import h5py
 
     try:
+        require_sound(path)
         with h5py.File(path, "r") as file:
             refuse_links(file)
             rows = _numbers(file["neighbors"], path, np.int32)

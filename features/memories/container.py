@@ -16,7 +16,7 @@ import numpy as np
 
 from features.errors import UserError
 from features.files import replacing
-from features.hdf5 import require_numbers
+from features.hdf5 import require_numbers, texts_of
 from features.hdf5_files import writing_hdf5
 from features.memories.strings import StringColumn
 from features.parsing import parse_json
@@ -111,7 +111,7 @@ class Opened:
         """The columns in the group `name`, by their own names; none if it is not there."""
         if name not in self.file:
             return {}
-        names = parse_json(self.file[name].attrs["names"])
+        names = parse_json(texts_of(self.file[name], self.path, ("names",))["names"])
         if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
             raise ValueError(f"the names of its {name} are no list of strings")
         return {one: self.strings(f"{name}/{place}") for place, one in enumerate(names)}
@@ -176,6 +176,11 @@ class CheckedColumn(StringColumn):
     def _content(self, row: int) -> bytes:
         start, stop = self._offsets[row : row + 2].tolist()
         return bytes(self._utf8[start:stop])
+
+
+def told_fingerprint(file: Any, path: Path) -> str | None:
+    """The fingerprint that an open h5py file names as that of a memory, if any."""
+    return texts_of(file, path, ("fingerprint",)).get("fingerprint")
 
 
 def _data(file: Any) -> list[Data]:

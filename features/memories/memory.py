@@ -28,7 +28,7 @@ import xxhash
 
 from features.errors import UserError
 from features.files import require_file
-from features.hdf5 import refuse_links
+from features.hdf5 import refuse_links, texts_of
 from features.memories.container import CheckedArray, Opened, opened
 from features.memories.strings import StringColumn
 from features.parsing import parse_json
@@ -48,6 +48,7 @@ _DAMAGED = (
     OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError,
     MemoryError,
 )  # fmt: skip
+TEXTS = ("format", "space", "modality", "encoder", "extra", "root", "fingerprint")  # attributes
 _CACHED = 1 << 17  # values made unit at a time
 StoredDtype = Literal["float16", "float32"]
 
@@ -106,10 +107,11 @@ class Memory:
         try:
             with opened(self.path, DAMAGED) as file:
                 refuse_links(file.file)
-                self._check_format(file.file.attrs)
+                texts = texts_of(file.file, self.path, TEXTS)
+                self._check_format(texts, file.file.attrs)
                 file.require_sums()
-                self.header = _read_header(file.file)
-                self.fingerprint = _read_text(file.file.attrs["fingerprint"])
+                self.header = _read_header(file.file, texts)
+                self.fingerprint = texts["fingerprint"]
                 self.checksums = file.sums is not None
                 self._embeddings = file.array("embeddings")
                 self._local, self._local_mask = _read_local(file)
@@ -124,8 +126,8 @@ class Memory:
                 f"{_remedy(self.path)}"
             ) from error
 
-    def _check_format(self, attributes: Any) -> None:
-        if attributes.get("format") != FORMAT:
+    def _check_format(self, texts: Mapping[str, str], attributes: Any) -> None:
+        if texts.get("format") != FORMAT:
             raise UserError(
                 f"{self.path} is an HDF5 file but not a memory of mcr-bridge: "
                 "make one with `mcr extract`"
@@ -292,31 +294,23 @@ def _remedy(path: Path) -> str:
     return "make it again with `mcr extract`"
 
 
-def _read_header(file: Any) -> MemoryHeader:
-    attributes, embeddings = file.attrs, file["embeddings"]
+def _read_header(file: Any, texts: Mapping[str, str]) -> MemoryHeader:
+    embeddings = file["embeddings"]
     if embeddings.ndim != 2 or not embeddings.shape[1]:
         raise ValueError(f"its embeddings are {embeddings.shape}, not rows")
     if embeddings.dtype not in (np.float16, np.float32):
         raise ValueError(f"its embeddings are {embeddings.dtype}, not float16 or float32")
     dtype: StoredDtype = "float16" if embeddings.dtype == np.float16 else "float32"
-    root = attributes.get("root")
     return MemoryHeader(
-        space=_read_text(attributes["space"]),
-        modality=modality_named(str(attributes["modality"])),
+        space=texts["space"],
+        modality=modality_named(texts["modality"]),
         dimension=int(embeddings.shape[1]),
         dtype=dtype,
-        encoder=_read_object(attributes["encoder"]),
-        root=None if root is None else _read_text(root),
-        extra=_read_object(attributes["extra"]),
+        encoder=_read_object(texts["encoder"]),
+        root=texts.get("root"),
+        extra=_read_object(texts["extra"]),
         local_length=int(file["local"].shape[1]) if "local" in file else 0,
     )
-
-
-def _read_text(value: Any) -> str:
-    """Raises ValueError for bytes that are not UTF-8, which h5py gives as half characters."""
-    text = str(value)
-    text.encode()
-    return text
 
 
 def _read_object(text: str) -> dict[str, Any]:

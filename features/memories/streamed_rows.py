@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from features.errors import UserError
+from features.memories.container import told_fingerprint
 from features.memories.memory import DAMAGED, Memory
 from features.room import free_bytes
 from features.sums import find_sums
@@ -187,7 +188,7 @@ def _open(memory: Memory) -> tuple[int, int]:
 
     try:
         with h5py.File(memory.path, "r") as file:
-            same = str(file.attrs["fingerprint"]) == memory.fingerprint
+            same = told_fingerprint(file, memory.path) == memory.fingerprint
             offset = int(file["embeddings"].id.get_offset())
             descriptor = os.dup(file.id.get_vfd_handle())
     except (OSError, KeyError, ValueError, RuntimeError) as error:

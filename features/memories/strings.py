@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from features.errors import UserError
+from features.hdf5 import put_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -137,6 +138,6 @@ def write_named(file: Any, name: str, columns: Mapping[str, StringColumn]) -> No
     """
     if columns:
         group = file.create_group(name)
-        group.attrs["names"] = json.dumps(list(columns))
+        put_text(group, "names", json.dumps(list(columns)))
         for place, column in enumerate(columns.values()):
             write_strings(group, str(place), column)

@@ -16,6 +16,7 @@ import xxhash
 
 from features.errors import UserError
 from features.files import refuse_existing, require_space
+from features.hdf5 import put_text
 from features.memories.container import creating
 from features.memories.memory import (
     FORMAT,
@@ -107,7 +108,7 @@ def write_memory(
         for name, column in named:
             write_strings(file, name, column)
         write_named(file, "columns", metadata)
-        _write_attributes(file.attrs, header, seal(digest, header, columns))
+        _write_attributes(file, header, seal(digest, header, columns))
     return Memory(path)
 
 
@@ -285,15 +286,19 @@ def _check_norms(batch: NDArray[Any], ids: Sequence[str], start: int) -> None:
         raise UserError(f"'{ids[start + row]}': {reason}; normalise or remove the row")
 
 
-def _write_attributes(attributes: Any, header: MemoryHeader, fingerprint: str) -> None:
-    attributes["format"] = FORMAT
-    attributes["version"] = VERSION
-    attributes["space"] = header.space
-    attributes["modality"] = header.modality
-    attributes["dimension"] = header.dimension
-    attributes["normalized"] = True
-    attributes["encoder"] = json.dumps(dict(header.encoder), sort_keys=True)
-    attributes["extra"] = json.dumps(dict(header.extra), sort_keys=True)
-    if header.root is not None:
-        attributes["root"] = header.root
-    attributes["fingerprint"] = fingerprint
+def _write_attributes(file: Any, header: MemoryHeader, fingerprint: str) -> None:
+    numbers = {"version": VERSION, "dimension": header.dimension, "normalized": True}
+    for name, number in numbers.items():
+        file.attrs[name] = number
+    texts = {
+        "format": FORMAT,
+        "space": header.space,
+        "modality": header.modality,
+        "encoder": json.dumps(dict(header.encoder), sort_keys=True),
+        "extra": json.dumps(dict(header.extra), sort_keys=True),
+        "root": header.root,
+        "fingerprint": fingerprint,
+    }
+    for name, text in texts.items():
+        if text is not None:
+            put_text(file, name, text)

@@ -14,8 +14,9 @@ import numpy as np
 
 from features.errors import UserError
 from features.files import explained, refuse_existing, replacing
+from features.hdf5 import put_text
 from features.locks import sole_writer
-from features.memories.container import creating
+from features.memories.container import creating, told_fingerprint
 from features.memories.memory import Memory, as_column, named_columns
 from features.memories.strings import write_named, write_strings
 from features.progress import SILENT, Progress
@@ -67,8 +68,8 @@ def _is_of(table: Path, memory: Memory) -> bool:
 
     try:
         with h5py.File(table, "r") as file:
-            return bool(file.attrs.get("fingerprint") == memory.fingerprint)
-    except OSError:  # of what is missing, or not a table
+            return told_fingerprint(file, table) == memory.fingerprint
+    except (OSError, ValueError):  # of what is missing, or not a table
         return False
 
 
@@ -251,7 +252,7 @@ def _write(index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None
         creating(out.with_suffix(".ids.h5")) as (file, _, _),
     ):
         faiss.write_index(index, str(vectors))
-        file.attrs["fingerprint"] = memory.fingerprint
+        put_text(file, "fingerprint", memory.fingerprint)
         for name, column in named_columns(memory.columns):
             if column is not None:
                 write_strings(file, name, as_column(column))

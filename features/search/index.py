@@ -24,7 +24,7 @@ import xxhash
 from features.errors import UserError
 from features.files import require_file
 from features.hdf5 import refuse_links
-from features.memories.container import opened
+from features.memories.container import opened, told_fingerprint
 from features.memories.memory import Memory, MemoryHeader
 from features.memories.strings import StringColumn
 from features.room import free_bytes
@@ -300,7 +300,7 @@ def _read_faiss(path: Path, about: Mapping[str, Any]) -> Any:
 
 def _read_columns(
     path: Path,
-) -> tuple[dict[str, StringColumn], dict[str, StringColumn], str]:
+) -> tuple[dict[str, StringColumn], dict[str, StringColumn], str | None]:
     """Ids, items and labels; the metadata; and the fingerprint of the memory they are of."""
     try:
         with opened(require_file(path, "the index's table of ids"), REBUILD) as file:
@@ -308,7 +308,11 @@ def _read_columns(
             file.require_sums()
             names = ("ids", *({"items", "labels"} & {*file.file}))
             columns = {name: file.strings(name) for name in names}
-            return columns, file.named("columns"), str(file.file.attrs["fingerprint"])
+            return (
+                columns,
+                file.named("columns"),
+                told_fingerprint(file.file, path),
+            )
     except _DAMAGED as error:
         raise UserError(f"{path} is damaged ({_oneline(error)}): {REBUILD}") from error
 

@@ -236,3 +236,11 @@ def test_a_dataset_whose_content_is_damaged_is_refused_while_it_is_read(tmp_path
     content[len(content) // 2 : len(content) // 2 + 3000] = bytes(3000)
     path.write_bytes(content)
     refused(path, "is not a readable HDF5 file")
+
+
+def test_an_archive_whose_names_are_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "names.npz"
+    np.savez(path, ü=unit_rows(3, 4))
+    path.write_bytes(path.read_bytes().replace("ü".encode(), b"\xff\xff"))
+    with pytest.raises(UserError, match=r"is not a readable .npz file .*utf-8"):
+        open_embeddings(path, "image")
