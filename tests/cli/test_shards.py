@@ -15,6 +15,7 @@ from features.memories.merging import merge
 from features.memories.writing import write_memory
 from features.search.index import open_index
 from tests.cli.conftest import TINY, Workshop, answer, done, mcr
+from tests.cli.recipes import made, run
 from tests.features.shards import write_shards
 
 
@@ -140,6 +141,32 @@ def test_an_index_over_shards_is_one_over_what_they_are_merged_to(workshop, tmp_
     write_shards(tmp_path, Memory(workshop.memory("sounds")), [5, 6], name="s")
     with pytest.raises(UserError, match=r"was built from the memory .* is now .*--overwrite"):
         open_index(index)
+
+
+def test_a_recipe_names_shards_by_the_whole(workshop, tmp_path, shards):
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(f"""
+device = "cpu"
+[memory.sounds]
+file = "{tmp_path / "s.h5"}"
+[train]
+hub = ["{workshop.memory("text-hears")}", "{workshop.memory("text-sees")}"]
+leaf = ["sounds", "{workshop.memory("images")}"]
+preset = "published"
+dimension = 8
+hidden = 16
+epochs = 1
+[project]
+memories = ["sounds"]
+[index]
+""")
+    assert "project/sounds" in done("run", recipe, "--dry-run").stdout
+    assert made(run(recipe)) == ["train", "project/sounds", "index/sounds"]
+    assert made(run(recipe)) == []
+    write_shards(tmp_path, Memory(workshop.memory("sounds")), [5, 6], name="s")
+    assert made(run(recipe))[0] == "train"  # they may be other embeddings now
+    shards[0].unlink()
+    assert "shards are missing" in mcr("run", recipe).stderr
 
 
 def test_shards_are_served(workshop, tmp_path, shards):
