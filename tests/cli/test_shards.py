@@ -16,6 +16,7 @@ from features.memories.writing import write_memory
 from features.search.index import open_index
 from tests.cli.conftest import TINY, Workshop, answer, done, mcr
 from tests.cli.recipes import made, run
+from tests.cli.refusals import refused
 from tests.features.shards import write_shards
 
 
@@ -53,6 +54,33 @@ def test_processes_train_and_search(workshop, tmp_path, shards):
     for more in ((), two):
         assert answer(*asked, "--memory", tmp_path / "s.h5", *more)["hits"] == expected
     assert shards
+
+
+def test_a_filter_finds_in_shards_what_it_finds_in_the_memory(workshop, tmp_path):
+    """Items that pass are in the first shard alone, in both, or nowhere."""
+    path = tmp_path / "w.h5"
+    done("extract", workshop.files / "sounds.csv", "-e", workshop.specs["hears"], "-m", "audio",
+         "-o", path, "--label-column", "number", "--keep", "digits", "--device", "cpu")  # fmt: skip
+    whole = Memory(path)
+    write_shards(tmp_path, whole, [10], name="p")
+    asked = ("query", "one", "--as", "text", "-b", workshop.sound_bridge, "-k", 5)
+    labels = [f"label={one}" for one in whole.labels]
+    first, both, narrowed, none = (
+        [labels[3]],
+        labels[8:12],
+        [*labels[:20], "digits=2"],
+        ["digits=9.."],
+    )
+    for words, count in ((first, 1), (both, 4), (narrowed, None), (none, 0)):
+        where = [part for one in words for part in ("--where", one)]
+        expected = answer(*asked, *where, "--memory", path)["hits"]
+        assert count in (None, len(expected))
+        for more in ((), ("--shard-processes", 2))[: 2 if words is both else 1]:
+            found = answer(*asked, *where, "--memory", tmp_path / "p.h5", *more)["hits"]
+            assert found == expected, (words, more)
+    assert "no column is called 'colour'" in refused(
+        *asked, "--memory", tmp_path / "p.h5", "--where", "colour=red"
+    )
 
 
 def test_other_commands_read_shards_as_one_memory(workshop, tmp_path, shards):
