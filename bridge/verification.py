@@ -14,6 +14,7 @@ import numpy as np
 
 from features.errors import UserError
 from features.memories.memory import Memory, as_column
+from features.memories.sharded import open_memory, shards_of
 from features.memories.unique import first_repetition
 from features.memories.writing import bad_parts, bad_rows
 from features.progress import SILENT, Progress
@@ -46,9 +47,12 @@ def verify(path: Path, *, progress: Progress = SILENT) -> Iterator[Finding]:
     from bridge.runs.layout import ABOUT_FILE
     from bridge.training.checkpoint import MIXTURE_FILE, PROGRESS_FILE
 
-    if not path.exists():
+    shards = shards_of(path)
+    if not (path.exists() or shards):
         raise UserError(f"{path} does not exist: give a memory, an index, a bridge or a folder")
-    if not path.is_dir():
+    if shards:
+        yield from _shards(path, shards, progress)
+    elif not path.is_dir():
         yield from _file(path, progress)
     elif (path / ABOUT_FILE).exists():
         yield from _bridge(path)
@@ -135,6 +139,24 @@ def _memory(path: Path, progress: Progress) -> Iterator[Finding]:
     yield from _beside(path)
 
 
+def _shards(path: Path, shards: Sequence[Path], progress: Progress) -> Iterator[Finding]:
+    """Each shard of a memory that is not merged, and whether they are all there."""
+    found = [one for shard in shards for one in _memory(shard, progress)]
+    yield from found
+    if any(one.state == "bad" for one in found):
+        return
+    memory, failed = _tried(path, lambda: open_memory(path))
+    failed = failed or [*_repeated(memory)]
+    yield from failed
+    if not failed:
+        yield Finding(
+            str(path), "good",
+            f"memory of {len(memory)} {memory.modality} items of {memory.space} in {len(shards)} "
+            "shards: all are there, and no id is in two",
+        )  # fmt: skip
+    yield from _beside(path)
+
+
 def _problems(memory: Memory, progress: Progress) -> Iterator[Finding]:
     """Rows and ids that cannot be, whatever the fingerprint says."""
     wrong: dict[int, str] = {}
@@ -151,6 +173,11 @@ def _problems(memory: Memory, progress: Progress) -> Iterator[Finding]:
         yield Finding(
             str(memory.path), "bad", f"{len(wrong)} rows are wrong ({some}): make it again"
         )
+    yield from _repeated(memory)
+
+
+def _repeated(memory: Memory) -> Iterator[Finding]:
+    """An id that is there twice."""
     repeated, failed = _tried(memory.path, lambda: first_repetition(as_column(memory.ids)))
     yield from failed
     if repeated is not None:
@@ -179,7 +206,8 @@ def _beside(path: Path) -> Iterator[Finding]:
 
 
 def _index(path: Path) -> Iterator[Finding]:
-    from features.search.index import full_checksum, open_index
+    from features.search.index import open_index
+    from features.search.index_files import full_checksum
 
     index, failed = _tried(path, lambda: open_index(path))
     yield from failed
@@ -242,11 +270,11 @@ def _weights(folder: Path, made: Bridge) -> Iterator[Finding]:
 def _trained_on(folder: Path, made: Bridge) -> Iterator[Finding]:
     for record in made.memories:
         path = Path(record.path)
-        if not path.exists():
+        if not (path.exists() or shards_of(path)):
             told = f"its {record.role} memory {path} is not there; it is needed to train alone"
             yield Finding(str(folder), "note", told)
             continue
-        memory, failed = _tried(path, lambda path=path: Memory(path))  # type: ignore[misc]
+        memory, failed = _tried(path, lambda path=path: open_memory(path))  # type: ignore[misc]
         yield from failed
         if memory is not None and memory.fingerprint != record.fingerprint:
             yield Finding(

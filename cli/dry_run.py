@@ -32,17 +32,23 @@ def without_downloads() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def show_estimate(what: str, out: Path, estimate: Estimate, *, json: bool) -> None:
-    """Print what one command would do."""
+def show_estimate(what: str, out: Path | None, estimate: Estimate, *, json: bool) -> None:
+    """Print what one command would do. out: None if what it makes lies on another machine."""
+    from features.search.milvus.place import LOCAL_SUFFIX
+
     if json:
-        print_json({"would": what, "out": str(out), **_as_json(estimate), **_free(out)})
+        place = {} if out is None else {"out": str(out), **_free(out)}
+        print_json({"would": what, **_as_json(estimate), **place})
         return
     typer.echo(f"would {what}")
-    print_table(_HEADER, [_cells(estimate)])
-    typer.echo(f"time: {estimate.how}")
-    _room(out, [estimate])
-    if out.exists():
-        note(f"{out} exists: without --overwrite or --resume the command would refuse it")
+    if out is None:
+        typer.echo(f"{estimate.items:,} items: {estimate.how}")
+    else:
+        print_table(_HEADER, [_cells(estimate)])
+        typer.echo(f"time: {estimate.how}")
+        _room(out, [estimate])
+        if out.exists() and out.suffix != LOCAL_SUFFIX:  # which holds several
+            note(f"{out} exists: without --overwrite or --resume the command would refuse it")
     typer.echo("nothing was written")
 
 
@@ -109,21 +115,22 @@ def show_training(
 
 
 def show_index(memory: Memory, out: str, kind: str, *, json: bool) -> None:
-    """Print what an index would be. Raises UserError for one that is not a file here."""
+    """Print what an index would be."""
     import numpy as np
 
-    from features.errors import UserError
     from features.extraction.estimates import SAMPLE, estimate_index
     from features.search.backends import is_address
 
+    what = f"index {len(memory):,} embeddings of {memory.dimension} dimensions into {out}"
     if is_address(out):
-        raise UserError(
-            f"--dry-run tells what a .faiss file would be, {out} is kept by Milvus: leave it out"
-        )
+        from features.search.milvus.estimates import estimate as estimate_milvus
+        from features.search.milvus.place import parse_place
 
+        place = parse_place(out)
+        show_estimate(what, place.local, estimate_milvus(memory, place, kind), json=json)
+        return
     rows = memory.tensor(np.arange(min(SAMPLE, len(memory)))).numpy()
     estimate = estimate_index(kind, len(memory), memory.dimension, rows)
-    what = f"index {len(memory):,} embeddings of {memory.dimension} dimensions into {out}"
     show_estimate(what, Path(out), estimate, json=json)
 
 

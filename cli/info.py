@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import choices
 from cli.options import Json
 from cli.output import print_json
+
+if TYPE_CHECKING:
+    from features.memories.memory import Memory
 
 
 def info(
@@ -38,8 +41,9 @@ def info(
 
 def _on_disk(path: Path) -> dict[str, Any]:
     from features.errors import UserError
+    from features.memories.sharded import shards_of
 
-    if not path.exists():
+    if not (path.exists() or shards_of(path)):
         raise UserError(f"{path} does not exist: give a memory, a bridge's folder or an index")
     if path.is_dir():
         return _bridge(path)
@@ -54,9 +58,9 @@ def _address(place: str) -> dict[str, Any]:
 
 
 def _memory(path: Path) -> dict[str, Any]:
-    from features.memories.memory import Memory
+    from features.memories.sharded import open_memory
 
-    memory = Memory(path)
+    memory = open_memory(path)
     memory.verify()
     return {
         "kind": "memory",
@@ -66,10 +70,32 @@ def _memory(path: Path) -> dict[str, Any]:
         "labels": None if memory.labels is None else len(set(memory.labels)),
         "columns": list(memory.metadata),
         "first_ids": memory.ids[:3],
-        "megabytes": round(path.stat().st_size / 1e6, 3),
+        "megabytes": _megabytes(*(part.path for part in memory.parts)),
         "fingerprint": memory.fingerprint,
         "pseudo_pairs": _pairs(path),
+        **_shards(memory),
     }
+
+
+def _shards(memory: Memory) -> dict[str, Any]:
+    """The files of a memory that is not merged."""
+    if memory.parts == (memory,):
+        return {}
+    return {
+        "shards": [
+            {
+                "path": str(part.path),
+                "items": len(part),
+                "megabytes": _megabytes(part.path),
+                "fingerprint": part.fingerprint,
+            }
+            for part in memory.parts
+        ]
+    }
+
+
+def _megabytes(*files: Path) -> float:
+    return round(sum(file.stat().st_size for file in files) / 1e6, 3)
 
 
 def _pairs(memory: Path) -> dict[str, Any] | None:
@@ -82,7 +108,7 @@ def _pairs(memory: Path) -> dict[str, Any] | None:
     return {
         "folder": str(pairs_folder(memory)),
         "sets": len(kept),
-        "megabytes": round(sum(file.stat().st_size for file in kept) / 1e6, 3),
+        "megabytes": _megabytes(*kept),
         "note": "computed again where it is removed",
     }
 
@@ -101,7 +127,7 @@ def _index(path: Path) -> dict[str, Any]:
         "kind": "index",
         "path": str(path),
         **index.about,
-        "megabytes": round(path.stat().st_size / 1e6, 3),
+        "megabytes": _megabytes(path),
     }
 
 

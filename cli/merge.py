@@ -14,7 +14,10 @@ from cli.output import end_with_failures, print_memory
 def merge(
     memories: Annotated[
         list[Path] | None,
-        typer.Argument(help="Shards in any order, or memories. Unset: the shards beside --out."),
+        typer.Argument(
+            help="Shards in any order, or memories, of which NAME.h5 may be there as shards only. "
+            "Unset: the shards beside --out."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The memory to write, NAME.h5.")] = ...,  # type: ignore[assignment]
     overwrite: Overwrite = False,
@@ -30,8 +33,8 @@ def merge(
     from features.errors import UserError
     from features.extraction.shards import shards_beside
     from features.files import require_h5
-    from features.memories.memory import Memory
     from features.memories.merging import merge as run_merge
+    from features.memories.sharded import open_memory
 
     paths = memories or shards_beside(require_h5(out))
     if not paths:
@@ -40,7 +43,7 @@ def merge(
             f"`mcr extract .. -o {out} --shard I/N`, or name the memories to merge"
         )
     made, failures = run_merge(
-        [Memory(path) for path in paths], out, overwrite=overwrite, progress=BarProgress()
+        [open_memory(path) for path in paths], out, overwrite=overwrite, progress=BarProgress()
     )
     print_memory(made, json=json, failures=len(failures))
     end_with_failures(failures, made.path.with_suffix(".failures.jsonl"), "items failed")

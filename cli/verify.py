@@ -40,7 +40,7 @@ def verify(
     from bridge.verification_address import verify_address
     from cli.progress import BarProgress
     from features.errors import UserError
-    from features.memories.memory import Memory
+    from features.memories.sharded import open_memory
     from features.search.backends import is_address
 
     if partners and len(paths) < 2:
@@ -55,7 +55,7 @@ def verify(
         )
     ]
     if partners and not any(one.state == "bad" for one in findings):
-        findings.append(verify_partners([Memory(path) for path in paths]))
+        findings.append(verify_partners([open_memory(path) for path in paths]))
     if json:
         print_json([asdict(one) for one in findings])
     else:

@@ -16,6 +16,7 @@ from features.errors import UserError
 
 COMING = "coming"  # begins the names of folders that are being filled, after a dot
 _ENDING = ".tmp"
+MEMORY_SUFFIX = ".h5"  # ends the names of memories
 SPARE_BYTES = 1 << 20  # for what a file format adds
 _TOLD = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
@@ -147,7 +148,7 @@ def refuse_existing(
 
 def require_h5(path: Path) -> Path:
     """`path`, the output of a command. Raises UserError unless it is called NAME.h5."""
-    if path.suffix != ".h5":
+    if path.suffix != MEMORY_SUFFIX:
         raise UserError(f"a memory is called NAME.h5, not {path.name}: write {path.name}.h5")
     return path
 

@@ -23,6 +23,7 @@ from features.extraction.estimates import (
 )
 from features.keypad_files import write_keypad_tables
 from features.memories.memory import Memory, MemoryHeader
+from features.memories.sharded import open_memory
 from features.progress import SILENT, Progress
 from features.space import modality_named
 
@@ -230,7 +231,7 @@ class _Planner:
         maker = next((s.name for s in self.recipe.steps if s.out == Path(path)), None)
         if maker in self.pending:
             raise _NotYetError(f"it depends on {maker}, whose size is not known yet")
-        return size_of(Memory(path))
+        return size_of(open_memory(path))
 
 
 class _NotYetError(Exception):

@@ -36,6 +36,7 @@ from bridge.runs.naming import is_plain_name
 from features.encoders import ENCODERS
 from features.encoders.own import require_known
 from features.errors import UnknownNameError, UserError
+from features.extraction.shards import shards_beside
 from features.suggest import did_you_mean
 
 _TOP = ("folder", "device", "numbers", "extract", "import", "memory", *STAGES)
@@ -148,9 +149,10 @@ class _Reader:
         return Path(value) if way == "import" else value
 
     def _path(self, value: Any, *where: str) -> str:
-        if not isinstance(value, str) or not Path(value).is_file():
+        path = Path(value) if isinstance(value, str) else None
+        if path is None or not (path.is_file() or shards_beside(path)):
             raise self.tables.wrong(*where, told=f"is {value!r}, which is no file: mend the path")
-        return value
+        return str(value)
 
     def _train(self) -> None:
         from bridge.config import load_settings, setting_fields

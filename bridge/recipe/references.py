@@ -9,6 +9,7 @@ from bridge.recipe.fixed import BY_NAME, EVALUATIONS
 from bridge.recipe.step import Step
 from bridge.recipe.tables import Tables
 from features.errors import UnknownNameError, UserError
+from features.extraction.shards import shards_beside
 from features.suggest import did_you_mean
 
 _GLOB = frozenset("*?[")
@@ -32,8 +33,8 @@ class References:
         return bool(self._makers(path))
 
     def exists(self, path: str) -> bool:
-        """Whether a file, a folder, or something that a pattern matches is there."""
-        if Path(path).exists():
+        """Whether a file, a folder, shards, or something that a pattern matches is there."""
+        if Path(path).exists() or shards_beside(Path(path)):
             return True
         return bool(_GLOB & set(path)) and next(Path().glob(path), None) is not None
 

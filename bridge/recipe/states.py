@@ -24,6 +24,7 @@ from bridge.runs.layout import ABOUT_FILE
 from features.encoders.own import own_file
 from features.errors import UserError
 from features.file_states import content_state, digest_of, path_state
+from features.files import MEMORY_SUFFIX
 from features.sealed import read_sealed
 
 if TYPE_CHECKING:
@@ -90,11 +91,11 @@ def output_state(step: Step) -> str | None:
 
 
 def _made_state(path: Path) -> str | None:
-    from features.memories.memory import Memory
+    from features.memories.sharded import open_memory
 
-    if path.suffix == ".h5":
+    if path.suffix == MEMORY_SUFFIX:
         try:
-            return Memory(path).fingerprint
+            return open_memory(path).fingerprint
         except UserError:
             return None
     about = path / ABOUT_FILE
@@ -168,12 +169,12 @@ def _specs(step: Step) -> Iterator[str]:
 
 def _recorded_specs(path: Path) -> list[str]:
     """The encoders that a memory or a bridge says it is of; none if it cannot be read."""
-    from features.memories.memory import Memory
+    from features.memories.sharded import open_memory
 
     encoders: list[Any] = []
     with suppress(UserError, OSError, ValueError, KeyError, TypeError):
-        if path.suffix == ".h5":
-            encoders = [Memory(path).header.encoder]
+        if path.suffix == MEMORY_SUFFIX:
+            encoders = [open_memory(path).header.encoder]
         else:
             about = read_sealed(path / ABOUT_FILE)
             encoders = [space["encoder"] for space in about["spaces"]]

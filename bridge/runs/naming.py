@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bridge.runs.layout import ABOUT_FILE, METRICS_FILE, RUNS_FOLDER
+from bridge.runs.layout import ABOUT_FILE, LOCK_FILE, METRICS_FILE, RUNS_FOLDER
 from bridge.runs.locking import locked_run
 from bridge.runs.record import goes_on, plan_hash, read_run
 from features.errors import UserError
 from features.files import explained
+
+_HUSK_SECONDS = 60.0  # until a folder without anything in it is nobody's: longer than to begin
 
 
 def is_plain_name(name: str) -> bool:
@@ -61,6 +64,7 @@ def _earlier(plan: Mapping[str, Any], *, finished: bool, held: ExitStack) -> Pat
     held: takes its lock.
     """
     for folder in sorted(RUNS_FOLDER.glob("*/"), reverse=True):
+        _remove_husk(folder)
         if not _is_of(folder, plan, finished=finished):
             continue
         with ExitStack() as attempt, suppress(UserError):  # locked, or read-only
@@ -69,6 +73,16 @@ def _earlier(plan: Mapping[str, Any], *, finished: bool, held: ExitStack) -> Pat
                 held.push(attempt.pop_all())
                 return folder
     return None
+
+
+def _remove_husk(folder: Path) -> None:
+    """Delete what a process left that was killed before it wrote anything into its folder."""
+    with suppress(OSError, UserError):  # gone, not ours, or locked
+        old = time.time() - folder.stat().st_mtime > _HUSK_SECONDS
+        if old and not {one.name for one in folder.iterdir()} - {LOCK_FILE}:
+            with locked_run(folder):
+                pass  # whose end removes the lock
+            folder.rmdir()
 
 
 def _is_of(folder: Path, plan: Mapping[str, Any], *, finished: bool) -> bool:

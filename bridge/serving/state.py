@@ -23,6 +23,7 @@ from bridge.serving.rows import ExactRows, IndexRows, Rows
 from features.errors import UserError
 from features.memories.memory import Memory, MemoryHeader
 from features.memories.provenance import check_encoders
+from features.memories.sharded import open_memory
 from features.search.backends import backend_of, open_index
 from features.search.filters import Filters, TableFilters
 from features.search.index import HitTable, hit_table
@@ -203,14 +204,15 @@ def _index_collection(path: str | Path, name: str, bridges: Sequence[Bridge]) ->
     rows = IndexRows(index)
     own = rows if bridge is None else None
     about = index.header, index.table, index.filters
-    holds = _holds(index.about.get("fingerprint"), index.header)
+    made_of = (index.about.get("fingerprint"), index.about.get("merged_fingerprint"))
+    holds = _holds(index.header, *made_of)
     return Collection(name, name, "index", *about, rows, bridge, own, holds)
 
 
 def _memory_collections(
     path: Path, name: str, bridges: Sequence[Bridge], *, trust: bool
 ) -> list[Collection]:
-    memory = Memory(path)
+    memory = open_memory(path)
     table, own = hit_table(memory), ExactRows(lambda: memory.embeddings)
     of = partial(
         Collection,
@@ -219,7 +221,7 @@ def _memory_collections(
         header=memory.header,
         table=table,
         filters=TableFilters(table),
-        holds=_holds(memory.fingerprint, memory.header),
+        holds=_holds(memory.header, memory.fingerprint),
     )
     if is_projected(memory):
         maker = _maker(path, memory.header, bridges)
@@ -238,9 +240,9 @@ def _memory_collections(
     return found
 
 
-def _holds(fingerprint: str | None, header: MemoryHeader) -> frozenset[str]:
-    """A memory's fingerprint, and that of the memory it was projected from."""
-    return frozenset(filter(None, (fingerprint, header.extra.get("projected_fingerprint"))))
+def _holds(header: MemoryHeader, *fingerprints: str | None) -> frozenset[str]:
+    """A memory's fingerprints, and that of the memory it was projected from."""
+    return frozenset(filter(None, (*fingerprints, header.extra.get("projected_fingerprint"))))
 
 
 def _find_same(collections: Sequence[Collection]) -> None:

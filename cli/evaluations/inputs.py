@@ -71,11 +71,11 @@ class Evaluation:
     def maps(self, places: Places) -> tuple[PictureMaps, dict[str, Any]]:
         """Maps of pictures or of crops, and the settings they were made with."""
         from bridge.evaluation.picture_maps import CropMaps, LocalMaps
-        from features.memories.memory import Memory
+        from features.memories.sharded import open_memory
 
         trust = self.measuring.trust_encoder
         if places.crops is not None and places.regions is not None:
-            crops = Memory(places.crops)
+            crops = open_memory(places.crops)
             made = CropMaps(crops, places.regions, self.bridge, trust_encoder=trust)
             return made, {"maps": "crops"}
         upsampling = places.upsample or UPSAMPLING[0]

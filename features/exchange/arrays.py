@@ -25,6 +25,7 @@ from features.exchange.embedding_file import (
 )
 from features.files import require_file
 from features.memories.strings import StringColumn
+from features.room import free_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +35,7 @@ npy: Any = _format  # has no types before NumPy 2
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 _NO_HEADER = (ValueError, SyntaxError, TokenError, TypeError, RecursionError, MemoryError)
 _DEFLATED = 1032  # bytes that a byte of a deflated file stands for at most (zlib's documentation)
+_DIGITS = 20  # of a whole number of 64 bits
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -121,7 +123,11 @@ class NpzColumns:
         return list(self.arrays)
 
     def read(self, name: str) -> StringColumn:
-        """A column as text. Raises UserError if it holds Python objects or is damaged."""
+        """A column as text, a block at a time.
+
+        Raises UserError if it holds Python objects, is damaged, or is larger than the free memory:
+        a thousand bytes of it may be one of the file.
+        """
         array = self.arrays[name]
         if array.dtype.hasobject:
             raise UserError(
@@ -133,16 +139,40 @@ class NpzColumns:
                 f"the column {name} of {self.path} has {array.stored} bytes but its "
                 f"{array.shape[0]} values of {array.dtype} need more: make the file again"
             )
+        self._require_room(name, array)
         try:
-            with np.load(self.path, allow_pickle=False) as arrays:
-                values: NDArray[Any] = arrays[name]
-            if values.dtype.kind == "S":
-                values = np.char.decode(values, "utf-8")
-            return StringColumn.of(map(str, values.tolist()))
+            return StringColumn.of(self._values(name, array))
         except (*_DAMAGED, ValueError, SystemError) as error:  # characters beyond Unicode
             raise UserError(
                 f"the column {name} of {self.path} is damaged ({error}): make the file again"
             ) from error
+
+    def _require_room(self, name: str, array: StoredArray) -> None:
+        import torch
+
+        size = array.dtype.itemsize
+        text = {"U": size // 4, "S": size}.get(array.dtype.kind, _DIGITS)  # at least, or at most
+        needed = max(size, array.shape[0] * (text + np.dtype(np.int64).itemsize))
+        free = free_bytes(torch.device("cpu"))
+        if needed > free:
+            raise UserError(
+                f"the column {name} of {self.path} has {array.shape[0]} values of {array.dtype}, "
+                f"{needed} bytes as text, and {free} bytes of memory are free: save it narrower, "
+                "or give a table with --ids"
+            )
+
+    def _values(self, name: str, array: StoredArray) -> Iterator[str]:
+        rows, dtype = array.shape[0], array.dtype
+        if not dtype.itemsize:
+            yield from [""] * rows
+            return
+        with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
+            _header(file, self.path, 0)
+            for block in raw_blocks(file, self.path, rows, 1, dtype):  # type: ignore[arg-type]
+                values = block[:, 0]
+                decoded = np.char.decode(values, "utf-8") if dtype.kind == "S" else values
+                yield from map(str, decoded.tolist())
+            file.read(1)  # its end, where the archive's checksum is compared
 
 
 def _blocks(

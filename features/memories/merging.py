@@ -43,7 +43,8 @@ def merge(
 
     Shards are joined in the order of the source, whatever the order here: the result has the
     bytes of an extraction in one run, and its list of failures. Other memories are joined in the
-    order given; they must be of one space, modality, encoder and kind of embeddings.
+    order given; they must be of one space, modality, encoder and kind of embeddings. One that is
+    there as shards only counts as one memory; alone, its shards are joined.
     Raises UserError if a shard is missing, there twice or of another extraction, memories do not
     fit together, an id appears twice, one is damaged, or the output exists.
     """
@@ -52,8 +53,10 @@ def merge(
     memories = list(memories)
     if not memories:
         raise UserError("there is nothing to merge: name shards or memories")
+    if len(memories) == 1:
+        memories = list(memories[0].parts)
     for memory in memories:
-        if out.exists() and out.samefile(memory.path):
+        if out.exists() and any(out.samefile(part.path) for part in memory.parts):
             raise UserError(f"{out} is one of the memories to merge: choose another output")
     sharded = [one for one in memories if "shard" in one.header.extra]
     if sharded:

@@ -22,7 +22,7 @@ from features.errors import UserError
 from features.exchange.join import join
 from features.extraction.shards import shards_beside
 from features.memories.container import CheckedArray
-from features.memories.memory import Memory, as_column
+from features.memories.memory import Memory, as_column, seal
 from features.memories.merging import check_alike, in_order, roots_of
 from features.memories.stacked_rows import StackedRows
 from features.memories.strings import StringColumn
@@ -39,13 +39,23 @@ def open_memory(path: str | Path) -> Memory:
     another extraction.
     """
     path = Path(path)
-    if path.exists():
-        return Memory(path)
-    wild = _WILD.search(path.name) is not None
-    found = sorted(path.parent.glob(path.name)) if wild else shards_beside(path)
-    if wild and not found:
-        raise UserError(f"no file is called {path}: name the shards of a memory, or the memory")
+    found = shards_of(path)
     return ShardedMemory(found) if found else Memory(path)
+
+
+def shards_of(path: Path) -> list[Path]:
+    """The files that are there of the shards that `path` stands for; none if it is a file.
+
+    Raises UserError for a pattern that no file is called by.
+    """
+    if path.exists():
+        return []
+    if _WILD.search(path.name) is None:
+        return shards_beside(path)
+    found = sorted(path.parent.glob(path.name))
+    if not found:
+        raise UserError(f"no file is called {path}: name the shards of a memory, or the memory")
+    return found
 
 
 def open_memories(paths: Sequence[str | Path]) -> list[Memory]:
@@ -98,10 +108,10 @@ class ShardedMemory(Memory):
             made.update(shard.fingerprint.encode())
         self.fingerprint = made.hexdigest()
         self.checksums = all(shard.checksums for shard in self.shards)
-        self._embeddings = StackedRows([shard._embeddings for shard in self.shards])
+        self._embeddings: StackedRows = StackedRows([one._embeddings for one in self.shards])
         self._hold_columns(prefixes)
-        self._local = _stacked([shard._local for shard in self.shards])
-        self._local_mask = _stacked([shard._local_mask for shard in self.shards])
+        self._local: StackedRows | None = _stacked([shard._local for shard in self.shards])
+        self._local_mask: StackedRows | None = _stacked([one._local_mask for one in self.shards])
 
     def _hold_columns(self, prefixes: Sequence[str]) -> None:
         self.ids = StackedColumn([as_column(shard.ids) for shard in self.shards])
@@ -133,6 +143,14 @@ class ShardedMemory(Memory):
         """Raise UserError if the content of a shard does not match its fingerprint."""
         for shard in self.shards:
             shard.verify()
+
+    def merged_fingerprint(self) -> str:
+        """The fingerprint of the memory that `mcr merge` makes of the shards; reads all of them."""
+        digest = xxhash.xxh3_128()
+        for stacked in (self._embeddings, self._local, self._local_mask):
+            for array in () if stacked is None else stacked.arrays:
+                digest.update(np.ascontiguousarray(array.all()).data)
+        return seal(digest, self.header, self.columns)
 
 
 def _stacked(arrays: Sequence[CheckedArray | None]) -> StackedRows | None:

@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from features.errors import UserError
-from features.files import explained, refuse_existing, replacing
+from features.files import MEMORY_SUFFIX, explained, refuse_existing, replacing
 from features.hdf5 import put_text
 from features.locks import sole_writer
 from features.memories.container import creating, told_fingerprint
 from features.memories.memory import Memory, as_column, named_columns
+from features.memories.sharded import ShardedMemory
 from features.memories.strings import write_named, write_strings
 from features.progress import SILENT, Progress
 from features.sealed import sealed
-from features.search.index import FORMAT, FaissIndex, full_checksum, open_index, sampled_checksum
+from features.search.faiss_format.checking import CHECKED, unchecked_parts
+from features.search.index import FaissIndex, open_index
+from features.search.index_files import FORMAT, full_checksum, sampled_checksum
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,8 +58,11 @@ def build_index(
 def _refuse(out: Path, memory: Memory, *, overwrite: bool) -> None:
     """Raise UserError if something is there, but for what a process left that was killed.
 
-    That is a table of this memory's ids without a description, which is put in place last.
+    That is a table of this memory's ids without a description, which is put in place last. Also for
+    a memory whose file is not called as memories are: an index of such is not opened.
     """
+    if memory.path.suffix != MEMORY_SUFFIX:
+        raise UserError(f"{memory.path} is not called NAME.h5, as memories are: rename it")
     table, about = out.with_suffix(".ids.h5"), out.with_suffix(".json")
     unfinished = not about.exists() and _is_of(table, memory)
     for path in (out, table, about):
@@ -80,7 +86,7 @@ def _built(memory: Memory, out: Path, kind: str, progress: Progress) -> FaissInd
     index = _empty(kind, factory, memory.dimension)
     search_settings = _tune(index)
     _train(index, memory, factory)
-    _add(index, memory, kind, progress)
+    _add(index, memory, progress)
     sample = Sample(memory)
     if "efSearch" in search_settings:
         search_settings["efSearch"] = _choose_depth(index, sample)
@@ -89,7 +95,7 @@ def _built(memory: Memory, out: Path, kind: str, progress: Progress) -> FaissInd
         "factory": factory,
         "search": search_settings,
         "memory": str(memory.path.resolve()),
-        "fingerprint": memory.fingerprint,
+        **fingerprints(memory),
         "items": len(memory),
         f"recall@{RECALL_AT}": sample.recall(index),
         "faiss": faiss.__version__,
@@ -99,17 +105,19 @@ def _built(memory: Memory, out: Path, kind: str, progress: Progress) -> FaissInd
     return open_index(out)
 
 
-def _add(index: Any, memory: Memory, kind: str, progress: Progress) -> None:
+def fingerprints(memory: Memory) -> dict[str, str]:
+    """By which an index knows its memory, also when its shards have been merged."""
+    told = {"fingerprint": memory.fingerprint}
+    if isinstance(memory, ShardedMemory):
+        told["merged_fingerprint"] = memory.merged_fingerprint()
+    return told
+
+
+def _add(index: Any, memory: Memory, progress: Progress) -> None:
     with progress.task(f"index {memory.path.name}", len(memory)) as advance:
         for start in range(0, len(memory), BLOCK):
             block = np.asarray(memory.read(start, start + BLOCK), dtype=np.float32)
-            try:
-                index.add(unit_rows(block))
-            except RuntimeError as error:
-                raise UserError(
-                    f"vectors cannot be added to the FAISS index '{kind}': use flat, hnsw, ivf or "
-                    "a factory string without IDMap"
-                ) from error
+            index.add(unit_rows(block))
             advance(len(block))
 
 
@@ -140,12 +148,19 @@ def _empty(kind: str, factory: str, dimension: int) -> Any:
     import faiss
 
     try:
-        return faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise UserError(
             f"FAISS cannot make the index '{kind}' for {dimension}-d vectors: use flat, "
             "hnsw, ivf or a FAISS factory string"
         ) from error
+    unchecked = unchecked_parts(index)
+    if unchecked:
+        raise UserError(
+            f"the index '{kind}' is, or has in it, FAISS's {unchecked[0]}, whose files are not "
+            f"opened: use {CHECKED}"
+        )
+    return index
 
 
 def index_path(out: str | Path) -> Path:

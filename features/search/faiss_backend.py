@@ -6,7 +6,7 @@ from pathlib import Path
 
 from features.memories.memory import Memory
 from features.progress import Progress
-from features.search import building, index
+from features.search import building, index, index_files
 
 
 def open_index(place: str, *, device: str) -> index.FaissIndex:
@@ -26,7 +26,7 @@ def check(place: str, *, progress: Progress) -> tuple[index.FaissIndex, str | No
     found = index.open_index(place)
     written = found.about.get("faiss_digest")
     with progress.task(f"verify {found.path.name}", 1, unit="files") as advance:
-        now = index.full_checksum(found.path)
+        now = index_files.full_checksum(found.path)
         advance(1)
     if written is None or now == written:
         return found, None

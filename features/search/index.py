@@ -6,8 +6,8 @@ Three files: `NAME.faiss`; `NAME.ids.h5` with the rows' ids, items and labels, s
 index answers without its memory; and `NAME.json`, written last, with the memory's header and
 fingerprint, the settings, and the recall against exact search measured when it was built.
 
-FAISS parses its file in C++, and bytes that somebody chose with care can crash it. Checksums tell
-damage, not intent: of strangers, take the memory and build the index from it.
+FAISS parses its file in C++ and follows what it says; `features.search.faiss_format` checks that
+first, as checksums tell damage, not intent.
 """
 
 from __future__ import annotations
@@ -19,36 +19,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xxhash
 
 from features.errors import UserError
 from features.files import require_file
-from features.hdf5 import refuse_links
-from features.memories.container import opened, told_fingerprint
 from features.memories.memory import Memory, MemoryHeader
-from features.memories.strings import StringColumn
-from features.room import free_bytes
-from features.sealed import read_sealed
 from features.search.filters import TableFilters, Where
 from features.search.gpu import MOST_FOUND, gpu_index
+from features.search.index_files import check_memory, read_about, read_columns, read_faiss
 from features.search.ordering import Found, in_order
 from features.search.selected import StoredRows
-from features.space import modality_named
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from numpy.typing import NDArray
 
     from features.search.backends import Index
-
-FORMAT = "mcr-bridge index 1"
-REBUILD = "copy the index again, or rebuild it with `mcr index --overwrite`"
-SAMPLE_BYTES = 1 << 20
-_DAMAGED = (
-    OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError,
-    MemoryError,
-)  # fmt: skip
-_REQUIRED = {"header", "memory", "fingerprint", "items", "factory", "faiss_checksum"}
 
 
 @dataclass(frozen=True)
@@ -223,9 +208,9 @@ def open_index(path: str | Path, *, device: str = "cpu") -> FaissIndex:
     path = require_file(Path(path), "index")
     if path.suffix == ".h5":
         raise UserError(f"{path} is a memory, not an index: search it with --memory, or index it")
-    about = _about(path)
-    columns, metadata, ids_fingerprint = _read_columns(path.with_suffix(".ids.h5"))
-    index = _read_faiss(path, about)
+    about = read_about(path)
+    columns, metadata, ids_fingerprint = read_columns(path.with_suffix(".ids.h5"))
+    index = read_faiss(path, about)
     ids = columns["ids"]
     built = (about["fingerprint"], about["items"], about["items"])
     if (ids_fingerprint, len(ids), index.ntotal) != built:
@@ -246,120 +231,3 @@ def open_index(path: str | Path, *, device: str = "cpu") -> FaissIndex:
         ids, columns.get("items", ids), columns.get("labels"), about["header"].get("root"), metadata
     )
     return FaissIndex(path, index, about, table, on_gpu=gpu_index(index, device, path))
-
-
-def _limit_vectors(faiss: Any, size: int) -> None:
-    """Let no array that FAISS reads be longer than its file: a few bytes can claim terabytes."""
-    if hasattr(faiss, "set_deserialization_vector_byte_limit"):  # since FAISS 1.14
-        faiss.set_deserialization_vector_byte_limit(size + SAMPLE_BYTES)
-
-
-def sampled_checksum(path: Path) -> str:
-    """Hash of a file's size, start, middle and end: tells files apart without reading them."""
-    size = path.stat().st_size
-    digest = xxhash.xxh3_64(str(size).encode())
-    with path.open("rb") as file:
-        for start in (0, size // 2, max(0, size - SAMPLE_BYTES)):
-            file.seek(start)
-            digest.update(file.read(SAMPLE_BYTES))
-    return str(digest.hexdigest())
-
-
-def full_checksum(path: Path) -> str:
-    """Hash of all of a file's content."""
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(SAMPLE_BYTES):
-            digest.update(block)
-    return str(digest.hexdigest())
-
-
-def _read_faiss(path: Path, about: Mapping[str, Any]) -> Any:
-    """FAISS's own index, mapped; its bytes are checked before FAISS sees them."""
-    import faiss
-    import torch
-
-    # Checking reads all of it once. What the page cache cannot hold would have to be read again
-    # for each search, and is left to `mcr verify`.
-    whole = (
-        about.get("faiss_digest") if path.stat().st_size < free_bytes(torch.device("cpu")) else None
-    )
-    sample = sampled_checksum(path)
-    if sample != about["faiss_checksum"] or (whole is not None and full_checksum(path) != whole):
-        raise UserError(
-            f"{path} is damaged, or it, its .ids.h5 and its .json do not belong together: rebuild "
-            "them with `mcr index --overwrite`"
-        )
-    _limit_vectors(faiss, path.stat().st_size)
-    try:
-        # The former maps inverted lists only; the latter, of FAISS 1.11, maps vectors and graphs.
-        return faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP))
-    except (RuntimeError, MemoryError) as error:
-        raise UserError(f"{path} cannot be read by FAISS ({_oneline(error)}): {REBUILD}") from error
-
-
-def _read_columns(
-    path: Path,
-) -> tuple[dict[str, StringColumn], dict[str, StringColumn], str | None]:
-    """Ids, items and labels; the metadata; and the fingerprint of the memory they are of."""
-    try:
-        with opened(require_file(path, "the index's table of ids"), REBUILD) as file:
-            refuse_links(file.file)
-            file.require_sums()
-            names = ("ids", *({"items", "labels"} & {*file.file}))
-            columns = {name: file.strings(name) for name in names}
-            return (
-                columns,
-                file.named("columns"),
-                told_fingerprint(file.file, path),
-            )
-    except _DAMAGED as error:
-        raise UserError(f"{path} is damaged ({_oneline(error)}): {REBUILD}") from error
-
-
-def _about(path: Path) -> dict[str, Any]:
-    about_path = require_file(path.with_suffix(".json"), "the index's description")
-    try:
-        about = read_sealed(about_path)
-    except ValueError as error:
-        raise UserError(f"{about_path} is damaged ({error}): {REBUILD}") from error
-    if about.get("format") != FORMAT or not about.keys() >= _REQUIRED or not _is_header(about):
-        raise UserError(f"{about_path} does not describe an index: rebuild it with `mcr index`")
-    return about
-
-
-def _oneline(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _is_header(about: Mapping[str, Any]) -> bool:
-    """Whether the description holds what a memory's header does, and says where that lies."""
-    try:
-        header = MemoryHeader(**about["header"])
-        modality_named(header.modality)
-    except (TypeError, UserError):
-        return False
-    return (
-        isinstance(about["memory"], str)
-        and "\0" not in about["memory"]
-        and isinstance(header.space, str)
-        and type(header.dimension) is int
-        and isinstance(header.root, str | None)
-        and isinstance(header.encoder, dict)
-    )
-
-
-def check_memory(path: Path | str, about: Mapping[str, Any]) -> None:
-    """A memory that was moved away is no harm; one that changed makes the index wrong."""
-    memory_path = Path(about["memory"])
-    try:
-        if not memory_path.is_file():
-            return
-    except (OSError, ValueError):  # nor is a place that cannot be
-        return
-    now = Memory(memory_path).fingerprint
-    if now != about["fingerprint"]:
-        raise UserError(
-            f"{path} was built from the memory {about['fingerprint']} but {memory_path} is now "
-            f"{now}: rebuild the index with `mcr index --overwrite`"
-        )

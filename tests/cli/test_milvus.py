@@ -58,6 +58,29 @@ def test_an_index_is_described_and_checked(workshop: Workshop, place: str) -> No
     assert "ok   " in result.stdout
 
 
+def test_a_dry_run_tells_what_an_index_would_take(workshop: Workshop, tmp_path: Path) -> None:
+    memory, address = workshop.memory("shared"), f"milvus:{tmp_path}/new/i.db"
+    told = answer("index", memory, "-o", address, "--kind", "hnsw", "--dry-run")
+    assert told["how"] == "32 rows were indexed as HNSW"
+    assert told["disk"] > 4 * 8 * 32
+    shown = done("index", memory, "-o", address, "--dry-run").stdout
+    assert "would index 32 embeddings of 8 dimensions into milvus:" in shown
+    assert shown.endswith("nothing was written\n")
+    assert list(tmp_path.iterdir()) == []
+    server = (
+        "index",
+        memory,
+        "-o",
+        "milvus+http://localhost:1#a",
+        "--dry-run",
+    )  # which is not asked
+    assert "MB of vectors would be sent, to be indexed as FLAT; what a" in done(*server).stdout
+    assert "is no index of Milvus" in refused(*server, "--kind", "IVF8,PQ4")
+    assert "milvus-lite has no index DISKANN" in refused(
+        "index", memory, "-o", address, "--kind", "diskann", "--dry-run"
+    )
+
+
 def test_mistakes_are_told_in_a_sentence(workshop: Workshop, place: str, tmp_path: Path) -> None:
     memory = workshop.memory("shared")
     assert "#shared exists: pass --overwrite" in refused("index", memory, "--out", place)
@@ -67,7 +90,6 @@ def test_mistakes_are_told_in_a_sentence(workshop: Workshop, place: str, tmp_pat
     assert "milvus-lite has no index DISKANN" in refused(
         "index", memory, "--out", place, "--kind", "diskann", "--overwrite"
     )
-    assert "is kept by Milvus: leave it out" in refused("index", memory, "-o", place, "--dry-run")
     asked = ("query", "a dog", "-b", workshop.shape_bridge)
     assert "was made with another bridge" in refused(*asked, "-i", place)
     assert "does not exist" in refused(*asked, "-i", f"milvus:{tmp_path}/none.db")

@@ -80,7 +80,7 @@ def test_a_flipped_bit_anywhere_in_an_index_is_found(shop, share):
 
 
 def test_a_flip_that_opening_an_index_does_not_see_is_found(shop, monkeypatch):
-    monkeypatch.setattr("features.search.index.SAMPLE_BYTES", 16)
+    monkeypatch.setattr("features.search.index_files.SAMPLE_BYTES", 16)
     done("index", shop / "shared.h5", "-o", shop / "again.faiss")
     path = shop / "again.faiss"
     _flip(path, path.stat().st_size // 3)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from features.errors import UserError
+from features.exchange.arrays import open_npz
 from features.exchange.opening import open_embeddings
 from tests.features.helpers import unit_rows
 from tests.features.test_exchange import importing
@@ -99,6 +100,36 @@ def test_a_column_that_claims_more_than_it_holds(tmp_path: Path) -> None:
     content = npz(path, x=rows, ids=names).read_bytes()
     path.write_bytes(content.replace(bytes(500), b"x" * 500, 1))
     refused(path, "the column ids of .* is damaged .*CRC")
+
+
+@pytest.mark.parametrize("wide", [b"\0", b"a\0\0\0"])
+def test_a_column_that_would_unpack_to_more_than_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wide: bytes
+) -> None:
+    """Within what deflate can do, a thousand bytes of one: whether of zeros or of text."""
+    rows = header((9, 4)) + ROWS.tobytes()
+    ids = header((9,), "<U200000") + (wide * 7_200_000)[:7_200_000]
+    path = npz(tmp_path / "a.npz", zipfile.ZIP_DEFLATED, x=rows, ids=ids)
+    assert path.stat().st_size < 40_000
+    monkeypatch.setattr("features.exchange.arrays.free_bytes", lambda _: 1_000_000)
+    refused(path, "9 values of <U200000, 1800072 bytes as text, and 1000000 bytes of memory")
+
+
+def test_columns_of_every_type_are_read_in_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("features.exchange.embedding_file.BLOCK_BYTES", 16)
+    columns: dict[str, Any] = {
+        "text": np.array(["", "ü", *NAMES[2:]]), "swapped": np.array(NAMES).astype(">U9"),
+        "content": np.array([f"é{n}".encode() for n in range(9)]), "none": np.zeros(9, "<U1"),
+        "whole": np.arange(9) * 2**60 // 9, "small": np.arange(9, dtype=np.uint8),
+    }  # fmt: skip
+    np.savez_compressed(tmp_path / "a.npz", x=ROWS, **columns)
+    found = open_npz(tmp_path / "a.npz", None).columns
+    assert found is not None
+    for name, values in columns.items():
+        told = [one.decode() if isinstance(one, bytes) else str(one) for one in values.tolist()]
+        assert list(found.read(name)) == told
 
 
 def test_only_arrays_that_are_chosen_matter(tmp_path: Path) -> None:

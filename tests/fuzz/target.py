@@ -29,8 +29,6 @@ class Target:
     seconds: of processor time that an input may take. memory: bytes that the process may grow by.
     weight: share of the inputs of a long run: readers that are fast, or that have more to get
     wrong, get more.
-    native: whose code in C++ parses it without a guard of ours, so that crashes are that project's;
-    they are counted, and told apart.
     """
 
     name: str
@@ -43,4 +41,3 @@ class Target:
     seconds: float = 5.0
     memory: int = 512 * MEGABYTE
     weight: float = 1.0
-    native: str = ""

@@ -49,7 +49,7 @@ def _watched(target: Target, folder: Path) -> tuple[Watched, list[bytes]]:
     return watched, seeds
 
 
-@pytest.mark.parametrize("name", [one.name for one in _READERS.values() if not one.native])
+@pytest.mark.parametrize("name", list(_READERS))
 def test_a_reader_bears_what_is_almost_a_file(name: str, folder: Path) -> None:
     watched, seeds = _watched(_READERS[name], folder)
     inputs = _INPUTS if _READERS[name].weight >= 1 else _FEW

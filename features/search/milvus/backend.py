@@ -9,7 +9,7 @@ import numpy as np
 from features.errors import UserError
 from features.memories.memory import Memory
 from features.progress import Progress
-from features.search.index import check_memory
+from features.search.index_files import check_memory
 from features.search.milvus.building import UNFINISHED, Seal, build
 from features.search.milvus.collection import Collection
 from features.search.milvus.connection import connect, told

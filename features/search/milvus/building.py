@@ -18,7 +18,14 @@ import xxhash
 from features.errors import UserError
 from features.memories.memory import Memory
 from features.progress import Progress
-from features.search.building import DEPTHS, RECALL_AT, RECALL_WANTED, Sample, unit_rows
+from features.search.building import (
+    DEPTHS,
+    RECALL_AT,
+    RECALL_WANTED,
+    Sample,
+    fingerprints,
+    unit_rows,
+)
 from features.search.filters import TableFilters
 from features.search.index import hit_table
 from features.search.milvus.collection import Collection
@@ -118,7 +125,7 @@ def _about(
         "parameters": dict(parameters),
         "search": {},
         "memory": str(memory.path.resolve()),
-        "fingerprint": memory.fingerprint,
+        **fingerprints(memory),
         "items": len(memory),
         "has_items": memory.items is not memory.ids,
         "columns": [asdict(one) for one in columns],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -245,6 +246,21 @@ def test_a_refused_training_leaves_no_folder(world, tmp_path, monkeypatch):
     with pytest.raises(UserError):
         train(world.hub[:1], world.leaf, settings=BRIEF, device="cpu")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_killed_before_it_wrote_anything_leaves_no_folder_for_long(
+    world, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name, inside in (("killed", []), ("locked", [".lock"]), ("new", []), ("kept", ["notes"])):
+        folder = Path("runs") / name
+        folder.mkdir(parents=True)
+        for one in inside:
+            (folder / one).touch()
+        if name != "new":
+            os.utime(folder, (0, 0))
+    made = train(world.hub, world.leaf, settings=BRIEF, device="cpu")
+    assert sorted(one.name for one in Path("runs").iterdir()) == sorted(["new", "kept", made.name])
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "-x", ".hidden", "a b"])

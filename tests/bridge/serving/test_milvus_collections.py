@@ -93,3 +93,37 @@ def test_a_filter_of_the_wrong_kind_is_refused_alike(http: TestClient) -> None:
         )
         assert (one.status_code, one.json()) == (other.status_code, other.json())
         assert one.status_code == 422
+
+
+def test_a_server_of_milvus_that_goes_away_is_told_and_all_else_goes_on(tmp_path: Path) -> None:
+    from milvus_lite.adapter.grpc.server import start_server_in_thread
+
+    server, database, port = start_server_in_thread(str(tmp_path / "served"))
+    memory = make_memory(tmp_path / "m.h5")
+    places = [f"milvus+http://127.0.0.1:{port}#far", tmp_path / "near.faiss"]
+    for place in places:
+        build_index(memory, place)
+    served = open_served([], places, [], device="cpu")
+    with TestClient(create_app(served, hosts=None)) as client:
+        before = _asked(client, "far")
+        server.stop(0)
+        database.close()
+        query = {"embedding": unit_queries(1)[0].tolist(), "space": "s"}
+        item = {"item": {"collection": "far", "id": IDS[3]}}
+        answers = [
+            client.post("/v1/search", json={"queries": [one], "collections": [name], **more})
+            for one, name, more in (
+                (query, "far", {}),
+                (query, "far", {"where": {"label": ["class 1"]}}),
+                (item, "near", {}),
+            )
+        ]
+        answers.append(client.get(f"/v1/items/{IDS[9]}", params={"collection": "far"}))
+        for answer in answers:
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert answer.json() == {
+                "detail": "the server of an index does not answer: try again in a second"
+            }
+        for path in ("/", "/v1/info", "/readyz"):
+            assert client.get(path).status_code == 200
+        assert _asked(client, "near") == before

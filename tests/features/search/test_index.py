@@ -261,7 +261,7 @@ def built(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("place", ["a" * 300, "\ud800", "/dev/zero"])
+@pytest.mark.parametrize("place", ["a" * 300 + ".h5", "\ud800.h5", "/dev/zero/m.h5"])
 def test_a_description_without_a_root_or_of_a_place_that_cannot_be_is_read(
     built: Path, place: str
 ) -> None:
@@ -269,6 +269,22 @@ def test_a_description_without_a_root_or_of_a_place_that_cannot_be_is_read(
     del about["header"]["root"]
     (built / "i.json").write_text(json.dumps(sealed({**about, "memory": place})))
     assert len(open_index(built / "i.faiss")) == about["items"]
+
+
+@pytest.mark.parametrize("place", ["/etc/passwd", "/dev/zero", "a", "", "m.h5.partial"])
+def test_a_description_names_no_other_file_than_a_memory(built: Path, place: str) -> None:
+    """It may be of a stranger, and what it names is read."""
+    about = read_sealed(built / "i.json")
+    (built / "i.json").write_text(json.dumps(sealed({**about, "memory": place})))
+    with pytest.raises(UserError, match=r"built from .*, and a memory is called NAME\.h5: rebuild"):
+        open_index(built / "i.faiss")
+
+
+def test_a_memory_that_is_not_called_as_one_is_not_indexed(tmp_path: Path) -> None:
+    (memory := _memory(tmp_path / "m.h5")).path.rename(tmp_path / "m.hdf5")
+    with pytest.raises(UserError, match=r"m\.hdf5 is not called NAME\.h5, as memories are"):
+        build_index(Memory(tmp_path / "m.hdf5"), tmp_path / "i.faiss")
+    assert len(memory) == N
 
 
 @pytest.mark.parametrize("name", ["i.faiss", "i.ids.h5", "i.json"])

@@ -16,7 +16,8 @@ from features.memories.streamed_rows import StreamedRows
 from features.memories.writing import write_memory
 from features.sealed import read_sealed, sealed
 from features.search.building import build_index
-from features.search.index import full_checksum, open_index, sampled_checksum
+from features.search.index import open_index
+from features.search.index_files import full_checksum, sampled_checksum
 from tests.features.helpers import unit_rows
 from tests.fuzz.target import Target
 
@@ -64,7 +65,14 @@ def _memory(path: Path, kind: str = "plain") -> Path:
 def _search(path: Path) -> None:
     index = open_index(path)
     queries = unit_rows(3, index.header.dimension)
-    index.search(queries, 5)
+    uses: tuple[Callable[[], object], ...] = (
+        lambda: index.search(queries, 5),
+        lambda: index.search(queries, 5, {"label": ["x"]}),
+        lambda: index.vectors(np.arange(len(index))),
+    )
+    for use in uses:
+        with suppress(UserError):
+            use()
 
 
 def _write_index(folder: Path, kind: str = "flat") -> None:
@@ -93,7 +101,6 @@ def _kind_of_index(kind: str) -> Target:
         seeds,
         lambda folder: _write_index(folder, kind),
         weight=0.5,
-        native="FAISS",
     )
 
 

@@ -1,0 +1,1 @@
+"""The files that FAISS writes, checked before FAISS reads them: `check_faiss`."""
