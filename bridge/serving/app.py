@@ -17,6 +17,7 @@ from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 from bridge.serving import models, requests
+from bridge.serving.bodies import BoundedRoute
 from bridge.serving.guard import Guard, start_message
 from bridge.serving.limits import Limits
 from bridge.serving.refusal import BUSY, NOT_FOUND, UNPROCESSABLE, Refusal
@@ -68,6 +69,7 @@ def create_app(
         docs_url=None, redoc_url=None,  # their pages load scripts from elsewhere
         description="Search across modalities that were never paired.",
     )  # fmt: skip
+    app.router.route_class = BoundedRoute
     app.exception_handler(Refusal)(_refused)
     app.exception_handler(UnreachableError)(_unreachable)
     app.exception_handler(HTTPException)(_refused)
