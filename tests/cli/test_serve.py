@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -15,6 +16,9 @@ import httpx
 import pytest
 
 from bridge.artefact import load
+from bridge.serving.limits import Limits
+from bridge.serving.requests import EmbeddingQuery, SearchRequest
+from bridge.serving.service import Service
 from bridge.serving.state import open_served
 from features.errors import UserError
 from features.memories.memory import Memory
@@ -109,7 +113,16 @@ def test_a_memory_that_two_bridges_join_is_searched_in_both(workshop: Workshop) 
     bridges = [workshop.sound_bridge, workshop.shape_bridge]
     served = open_served(bridges, [], [workshop.memory("images")], device="cpu")
     assert list(served.collections) == ["images@sound-bridge", "images@shape-bridge"]
-    assert {one.memory for one in served.collections.values()} == {"images"}
+    service = Service(served, Limits(), keep_queries=0, state=None)
+    try:
+        told = [(one.name, one.memory) for one in service.info().collections]
+        query = EmbeddingQuery(embedding=[1.0] * 12, space="sees")
+        asked = SearchRequest(queries=[query], neighbours=True)
+        (answer,) = asyncio.run(service.search(asked)).results
+    finally:
+        service.close()
+    assert told == [(name, "images") for name in served.collections]
+    assert [near.memory for near in answer.neighbours or []] == ["images"]
 
 
 def test_spaces_of_one_name_and_other_encoders_are_refused(
