@@ -4,7 +4,7 @@
 import * as api from "./api.js";
 import { isTurning, setTurning } from "./cloud.js";
 import { closeDetail } from "./detail.js";
-import { count, el, icon } from "./dom.js";
+import { count, el, hintScroll, icon } from "./dom.js";
 import { columnsOf, drawFilters } from "./filters.js";
 import { keys } from "./gallery.js";
 import { offerInputs, wireInputs } from "./inputs.js";
@@ -236,6 +236,7 @@ addEventListener("popstate", () => {
   words.value = "";
   show(next);
 });
+hintScroll(by("collections"));
 by("views").addEventListener("click", ({ target }) => {
   if (target.dataset.view) go({ view: target.dataset.view, page: 1 });
 });
