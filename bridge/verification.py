@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from h5py import is_hdf5
 
 from features.errors import UserError
 from features.memories.memory import Memory, as_column
@@ -66,25 +67,42 @@ def verify_partners(memories: Sequence[Memory]) -> Finding:
     """Whether memories, such as two of the hub, hold the same items in the same order."""
     first = memories[0]
     for memory in memories[1:]:
-        pair = f"{first.path} and {memory.path}"
-        if len(memory) != len(first) or any(
-            one != other for one, other in zip(first.ids, memory.ids, strict=True)
-        ):
-            shared = len(set(first.ids) & set(memory.ids))
+        differ = _difference(first, memory)
+        if differ is not None:
             return Finding(
-                pair, "bad",
-                f"of {len(first)} and {len(memory)} items {shared} have ids of both, or their "
-                "order differs: extract both from one source, or pass --align to `mcr train`",
+                f"{first.path} and {memory.path}", "bad",
+                f"{differ}: extract both from one source, or pass --align to `mcr train`",
             )  # fmt: skip
     told = f"{len(memories)} memories of the same {len(first)} items in the same order"
     return Finding(str(first.path), "good", told)
 
 
+def _difference(one: Memory, other: Memory) -> str | None:
+    """In what two memories' ids differ; None if they are the same in the same order."""
+    shared, (mine, theirs) = len(set(one.ids) & set(other.ids)), (len(one), len(other))
+    if mine != theirs or shared < mine:
+        items = f"{mine} items each" if mine == theirs else f"{mine} and {theirs} items"
+        return f"of {items}, {shared} have an id that the other has too"
+    row = next((i for i, name in enumerate(one.ids) if name != other.ids[i]), None)
+    if row is None:
+        return None
+    return (
+        f"they have the same {len(one)} ids in another order, from row {row} on ('{one.ids[row]}' "
+        f"and '{other.ids[row]}')"
+    )
+
+
 def _file(path: Path, progress: Progress) -> Iterator[Finding]:
     if path.suffix == ".faiss":
         yield from _index(path)
-    else:
+    elif path.suffix == ".h5" or is_hdf5(path):
         yield from _memory(path, progress)
+    else:
+        yield Finding(
+            str(path), "bad",
+            f"{path} is neither a memory (NAME.h5) nor an index (NAME.faiss): give one of these, a "
+            "bridge's folder, or a folder of them",
+        )  # fmt: skip
 
 
 def _folder(path: Path, progress: Progress) -> Iterator[Finding]:

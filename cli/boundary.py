@@ -1,7 +1,8 @@
 """Where errors become one sentence and an exit code.
 
-0 done; 1 something the user can put right; 2 wrong usage, such as a name that there is not; 3 done,
-but some items failed; 130 stopped with Ctrl-C; 143 stopped with SIGTERM.
+0 done; 1 something the user can put right; 2 wrong usage, such as a name that there is not or an
+option of another form; 3 done, but some items failed; 130 stopped with Ctrl-C; 143 stopped with
+SIGTERM.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 import typer
 
 from cli.stopping import Stop, stoppable
-from features.errors import ToldElsewhereError, UnknownNameError, UserError
+from features.errors import ToldElsewhereError, UsageError, UserError
 
 USER_ERROR, WRONG_USAGE, SOME_FAILED = 1, 2, 3
 
@@ -63,7 +64,7 @@ def _told_errors(stop: Stop) -> Iterator[None]:
             typer.echo(f"error: {error}", err=True)
             if error.details:
                 typer.echo(error.details, err=True)
-            code = WRONG_USAGE if isinstance(error, UnknownNameError) else USER_ERROR
+            code = WRONG_USAGE if isinstance(error, UsageError) else USER_ERROR
             raise typer.Exit(code) from error
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             where = f"{error.filename}: " if error.filename else ""

@@ -132,20 +132,22 @@ def extract(
     from cli.progress import BarProgress
     from features.encoders import ENCODERS, load_encoder
     from features.encoders.own import require_known
-    from features.errors import UserError
+    from features.errors import UnknownNameError
     from features.extraction.extract import extract as run_extract
     from features.extraction.shards import Shard
     from features.extraction.sources import read_source
     from features.files import require_h5
     from features.space import modality_named
+    from features.suggest import unknown
 
     kind = modality_named(modality)
     require_known(encoder, ENCODERS)
     if dtype not in ("float16", "float32"):
-        raise UserError(f"a memory stores float16 or float32, not '{dtype}'")
+        raise UnknownNameError(f"a memory stores float16 or float32, not '{dtype}'")
     if engine not in ENGINES:
-        raise UserError(f"'{engine}' is not an engine: use {' or '.join(ENGINES)}")
+        raise unknown("engine", engine, ENGINES)
     _check_engine(engine, ray_address, ray_actors, workers, shard)
+    part = None if shard is None else Shard.named(shard)
     items = read_source(
         source,
         kind,
@@ -157,7 +159,6 @@ def extract(
     )
     for sentence in items.notes:
         note(sentence)
-    part = None if shard is None else Shard.named(shard)
     if dry_run:
         from cli.dry_run import show_extraction
 

@@ -13,7 +13,7 @@ import typer
 
 from bridge.config import TrainSettings, setting_fields
 from cli import choices
-from features.errors import UserError
+from features.errors import UsageError
 
 ENGINES = ("local", "ray")
 
@@ -104,18 +104,18 @@ EncoderOverrides = Annotated[
 def each(
     option: str, values: Sequence[str] | None, *, form: str = "NAME=VALUE"
 ) -> list[tuple[str, str]]:
-    """`NAME=VALUE` options in their order. Raises UserError for one without `=`."""
+    """`NAME=VALUE` options in their order. Raises UsageError for one without `=`."""
     parsed = []
     for value in values or ():
         name, separator, rest = value.partition("=")
         if not separator or not name:
-            raise UserError(f"{option} {value} should read {form}")
+            raise UsageError(f"{option} {value} should read {form}")
         parsed.append((name, rest))
     return parsed
 
 
 def pairs(option: str, values: Sequence[str] | None, *, form: str = "NAME=VALUE") -> dict[str, str]:
-    """`NAME=VALUE` options as a dict. Raises UserError for one without `=`."""
+    """`NAME=VALUE` options as a dict. Raises UsageError for one without `=`."""
     return dict(each(option, values, form=form))
 
 

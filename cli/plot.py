@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.boundary import guarded
-from cli.options import Device, GalleryMemory, QueryMemory, TrustEncoder
+from cli.options import Device, GalleryMemory, Overwrite, QueryMemory, TrustEncoder
 from cli.output import note
 from cli.plot_options import (
     BridgeOrNone,
@@ -36,6 +36,7 @@ def scatter(
     out: Out = None,
     theme: ThemeName = "light",
     width: Width = "page",
+    overwrite: Overwrite = False,
     trust_encoder: TrustEncoder = False,
     device: Device = "auto",
 ) -> None:
@@ -43,7 +44,7 @@ def scatter(
 
     One plane for all memories of a panel, by principal components or UMAP.
     """
-    style, out = begin(out, "scatter", theme, width)
+    style, out = begin(out, "scatter", theme, width, overwrite=overwrite)
     from bridge.pictures.scatter import scatter as make
     from bridge.pictures.scatter import scatter_figure
 
@@ -66,6 +67,7 @@ def similarity(
     out: Out = None,
     theme: ThemeName = "light",
     width: Width = "page",
+    overwrite: Overwrite = False,
     trust_encoder: TrustEncoder = False,
     device: Device = "auto",
 ) -> None:
@@ -73,7 +75,7 @@ def similarity(
 
     One item of each memory for every class (or id) that both have, in the same order.
     """
-    style, out = begin(out, "similarity", theme, width)
+    style, out = begin(out, "similarity", theme, width, overwrite=overwrite)
     from bridge.pictures.similarity import similarity as make
     from bridge.pictures.similarity import similarity_figure
 
@@ -96,6 +98,7 @@ def histogram(
     out: Out = None,
     theme: ThemeName = "light",
     width: Width = "page",
+    overwrite: Overwrite = False,
     trust_encoder: TrustEncoder = False,
     device: Device = "auto",
 ) -> None:
@@ -103,7 +106,7 @@ def histogram(
 
     Items match that have the same label (or id).
     """
-    style, out = begin(out, "histogram", theme, width)
+    style, out = begin(out, "histogram", theme, width, overwrite=overwrite)
     from bridge.pictures.similarity import histogram_figure, histograms
 
     left, right = opened([query, gallery])
@@ -122,6 +125,7 @@ def gap(
     out: Out = None,
     theme: ThemeName = "light",
     width: Width = "page",
+    overwrite: Overwrite = False,
     trust_encoder: TrustEncoder = False,
     device: Device = "auto",
 ) -> None:
@@ -130,7 +134,7 @@ def gap(
     The distance between the centroids of their embeddings. Before, only memories of one space
     have one.
     """
-    style, out = begin(out, "gap", theme, width)
+    style, out = begin(out, "gap", theme, width, overwrite=overwrite)
     from bridge.pictures.gap import gap_figure, gaps
 
     data = gaps(
@@ -145,13 +149,14 @@ def training(
     out: Out = None,
     theme: ThemeName = "light",
     width: Width = "page",
+    overwrite: Overwrite = False,
 ) -> None:
     """Training curves, from a bridge's metrics.jsonl.
 
     The loss with its terms, and the scores on held-out hub items; of several bridges the loss
     and R@1.
     """
-    style, out = begin(out, "training", theme, width)
+    style, out = begin(out, "training", theme, width, overwrite=overwrite)
     from bridge.pictures.training import read_curves, training_figure
 
     curves = [one for folder in bridges for one in read_curves(folder)]
@@ -173,6 +178,7 @@ def recall(
     out: Out = None,
     theme: ThemeName = "light",
     width: Width = "page",
+    overwrite: Overwrite = False,
     trust_encoder: TrustEncoder = False,
     device: Device = "auto",
 ) -> None:
@@ -182,7 +188,7 @@ def recall(
     """
     from features.errors import UserError
 
-    style, out = begin(out, "recall", theme, width)
+    style, out = begin(out, "recall", theme, width, overwrite=overwrite)
     if bool(results) == (query is not None) or (query is None) != (gallery is None):
         raise UserError("give results of `mcr eval retrieval`, or both --query and --gallery")
     from bridge.evaluation.results import read_result
@@ -227,6 +233,7 @@ def hits(
     out: Out = None,
     theme: ThemeName = "light",
     width: Width = "page",
+    overwrite: Overwrite = False,
     trust_encoder: TrustEncoder = False,
     device: Device = "auto",
 ) -> None:
@@ -235,7 +242,7 @@ def hits(
     Pictures as thumbnails, sounds as spectrograms, point clouds as views, texts as words; which
     hits are right, where labels or ids say it.
     """
-    style, out = begin(out, "hits", theme, width)
+    style, out = begin(out, "hits", theme, width, overwrite=overwrite)
     from bridge.pictures.answers import Searches, sheet_rows
     from bridge.pictures.sheet import sheet_figure
 

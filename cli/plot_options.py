@@ -44,18 +44,22 @@ Relevance = Annotated[
 ]
 
 
-def begin(out: Path | None, kind: str, theme: str, width: str) -> tuple[Style, Path]:
+def begin(
+    out: Path | None, kind: str, theme: str, width: str, *, overwrite: bool
+) -> tuple[Style, Path]:
     """The style and the file, checked before any work."""
     from bridge.pictures.canvas import WIDTHS, Style, check_picture
     from bridge.pictures.palette import theme_named
-    from features.errors import UserError
     from features.extras import require_package
+    from features.files import refuse_existing
+    from features.suggest import unknown
 
     require_package("matplotlib", "a picture")
     if width not in WIDTHS:
-        raise UserError(f"there is no width '{width}': choose {' or '.join(WIDTHS)}")
+        raise unknown("width", width, WIDTHS)
     out = out or Path(f"{kind}.svg")
     check_picture(out)
+    refuse_existing(out, overwrite=overwrite, remedy="--overwrite")
     return Style(theme_named(theme), WIDTHS[width]), out
 
 

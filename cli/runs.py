@@ -78,12 +78,12 @@ def runs(
 
 
 def _sorted(found: Sequence[RunSummary], by: str) -> list[RunSummary]:
-    from features.errors import UserError
+    from features.errors import UnknownNameError
 
     protocols = {one.protocol for run in found for one in run.evaluations}
     if by not in (*SORTS, *protocols):
         known = ", ".join((*SORTS, *sorted(protocols)))
-        raise UserError(f"runs cannot be sorted by '{by}': choose {known}")
+        raise UnknownNameError(f"runs cannot be sorted by '{by}': choose {known}")
 
     def key(run: RunSummary) -> Any:
         best = [one.headline[1] for one in run.evaluations if one.protocol == by]

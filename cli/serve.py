@@ -86,36 +86,38 @@ def serve(
 
     for package in ("fastapi", "uvicorn", "prometheus_client"):
         require_package(package, "`mcr serve`")
-    gc.disable()  # else the import of torch takes a fifth longer, and frees nothing
-    from bridge.serving.app import create_app
     from bridge.serving.limits import Limits
     from bridge.serving.server import hosts_of, is_loopback, listen, run
-    from bridge.serving.state import open_served
 
-    gc.freeze()
-    gc.enable()
-    limits = Limits(
-        upload_bytes=int(max_upload * 1e6),
-        audio_seconds=max_seconds,
-        image_pixels=int(max_pixels * 1e6),
-        k=max_k,
-        seconds=timeout,
-    )
-    served = open_served(
-        bridge or [], index or [], memory or [], device=device, trust_encoder=trust_encoder,
-        overrides=pairs("--encoder", encoder, form="SPACE=SPEC"), files=files or (),
-    )  # fmt: skip
-    listening = listen(host, port)
-    hosts = hosts_of(host, allow_host or ())
-    app = create_app(served, limits=limits, keep_queries=keep_queries, state=state, hosts=hosts)
-    address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
-    for root, names in served.roots.items():
-        missing = "" if root.is_dir() else ", which is not there"
-        note(f"files of {', '.join(names)} are sent from {root}{missing}")
-    if not is_loopback(host):
-        note(
-            f"there is no authentication, and {host} is reached from other machines: whoever does "
-            "can search, and see the files that the memories name"
+    # First of all; whoever asks already waits until the rest is there.
+    with listen(host, port) as listening:
+        gc.disable()  # else the import of torch takes a fifth longer, and frees nothing
+        from bridge.serving.app import create_app
+        from bridge.serving.state import open_served
+
+        gc.freeze()
+        gc.enable()
+        limits = Limits(
+            upload_bytes=int(max_upload * 1e6),
+            audio_seconds=max_seconds,
+            image_pixels=int(max_pixels * 1e6),
+            k=max_k,
+            seconds=timeout,
         )
-    typer.echo(f"{address}  (Ctrl-C ends it)")
-    run(app, listening, limits)
+        served = open_served(
+            bridge or [], index or [], memory or [], device=device, trust_encoder=trust_encoder,
+            overrides=pairs("--encoder", encoder, form="SPACE=SPEC"), files=files or (),
+        )  # fmt: skip
+        hosts = hosts_of(host, allow_host or ())
+        app = create_app(served, limits=limits, keep_queries=keep_queries, state=state, hosts=hosts)
+        address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+        for root, names in served.roots.items():
+            missing = "" if root.is_dir() else ", which is not there"
+            note(f"files of {', '.join(names)} are sent from {root}{missing}")
+        if not is_loopback(host):
+            note(
+                f"there is no authentication, and {host} is reached from other machines: whoever "
+                "does can search, and see the files that the memories name"
+            )
+        typer.echo(f"{address}  (Ctrl-C ends it)")
+        run(app, listening, limits)

@@ -43,6 +43,7 @@ def verify(
     from features.memories.sharded import open_memory
     from features.search.backends import is_address
 
+    paths = list(dict.fromkeys(paths))
     if partners and len(paths) < 2:
         raise UserError(f"--partners compares memories and {len(paths)} is given: give two or more")
     findings = [
@@ -60,6 +61,7 @@ def verify(
         print_json([asdict(one) for one in findings])
     else:
         for one in findings:
-            typer.echo(f"{_MARKS[one.state]}{one.path}: {one.told}")
+            named = one.told.startswith(f"{one.path} ")  # as errors begin
+            typer.echo(f"{_MARKS[one.state]}{one.told if named else f'{one.path}: {one.told}'}")
     if any(one.state == "bad" for one in findings):
         raise typer.Exit(USER_ERROR)

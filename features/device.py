@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from features.errors import UserError
+from features.errors import UnknownNameError, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,9 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UserError(f"'{name}' is not a device: use auto, cpu, cuda, cuda:1 or mps") from error
+        raise UnknownNameError(
+            f"'{name}' is not a device: use auto, cpu, cuda, cuda:1 or mps"
+        ) from error
     if device.type == "cuda":
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= found:
@@ -46,7 +48,7 @@ def resolve_precision(name: str) -> torch.dtype:
     import torch
 
     if name not in _DTYPES:
-        raise UserError(f"'{name}' is not a precision: use one of {', '.join(PRECISIONS)}")
+        raise UnknownNameError(f"'{name}' is not a precision: use one of {', '.join(PRECISIONS)}")
     dtype: torch.dtype = getattr(torch, _DTYPES[name])
     return dtype
 

@@ -14,8 +14,12 @@ class UserError(Exception):
         self.details = details
 
 
-class UnknownNameError(UserError):
-    """A name that there is not, such as of an encoder or a setting: a mistake in the command."""
+class UsageError(UserError):
+    """A value that an option cannot have, such as one of another form: a mistake in the command."""
+
+
+class UnknownNameError(UsageError):
+    """A name that there is not, such as of an encoder or a setting."""
 
 
 class ToldElsewhereError(UserError):

@@ -13,6 +13,7 @@ import numpy as np
 
 from features.errors import UserError
 from features.extras import require_package
+from features.suggest import unknown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +30,7 @@ def plane(embeddings: NDArray[Any], method: str = "pca", *, seed: int = 0) -> ND
     for UMAP, or without its package.
     """
     if method not in PROJECTIONS:
-        raise UserError(f"there is no projection '{method}': choose {' or '.join(PROJECTIONS)}")
+        raise unknown("projection", method, PROJECTIONS)
     return _pca(embeddings) if method == "pca" else _umap(embeddings, seed)
 
 

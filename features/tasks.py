@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from features.errors import UserError
+from features.suggest import unknown
 
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")
@@ -57,7 +58,7 @@ def open_tasks(
     belong to another.
     """
     if engine not in ENGINES:
-        raise UserError(f"--engine is '{engine}' but is {' or '.join(ENGINES)}")
+        raise unknown("engine", engine, ENGINES)
     if engine == "ray":
         if processes is not None:
             raise UserError(

@@ -15,6 +15,7 @@ from bridge.metrics.retrieval import PerQuery, Retrieval, per_query, summary
 from bridge.projection import in_shared_space
 from features.errors import UserError
 from features.memories.memory import Memory
+from features.suggest import unknown
 
 RELEVANCE = ("auto", "labels", "ids")
 SCORES_AT_A_TIME = 1 << 24  # sorting them takes about twenty times as many bytes
@@ -113,7 +114,7 @@ def relevance_of(query: Memory, gallery: Memory, by: str = "auto") -> Relevance:
     are wanted that are not there.
     """
     if by not in RELEVANCE:
-        raise UserError(f"relevance is '{by}' but is one of {', '.join(RELEVANCE)}")
+        raise unknown("relevance", by, RELEVANCE)
     unlabelled = [str(one.path) for one in (query, gallery) if one.labels is None]
     if by == "labels" and unlabelled:
         raise UserError(

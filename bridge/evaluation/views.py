@@ -10,6 +10,7 @@ from typing import Any
 from features.errors import ItemError, UserError
 from features.extraction.decode import read_image
 from features.memories.memory import Memory
+from features.suggest import unknown
 
 # How a picture becomes the encoder's input, by open_clip's name of it.
 FITS = {"shortest": "crop", "longest": "pad", "squash": "squash"}
@@ -72,7 +73,7 @@ def view_of(memory: Memory, grid: tuple[int, int] | None = None, fit: str | None
             f"--fit, {', '.join(FITS.values())}"
         )
     if fit not in FITS.values():
-        raise UserError(f"fit is '{fit}' but is one of {', '.join(FITS.values())}")
+        raise unknown("fit", fit, FITS.values())
     return View(grid, fit, shape)
 
 

@@ -5,6 +5,7 @@ Axes: q queries, g gallery items, e dimensions.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,11 @@ from bridge.evaluation.rows import comparable_rows
 from bridge.metrics.retrieval import first_ranks
 from bridge.pictures.stages import told_draws
 from bridge.pictures.tiles import Tile
-from features.errors import UserError
+from features.errors import UnknownNameError, UserError
 from features.memories.memory import Memory
 from features.search.index import Hit, hit_table
 from features.search.nearest import nearest
+from features.suggest import unknown
 
 CHOICES = ("spread", "random", "best", "worst")
 
@@ -80,6 +82,8 @@ class Searches:
         self.unknown = ""
         try:
             self.relevance = relevance_of(query, gallery, relevance)
+        except UnknownNameError:
+            raise
         except UserError as error:
             self.unknown = str(error)
         drawn = np.random.default_rng(seed).permutation(len(query))[:items]
@@ -90,10 +94,11 @@ class Searches:
 
         choice: `spread` over the memory, at `random`, or those that are answered `best` or
         `worst`: by the rank of the first right hit, then by how far its score is above the
-        highest wrong one. Raises UserError for another choice, or if nothing says what is right.
+        highest wrong one; a second one of a label only where there are no more
+        labels. Raises UserError for another choice, or if nothing says what is right.
         """
         if choice not in CHOICES:
-            raise UserError(f"queries are chosen by {', '.join(CHOICES)}, not '{choice}'")
+            raise unknown("choice of queries", choice, CHOICES)
         notes: list[str] = []
         if choice == "spread":
             rows = np.unique(np.linspace(0, len(self.query) - 1, count).astype(np.intp))
@@ -102,8 +107,8 @@ class Searches:
             notes = told_draws([self.query], [rows], self.seed)
         else:
             order, ranked = self._by_success()
-            rows = (order if choice == "best" else order[::-1])[:count]
-            notes = told_draws([self.query], [ranked], self.seed)
+            rows, notes = self._labels_apart(order if choice == "best" else order[::-1], count)
+            notes += told_draws([self.query], [ranked], self.seed)
         return self.of(rows, k, notes)
 
     def named(self, ids: Sequence[str], k: int) -> Answers:
@@ -144,6 +149,21 @@ class Searches:
             scores = self.rows[0][row : row + 1] @ self.rows[1].T
             ranks.append(int(first_ranks(scores, right)[0]) if bool(right.any()) else None)
         return ranks
+
+    def _labels_apart(
+        self, order: Int[NDArray[Any], " q"], count: int
+    ) -> tuple[Int[NDArray[Any], " q"], list[str]]:
+        """The first rows of an order, of each label one before there is a second; and a note."""
+        labels, seen = self.query.labels, Counter[str]()
+        if labels is None:
+            return order[:count], []
+        turns = []
+        for row in order.tolist():
+            turns.append(seen[labels[row]])
+            seen[labels[row]] += 1
+        taken = np.sort(np.argsort(turns, kind="stable")[:count])
+        apart = len(seen) >= len(taken) and not np.array_equal(taken, np.arange(len(taken)))
+        return order[taken], ["of each label one query"] if apart else []
 
     def _by_success(self) -> tuple[Int[NDArray[Any], " q"], Int[NDArray[Any], " q"]]:
         """Rows of the queries that can be answered, best first, and all that were looked at."""

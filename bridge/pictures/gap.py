@@ -85,7 +85,11 @@ def gap_figure(data: Gaps, style: Style) -> Figure:
         )
         axis.set_ylim(len(data.pairs) - 0.5, -0.5)
         known = [v for pair in data.pairs for v in (pair.before, pair.after) if v is not None]
-        axis.set_xlim(0, max([*known, 0.1]) * 1.05)
+        # One alone is compared with nothing but the scale: that of what gaps there are.
+        alone = len(data.pairs) == 1
+        axis.set_xlim(0, max([*known, 1.0 if alone else 0.1]) * 1.05)
+        if alone:
+            axis.plot([0, max(known)], [0, 0], color=style.theme.faint, linewidth=1, zorder=0)
         axis.locator_params(axis="x", nbins=4)
         axis.set_xlabel("distance of centroids")
         axis.spines["left"].set_visible(False)
@@ -97,6 +101,8 @@ def gap_figure(data: Gaps, style: Style) -> Figure:
 def _legend(data: Gaps) -> list[str]:
     if all(pair.after is None for pair in data.pairs):
         return []
+    if all(pair.before is None for pair in data.pairs):
+        return ["after the bridge: there is no common space before"]
     told = ["hollow: before the bridge, filled: after it"]
     if any(pair.before is None for pair in data.pairs):
         told.append("without a hollow mark: no common space before")

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from features.errors import UserError
 from features.space import Modality
+from features.suggest import unknown
 
 # Matplotlib's names: circle, square, triangle, diamond.
 MARKS: dict[Modality, str] = {"text": "o", "image": "s", "audio": "^", "points": "D"}
@@ -86,5 +86,5 @@ THEMES = {theme.name: theme for theme in (LIGHT, DARK, TRANSPARENT)}
 def theme_named(name: str) -> Theme:
     """The theme called `name`. Raises UserError with the known ones if there is none."""
     if name not in THEMES:
-        raise UserError(f"there is no theme '{name}': choose one of {', '.join(THEMES)}")
+        raise unknown("theme", name, THEMES)
     return THEMES[name]

@@ -32,6 +32,7 @@ from features.errors import UserError
 from features.extras import require_package
 from features.memories.memory import Memory
 from features.space import Modality
+from features.suggest import unknown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,7 +84,7 @@ def scatter(
     one that is not installed, fewer than three items, and memories that do not go together.
     """
     if method not in METHODS:
-        raise UserError(f"there is no method '{method}': choose {' or '.join(METHODS)}")
+        raise unknown("method", method, METHODS)
     if method == "umap":
         require_package("umap", "--method umap")
     taken = [drawn_rows(memory, items, seed) for memory in memories]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bridge.artefact import Bridge, load
 from bridge.evaluation.results import Result, read_result
@@ -13,11 +12,12 @@ from bridge.evaluation.retrieval_result import retrieval_result
 from bridge.pictures.answers import Answers, Searches
 from bridge.pictures.training import Curves, read_curves
 from bridge.runs.layout import ABOUT_FILE, EVALUATION, METRICS_FILE, RESULTS_FOLDER, RUN_FILE
+from bridge.runs.record import RunRecord, read_run
 from features.errors import UserError
 from features.memories.memory import Memory
 from features.parsing import parse_json
 from features.progress import SILENT, Progress
-from features.sealed import read_sealed, unsealed
+from features.sealed import unsealed
 
 RESULT_FOLDERS = (".", RESULTS_FOLDER, "evaluations")  # of a bridge's folder
 COMPUTED = "computed for this report"
@@ -47,7 +47,7 @@ class Contents:
     recall: Named | None = None
     best: Answers | None = None
     worst: Answers | None = None
-    record: Mapping[str, Any] = field(default_factory=dict)
+    record: RunRecord | None = None
     notes: Sequence[str] = ()
     items: int = 2000
     seed: int = 0
@@ -77,7 +77,7 @@ def gather(
     found, notes = _results(folder, bridge, results)
     curves = read_curves(folder) if (folder / METRICS_FILE).is_file() else []
     contents = Contents(
-        folder, bridge, curves, found, record=_record(folder), notes=notes, items=items, seed=seed
+        folder, bridge, curves, found, record=read_run(folder), notes=notes, items=items, seed=seed
     )
     if query is None and gallery is None:
         return contents
@@ -162,13 +162,3 @@ def _of_memories(results: Sequence[Named], query: Memory, gallery: Memory) -> Na
             if known == wanted and not one.result.files:
                 return one
     return None
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    path = folder / RUN_FILE
-    if not path.is_file():
-        return {}
-    try:
-        return read_sealed(path)
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): remove it, or train again") from error

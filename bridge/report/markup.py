@@ -42,6 +42,11 @@ def joined(parts: Iterable[object]) -> Markup:
     return Markup("".join(text(part) for part in parts))
 
 
+def code(value: object) -> Markup:
+    """A name of a file, a command or a hash."""
+    return tag("code", value)
+
+
 def table(
     head: Sequence[object], rows: Iterable[Sequence[object]], *, class_: str | None = None
 ) -> Markup:

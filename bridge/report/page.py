@@ -8,8 +8,9 @@ from bridge.card import origin_of
 from bridge.pictures.palette import DARK, LIGHT, Theme
 from bridge.report.contents import Contents
 from bridge.report.markup import Markup, joined, tag, text
+from bridge.report.provenance import provenance
 from bridge.report.queries import queries
-from bridge.report.sections import curves, evaluations, pictures, provenance, settings, trained
+from bridge.report.sections import arrows, curves, evaluations, pictures, settings, trained
 from features.errors import UserError
 from features.files import refuse_folder, replacing
 from features.progress import SILENT, Progress
@@ -72,7 +73,7 @@ def _headlines(contents: Contents) -> Markup:
     for one in contents.results:
         if one.result.protocol == "retrieval":
             told += [
-                (f"R@1, {part.replace('->', '→')}", f"{figures['R@1']:.3f}")
+                (f"R@1, {arrows(part)}", f"{figures['R@1']:.3f}")
                 for part, figures in one.result.figures.items()
                 if "R@1" in figures
             ]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from bridge.config import TrainSettings
 from bridge.evaluation.results import Result
@@ -21,8 +20,7 @@ from bridge.pictures.similarity import (
 )
 from bridge.pictures.training import training_figure
 from bridge.report.contents import Contents
-from bridge.report.markup import Markup, joined, picture, section, table, tag, text
-from features.memories.provenance import flat
+from bridge.report.markup import Markup, code, joined, picture, section, table, tag, text
 
 _WEIGHT = "weight of "  # begins the names of a mixture's weights among a bridge's metrics
 
@@ -125,7 +123,7 @@ def evaluations(contents: Contents) -> Markup:
             for part, m in result.memories.items()
         )
         details = [f"{name}: {told(value)}" for name, value in result.settings.items()]
-        details += [f"{name}: {count:,}" for name, count in result.counts.items()]
+        details += [f"{arrows(name)}: {count:,}" for name, count in result.counts.items()]
         parts += [
             tag("h3", result.protocol, " ", tag("small", memories)),
             _figures(result),
@@ -136,7 +134,9 @@ def evaluations(contents: Contents) -> Markup:
 
 def _figures(result: Result) -> Markup:
     names = list(dict.fromkeys(n for figures in result.figures.values() for n in figures))
-    rows = [[part, *(_figure(result, part, name) for name in names)] for part in result.figures]
+    rows = [
+        [arrows(part), *(_figure(result, part, name) for name in names)] for part in result.figures
+    ]
     head = ["part", *names]
     words = f"In brackets: 95 % intervals of {result.resamples:,} resamples."
     return joined(
@@ -206,50 +206,9 @@ def _drawn(contents: Contents) -> Iterator[Markup]:
     )
 
 
-def provenance(contents: Contents) -> Markup:
-    """Fingerprints, versions, and how the training was started, as far as they are recorded."""
-    made = contents.bridge
-    rows: list[list[object]] = [["fingerprint of the bridge", code(made.fingerprint)]]
-    rows += [
-        [f"{m.role} memory, {m.modality} of {m.space}", code(m.fingerprint)] for m in made.memories
-    ]
-    rows += [[f"version of {name}", version] for name, version in made.versions.items()]
-    for space in made.spaces.values():
-        rows += [
-            [f"encoder of {space.name}, {name}", value]
-            for name, value in flat(dict(space.encoder)).items()
-            if name.split(".")[0] in ("name", "spec", "weights", "precision", "versions")
-        ]
-    for one in contents.results:
-        rows += [
-            [f"{one.source}, {part} memory", code(memory["fingerprint"])]
-            for part, memory in one.result.memories.items()
-        ]
-        rows += [
-            [f"{one.source}, version of {name}", version]
-            for name, version in one.result.versions.items()
-        ]
-    rows += [[f"run, {name}", value] for name, value in _flat_record(contents.record)]
-    if not contents.record:
-        rows.append(["run", "machine, command and state of git were not recorded"])
-    notes = [tag("p", note, class_="note") for note in contents.notes]
-    return section("Provenance", table(["what", "value"], rows), *notes)
-
-
-def _flat_record(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            yield from _flat_record(value, f"{prefix}{name}, ")
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            numbered = {f"{name} {i}": one for i, one in enumerate(value, start=1)}
-            yield from _flat_record(numbered, prefix)
-        else:
-            yield f"{prefix}{name}", told(value)
-
-
-def code(value: object) -> Markup:
-    """A name of a file, a command or a hash."""
-    return tag("code", value)
+def arrows(words: str) -> str:
+    """Directions of results, `audio -> image`, as they are printed."""
+    return words.replace("->", "→")
 
 
 def told(value: object) -> str:

@@ -135,6 +135,8 @@ class Answers:
         return plan
 
     def _unasked(self, query: PreparedQuery, what: str) -> str:
+        if query.source is None and query.note is not None:
+            return f"{query.told} cannot be {what}: {query.note}"
         known = ", ".join(self.served.queries)
         return (
             f"{query.told} ({query.modality or 'an embedding'}) cannot be {what}, no encoder or "

@@ -17,10 +17,12 @@ from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 from bridge.serving import models, requests
+from bridge.serving.bodies import BoundedRoute
 from bridge.serving.guard import Guard, start_message
+from bridge.serving.item_files import PICTURES
 from bridge.serving.limits import Limits
 from bridge.serving.refusal import BUSY, NOT_FOUND, UNPROCESSABLE, Refusal
-from bridge.serving.service import PICTURES, Service
+from bridge.serving.service import Service
 from bridge.serving.state import Served
 from features.errors import UnreachableError
 
@@ -68,6 +70,7 @@ def create_app(
         docs_url=None, redoc_url=None,  # their pages load scripts from elsewhere
         description="Search across modalities that were never paired.",
     )  # fmt: skip
+    app.router.route_class = BoundedRoute
     app.exception_handler(Refusal)(_refused)
     app.exception_handler(UnreachableError)(_unreachable)
     app.exception_handler(HTTPException)(_refused)
@@ -135,13 +138,13 @@ def _add_items(app: FastAPI, service: Service) -> None:
     @app.get("/v1/media/{collection}/{row}/file", response_class=FileResponse)
     def file(collection: str, row: _Row) -> Response:
         """An item's own file."""
-        path, media_type = service.file(collection, row)
+        path, media_type = service.files.file(collection, row)
         return FileResponse(path, media_type=media_type, headers=_KEPT)
 
     @app.get("/v1/media/{collection}/{row}/{kind}", response_class=Response)
-    def picture(collection: str, row: _Row, kind: PICTURES, request: Request) -> Response:
+    async def picture(collection: str, row: _Row, kind: PICTURES, request: Request) -> Response:
         """A thumbnail (PNG or WebP), a sound's waveform or a cloud's points (JSON)."""
-        made = service.picture(collection, row, kind)
+        made = await service.files.picture(collection, row, kind)
         headers = {**_KEPT, "etag": made.etag}
         if request.headers.get("if-none-match") == made.etag:
             return Response(status_code=304, headers=headers)

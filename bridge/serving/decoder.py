@@ -34,7 +34,8 @@ def main() -> None:
 
 def _answer(name: str, path: Path, limits: Limits) -> tuple[dict[str, object], bytes]:
     try:
-        return {"status": 200}, TASKS[name](path, limits)
+        made = TASKS[name](path, limits)
+        return {"status": 200, "note": made.note}, made.content
     except Refusal as refusal:
         return {"status": refusal.status, "detail": str(refusal)}, b""
     except MemoryError:

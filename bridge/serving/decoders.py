@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bridge.serving.limits import Limits
@@ -20,12 +20,20 @@ _HEADER, _PAYLOAD = 1 << 16, 1 << 29  # bytes of an answer at most
 _PIECE = 1 << 20
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """What was made of a file, and what of it was left out, in words."""
+
+    content: bytes
+    note: str | None
+
+
 class Decoders:
     """A few processes, each of which decodes one file at a time."""
 
-    def __init__(self, limits: Limits, *, processes: int = 2, waiting: int = 256) -> None:
+    def __init__(self, limits: Limits, *, processes: int = 3, waiting: int = 256) -> None:
         """waiting: files that wait for a process at most."""
-        self._limits = limits
+        self.processes, self._limits = processes, limits
         self._idle: queue.LifoQueue[_Decoder | None] = queue.LifoQueue()
         for _ in range(processes):
             self._idle.put(None)  # not started yet
@@ -43,7 +51,7 @@ class Decoders:
         finally:
             self._give_back(decoder)
 
-    def run(self, task: str, path: Path, deadline: float | None = None) -> bytes:
+    def run(self, task: str, path: Path, deadline: float | None = None) -> Decoded:
         """What the task of `bridge.serving.tasks` makes of a file.
 
         deadline: of the whole request, by `time.monotonic()`; unset, so many seconds from now.
@@ -64,7 +72,7 @@ class Decoders:
             if decoder is not None:
                 decoder.kill()
 
-    def _run(self, task: str, path: Path, deadline: float) -> bytes:
+    def _run(self, task: str, path: Path, deadline: float) -> Decoded:
         try:
             decoder = self._idle.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
@@ -91,7 +99,8 @@ class Decoders:
             self._give_back(alive)
         if told["status"] != 200:
             raise Refusal(int(str(told["status"])), str(told["detail"]))
-        return content
+        note = told.get("note")
+        return Decoded(content, None if note is None else str(note))
 
     def _give_back(self, decoder: _Decoder | None) -> None:
         if self._closed and decoder is not None:

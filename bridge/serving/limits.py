@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 MAX_SAMPLE_RATE = 192_000  # hertz
-_JSON_BYTES = 1 << 20  # of a body, beside the files in it
+JSON_BYTES = 1 << 20  # of a body, beside the files in it
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Limits:
     @property
     def body_bytes(self) -> int:
         """Of a request's body: files are a third longer in base64."""
-        return self.upload_bytes * 4 // 3 + _JSON_BYTES
+        return self.upload_bytes * 4 // 3 + JSON_BYTES
 
     @property
     def sound_values(self) -> int:

@@ -53,18 +53,26 @@ class Hit:
 
 @dataclass(frozen=True)
 class Asked:
-    """The query as it was understood; `saved` is the key to ask it again by."""
+    """The query as it was understood; `saved` is the key to ask it again by.
+
+    note: what of an item's file was left out as it is larger than what is taken, or why the file
+    is not embedded elsewhere.
+    """
 
     modality: Modality | None
     text: str | None = None
     filename: str | None = None
     item: dict[str, str] | None = None
     saved: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The items of a memory whose own embeddings are nearest to the query's."""
+    """The items of a memory whose own embeddings are nearest to the query's.
+
+    memory: as `CollectionInfo` has it.
+    """
 
     memory: str
     hits: list[Hit]
@@ -133,12 +141,14 @@ class BridgeInfo:
 class CollectionInfo:
     """A collection that is served. shared: whether it is searched in a bridge's shared space.
 
+    memory: what it is called as a memory of its own space, whichever bridge it is searched by.
     same_as: another collection that has the same items in the same place, which is searched
     instead unless this one is named.
     """
 
     name: str
     kind: Literal["index", "memory"]
+    memory: str
     bridge: str | None
     space: str
     modality: Modality

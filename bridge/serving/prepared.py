@@ -17,6 +17,7 @@ class PreparedQuery:
 
     source: what an encoder takes, if there is something. vectors: place -> unit embedding (d,).
     keep: whether its embeddings are kept under a key, which text and items need not.
+    note: what of an item's file was left out; without a `source`, why it is not embedded.
     """
 
     modality: Modality | None
@@ -27,6 +28,7 @@ class PreparedQuery:
     item: dict[str, str] | None = None
     saved: str | None = None
     keep: bool = False
+    note: str | None = None
 
     @property
     def told(self) -> str:

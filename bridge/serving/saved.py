@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +14,15 @@ import torch
 import xxhash
 from torch import Tensor
 
-from features.files import replacing
+from features.files import remove_leftovers, replacing
 from features.sealed import read_sealed, sealed
 from features.space import Modality, modality_named
 
 KEY = 32  # hexadecimal digits
+
+
+class NotTaken(UserWarning):
+    """Queries that were kept are of no use now."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +43,40 @@ class SavedQueries:
         """most: how many are kept; the one that was used longest ago goes first.
 
         made_by: place -> what makes its vectors now. Vectors of the folder that something else
-        made, such as a bridge before it was trained anew, are not taken.
+        made, such as a bridge before it was trained anew, are not taken; a warning says so.
         """
         self.most, self.folder, self.made_by = most, folder, dict(made_by or {})
         self._kept: OrderedDict[str, SavedQuery] = OrderedDict()
         self._lock = threading.Lock()
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            for path in sorted(folder.glob("*.json"), key=lambda one: one.stat().st_mtime):
-                query = _read(path, self.made_by)
-                if query is not None and len(path.stem) == KEY:
-                    self._kept[path.stem] = query
+            remove_leftovers(folder)  # of a server that was killed
+            self._take(folder)
             self._forget()
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def _take(self, folder: Path) -> None:
+        """Read what an earlier server left; also of what is of no use only so many files stay."""
+        paths = [path for path in folder.glob("*.json") if len(path.stem) == KEY]
+        unusable: list[Path] = []
+        for path in sorted(paths, key=lambda one: one.stat().st_mtime):
+            query = _read(path, self.made_by)
+            if query is None:
+                unusable.append(path)
+            else:
+                self._kept[path.stem] = query
+        if unusable:
+            warnings.warn(
+                f"{len(unusable)} of {len(paths)} queries in {folder} are damaged, or of other "
+                "bridges and encoders than those served: their addresses lead nowhere here, and "
+                "the files may be deleted",
+                NotTaken,
+                stacklevel=4,
+            )
+        for path in unusable[: max(0, len(unusable) - self.most)]:
+            path.unlink(missing_ok=True)
 
     def keep(self, query: SavedQuery) -> str | None:
         """Keep a query; returns its key, or None if none are kept."""

@@ -3,48 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
 import anyio
 import anyio.to_thread
-import xxhash
 
 from bridge.serving import models, requests, shown
 from bridge.serving.answers import Answers, AnyJob
 from bridge.serving.batching import Batcher
 from bridge.serving.decoders import Decoders
 from bridge.serving.identity import identities
-from bridge.serving.kept import Kept
+from bridge.serving.item_files import ItemFiles
 from bridge.serving.limits import Limits
 from bridge.serving.metrics import Metrics
 from bridge.serving.prepared import EmbedJob, JobResult, PreparedQuery, SearchJob
-from bridge.serving.refusal import NOT_FOUND, UNPROCESSABLE, Refusal, too_slow
+from bridge.serving.refusal import UNPROCESSABLE, Refusal, too_slow
 from bridge.serving.saved import SavedQueries
 from bridge.serving.state import Collection, Served
 from bridge.serving.uploads import Reading, Uploads
 from features.device import cpu_count
 
-PICTURES = Literal["thumbnail", "waveform", "points"]
 _READING = 8  # requests whose files are read at a time
 _TOGETHER = 64  # requests of a batch
-_PICTURE_BYTES = 64 << 20  # of thumbnails and the like that are kept
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A thumbnail, a waveform or points."""
-
-    content: bytes
-    media_type: str
-    etag: str
+class NotServed(UserWarning):
+    """What a server does without."""
 
 
 class Service:
@@ -60,7 +50,7 @@ class Service:
         self.uploads = Uploads(served, self.saved, self.decoders, limits)
         # Threads of their own, so that files leave those of all other requests free.
         self.reading = anyio.CapacityLimiter(_READING)
-        self.pictures = Kept[tuple[str, int, str], Picture](_PICTURE_BYTES)
+        self.files = ItemFiles(served, self.decoders, limits)
         self.answers = Answers(served, self.saved, self.metrics)
         self.batcher: Batcher[AnyJob, JobResult] = Batcher(
             self.answers.work, waiting=limits.queue, most=_TOGETHER, name="search",
@@ -76,12 +66,12 @@ class Service:
         try:
             self.decoders.warm()
         except Exception as error:
-            _note(f"no process to decode files was started: {error}")
+            _tell(f"no process to decode files was started: {error}")
         self.served.warm()
         for space, reason in self.served.unusable.items():
-            _note(f"no query is embedded in {space}: {reason}")
+            _tell(f"no query is embedded in {space}: {reason}")
         for name, reason in self.served.unprepared.items():
-            _note(f"{name} is not read for searches: {reason}")
+            _tell(f"{name} is not read for searches: {reason}")
         for one in self.served.collections.values():
             _ = one.filters.infos
 
@@ -129,26 +119,6 @@ class Service:
         """An item. Raises Refusal if there is none of this name."""
         return shown.item(*shown.row_named(self.served, collection, name))
 
-    def file(self, collection: str, row: int) -> tuple[Path, str]:
-        """An item's file and its type. Raises Refusal if it has none."""
-        path = self._file(collection, row)
-        return path, shown.TYPES.get(path.suffix.lower(), "application/octet-stream")
-
-    def picture(self, collection: str, row: int, kind: PICTURES) -> Picture:
-        """A picture of an item, made once. Raises Refusal if it has none of this kind."""
-        key = (collection, row, kind)
-        made = self.pictures.get(key)
-        if made is None:
-            path = self._file(collection, row)
-            one = self.served.collections[collection]
-            if shown.PICTURE.get(one.modality) != kind:
-                raise Refusal(NOT_FOUND, f"{collection} holds {one.modality}, which has no {kind}")
-            content = self.decoders.run(kind, path)
-            media_type = "application/json" if content[:1] == b"{" else _picture_type(content)
-            made = Picture(content, media_type, f'"{xxhash.xxh3_64_hexdigest(content)}"')
-            self.pictures.keep(key, made, len(content))
-        return made
-
     def info(self) -> models.Info:
         """What is served."""
         bridges = [
@@ -168,6 +138,7 @@ class Service:
         return models.CollectionInfo(
             name=one.name,
             kind=one.kind,
+            memory=one.memory,
             bridge=None if one.bridge is None else one.bridge.name,
             space=one.header.space,
             modality=one.modality,
@@ -247,7 +218,7 @@ class Service:
                 for name, one in result.groups[place].items()
             ]
         asked = models.Asked(
-            query.modality, query.text, query.filename, query.item, result.saved[place]
+            query.modality, query.text, query.filename, query.item, result.saved[place], query.note
         )
         took = (time.perf_counter() - started) * 1e3
         return models.Answer(asked, round(took, 3), found.total, hits, groups, neighbours)
@@ -258,16 +229,9 @@ class Service:
             for place, (name, row, score) in enumerate(places, start=1)
         ]
 
-    def _file(self, collection: str, row: int) -> Path:
-        one = shown.collection_named(self.served, collection)
-        path = shown.item_file(one, row) if row < len(one) else None
-        if path is None:
-            raise Refusal(NOT_FOUND, f"item {row} of {collection} has no file that is served")
-        return path
 
-
-def _note(what: str) -> None:
-    print(f"note: {what}", file=sys.stderr)  # noqa: T201
+def _tell(what: str) -> None:
+    warnings.warn(what, NotServed, stacklevel=2)
 
 
 def _folder(queries: Sequence[requests.AnyQuery]) -> AbstractContextManager[str]:
@@ -285,7 +249,3 @@ def leave_a_core() -> None:
     cores = max(1, min(torch.get_num_threads(), cpu_count()) - 1)
     torch.set_num_threads(cores)
     faiss.omp_set_num_threads(cores)
-
-
-def _picture_type(content: bytes) -> str:
-    return "image/png" if content.startswith(b"\x89PNG") else "image/webp"

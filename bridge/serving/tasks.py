@@ -1,13 +1,16 @@
 """What is made of files: what an encoder takes, and what a page shows.
 
-Every task checks what a file's header claims before it decodes. `content_of` of a query gives a
-plain file of our own making, in which nothing can hide from the encoder that reads it next.
+Every task checks what a file's header claims before it decodes. Tasks of queries give a plain file
+of our own making, in which nothing can hide from the encoder that reads it next. What came from
+outside is refused where it is larger than the limits; of an item's own file, a part is taken.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,15 +43,34 @@ _SERVED_PIXELS = 178_000_000  # what Pillow takes, and fits into a decoder's mem
 _SERVED_POINTS = 10_000_000
 
 
-def query_image(path: Path, limits: Limits) -> bytes:
+@dataclass(frozen=True)
+class Made:
+    """What a task made of a file. note: what of the file was left out, in words."""
+
+    content: bytes
+    note: str | None = None
+
+
+def query_image(path: Path, limits: Limits) -> Made:
     """A picture as PNG, upright."""
-    return _png(_picture(path, limits.image_pixels, PICTURES))
+    return Made(_png(_picture(path, limits.image_pixels, PICTURES)))
 
 
-def query_audio(path: Path, limits: Limits) -> bytes:
+def item_image(path: Path, limits: Limits) -> Made:
+    """As `query_image`, also of TIFF; a larger one is made smaller."""
+    picture = _picture(path, _SERVED_PIXELS, _SERVED_PICTURES)
+    width, height = picture.size
+    if width * height <= limits.image_pixels:
+        return Made(_png(picture))
+    scale = math.sqrt(limits.image_pixels / (width * height))
+    narrow = min(limits.image_pixels, max(1, int(width * scale)))
+    low = min(limits.image_pixels // narrow, max(1, int(height * scale)))
+    note = f"embedded at {narrow} x {low} pixels, of {width} x {height}"
+    return Made(_png(_resizable(picture).resize((narrow, low), reducing_gap=2.0)), note)
+
+
+def query_audio(path: Path, limits: Limits) -> Made:
     """A sound as WAV of one channel, at its own rate."""
-    import soundfile
-
     with _sound(path, limits.audio_seconds) as file:
         if file.frames * file.channels > limits.sound_values:
             raise Refusal(
@@ -56,37 +78,47 @@ def query_audio(path: Path, limits: Limits) -> bytes:
                 f"the sound has {file.frames} frames of {file.channels} channels, at most "
                 f"{limits.sound_values} numbers are taken",
             )
-        frames, rate = file.read(dtype="float32", always_2d=True), file.samplerate
-    out = BytesIO()
-    soundfile.write(out, frames.mean(axis=1), rate, format="WAV", subtype="FLOAT")
-    return out.getvalue()
+        return Made(_wav(file, file.frames))
 
 
-def query_points(path: Path, limits: Limits) -> bytes:
+def item_audio(path: Path, limits: Limits) -> Made:
+    """As `query_audio`, of the beginning of a longer sound."""
+    with _sound(path, _SERVED_SECONDS) as file:
+        rate, frames = file.samplerate, file.frames
+        most = min(int(limits.audio_seconds * rate), limits.sound_values // file.channels)
+        if frames <= most:
+            return Made(_wav(file, frames))
+        note = f"embedded by its first {most / rate:.4g} s, of {frames / rate:.4g} s"
+        return Made(_wav(file, most), note)
+
+
+def query_points(path: Path, limits: Limits) -> Made:
     """A point cloud as .npz."""
-    cloud = _cloud(path, limits.points)
-    out = BytesIO()
-    if cloud.shape[1] > 3:
-        np.savez(out, xyz=cloud[:, :3], rgb=cloud[:, 3:])
-    else:
-        np.savez(out, xyz=cloud)
-    return out.getvalue()
+    return Made(_npz(_cloud(path, limits.points)))
 
 
-def thumbnail(path: Path, _: Limits) -> bytes:
+def item_points(path: Path, limits: Limits) -> Made:
+    """As `query_points`, of a part of a larger cloud."""
+    cloud = _cloud(path, _SERVED_POINTS)
+    if len(cloud) <= limits.points:
+        return Made(_npz(cloud))
+    note = f"embedded by {limits.points:,} of its {len(cloud):,} points"
+    return Made(_npz(_some(cloud, limits.points)), note)
+
+
+def thumbnail(path: Path, _: Limits) -> Made:
     """A picture of at most THUMBNAIL pixels as PNG, or WebP if it was made smaller."""
     picture = _picture(path, _SERVED_PIXELS, _SERVED_PICTURES)
     if max(picture.size) <= THUMBNAIL:
-        return _png(picture)
-    if picture.mode not in ("L", "RGB", "RGBA"):
-        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+        return Made(_png(picture))
+    picture = _resizable(picture)
     picture.thumbnail((THUMBNAIL, THUMBNAIL))
     out = BytesIO()
     picture.save(out, "WEBP", quality=80)
-    return out.getvalue()
+    return Made(out.getvalue())
 
 
-def waveform(path: Path, _: Limits) -> bytes:
+def waveform(path: Path, _: Limits) -> Made:
     """JSON: the seconds of a sound, and PEAKS pairs of its least and greatest values."""
     with _sound(path, _SERVED_SECONDS) as file:
         edges = np.linspace(0, file.frames, min(PEAKS, file.frames) + 1).astype(np.int64)
@@ -97,22 +129,24 @@ def waveform(path: Path, _: Limits) -> bytes:
             start += len(block)
         seconds = file.frames / file.samplerate
     shown = np.nan_to_num(peaks, posinf=0, neginf=0).astype(float).round(4)
-    return json.dumps({"seconds": seconds, "peaks": shown.tolist()}).encode()
+    return Made(json.dumps({"seconds": seconds, "peaks": shown.tolist()}).encode())
 
 
-def points(path: Path, _: Limits) -> bytes:
+def points(path: Path, _: Limits) -> Made:
     """JSON: at most SHOWN_POINTS points of a cloud, evenly chosen, and their colours or null."""
     cloud = _cloud(path, _SERVED_POINTS)
-    chosen = np.linspace(0, len(cloud) - 1, min(SHOWN_POINTS, len(cloud))).round().astype(np.intp)
-    shown = cloud[chosen].astype(float).round(5)
+    shown = _some(cloud, SHOWN_POINTS).astype(float).round(5)
     colours = shown[:, 3:].tolist() if shown.shape[1] > 3 else None
-    return json.dumps({"points": shown[:, :3].tolist(), "colours": colours}).encode()
+    return Made(json.dumps({"points": shown[:, :3].tolist(), "colours": colours}).encode())
 
 
-TASKS: dict[str, Callable[[Path, Limits], bytes]] = {
+TASKS: dict[str, Callable[[Path, Limits], Made]] = {
     "query_image": query_image,
     "query_audio": query_audio,
     "query_points": query_points,
+    "item_image": item_image,
+    "item_audio": item_audio,
+    "item_points": item_points,
     "thumbnail": thumbnail,
     "waveform": waveform,
     "points": points,
@@ -148,6 +182,13 @@ def _png(picture: Image) -> bytes:
     return out.getvalue()
 
 
+def _resizable(picture: Image) -> Image:
+    """A picture in a mode whose pixels can be averaged."""
+    if picture.mode in ("L", "RGB", "RGBA"):
+        return picture
+    return picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+
+
 def _sound(path: Path, most: float) -> SoundFile:
     """An open sound of at most so many seconds."""
     import soundfile
@@ -177,6 +218,16 @@ def _sound(path: Path, most: float) -> SoundFile:
     return file
 
 
+def _wav(file: SoundFile, frames: int) -> bytes:
+    """The first frames of a sound, its channels averaged."""
+    import soundfile
+
+    read = file.read(frames, dtype="float32", always_2d=True)
+    out = BytesIO()
+    soundfile.write(out, read.mean(axis=1), file.samplerate, format="WAV", subtype="FLOAT")
+    return out.getvalue()
+
+
 def _add_peaks(
     peaks: NDArray[np.float32], edges: NDArray[np.int64], start: int, mono: NDArray[np.float32]
 ) -> None:
@@ -202,3 +253,18 @@ def _cloud(path: Path, most: int) -> NDArray[np.float32]:
     if len(cloud) > most:
         raise too_large
     return cloud
+
+
+def _some(cloud: NDArray[np.float32], most: int) -> NDArray[np.float32]:
+    """At most so many points, evenly chosen in their order."""
+    chosen = np.linspace(0, len(cloud) - 1, min(most, len(cloud))).round().astype(np.intp)
+    return cloud[chosen]
+
+
+def _npz(cloud: NDArray[np.float32]) -> bytes:
+    out = BytesIO()
+    if cloud.shape[1] > 3:
+        np.savez(out, xyz=cloud[:, :3], rgb=cloud[:, 3:])
+    else:
+        np.savez(out, xyz=cloud)
+    return out.getvalue()

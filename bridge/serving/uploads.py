@@ -12,7 +12,7 @@ import torch
 
 from bridge.search import Query
 from bridge.serving import requests
-from bridge.serving.decoders import Decoders
+from bridge.serving.decoders import Decoded, Decoders
 from bridge.serving.limits import Limits
 from bridge.serving.prepared import PreparedQuery
 from bridge.serving.refusal import NOT_FOUND, TOO_LARGE, UNPROCESSABLE, UNSUPPORTED, Refusal
@@ -108,38 +108,50 @@ class Uploads:
         place.mkdir()
         received = place / f"received{suffix}"
         received.write_bytes(content)
-        source = self._decoded(modality, received, place, query.filename, deadline)
+        made = self._decoded(f"query_{modality}", received, query.filename, deadline)
         received.unlink()
-        return PreparedQuery(modality, source, filename=query.filename, keep=True)
+        return PreparedQuery(
+            modality, _readable(made, modality, place), filename=query.filename, keep=True
+        )
 
-    def _decoded(
-        self, modality: Modality, path: Path, place: Path, name: str, deadline: float
-    ) -> Query:
+    def _decoded(self, task: str, path: Path, name: str, deadline: float) -> Decoded:
         """A file made anew in a process of its own: no encoder reads a file that came."""
         try:
-            made = self.decoders.run(f"query_{modality}", path, deadline)
+            return self.decoders.run(task, path, deadline)
         except Refusal as refusal:
             raise Refusal(refusal.status, f"{name[:80]}: {refusal}") from refusal
-        readable = place / f"query{_MADE[modality]}"
-        readable.write_bytes(made)
-        return Query(modality, readable)
 
     def _item(self, item: requests.ItemName, place: Path, reading: Reading) -> PreparedQuery:
         collection, row = row_named(self.served, item.collection, item.id)
-        modality, path, source = collection.modality, item_file(collection, row), None
+        modality, path, source, note = collection.modality, item_file(collection, row), None, None
         vectors = {collection.place: collection.rows.vector(row)}
         if collection.own is not None:
             vectors[collection.header.space] = collection.own.vector(row)
         if path is not None:
             if self._embeds(modality, reading.places, vectors):
                 place.mkdir()
-                source = self._decoded(modality, path, place, item.id, reading.deadline)
+                source, note = self._item_file(item.id, modality, path, place, reading.deadline)
         elif modality == "text":
             source = Query("text", collection.table.items[row])
         return PreparedQuery(
             collection.modality, source, vectors,
-            item={"collection": collection.name, "id": item.id},
+            item={"collection": collection.name, "id": item.id}, note=note,
         )  # fmt: skip
+
+    def _item_file(
+        self, name: str, modality: Modality, path: Path, place: Path, deadline: float
+    ) -> tuple[Query | None, str | None]:
+        """What an encoder takes of an item's file, and what was left out.
+
+        None if the file is not fit: where its embedding is known, it is searched with that.
+        """
+        try:
+            made = self._decoded(f"item_{modality}", path, name, deadline)
+        except Refusal as refusal:
+            if refusal.status in (TOO_LARGE, UNPROCESSABLE, UNSUPPORTED):
+                return None, str(refusal)
+            raise
+        return _readable(made, modality, place), made.note
 
     def _embeds(self, modality: Modality, places: Collection[str], known: Collection[str]) -> bool:
         """Whether a query is to be embedded on the way to places where it is not known."""
@@ -185,6 +197,13 @@ class Uploads:
                 return name, one.header.dimension
         known = ", ".join([*self.served.bridges, *self.served.spaces])
         raise Refusal(NOT_FOUND, f"'{name[:80]}' is neither a bridge nor a space, known: {known}")
+
+
+def _readable(made: Decoded, modality: Modality, place: Path) -> Query:
+    """A query of what a decoder made, kept in a file of the folder `place`."""
+    path = place / f"query{_MADE[modality]}"
+    path.write_bytes(made.content)
+    return Query(modality, path)
 
 
 def _is_unicode(text: str) -> bool:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.errors import UserError
+from features.errors import UsageError
 
 HUB = "hf:"
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
@@ -33,7 +33,7 @@ def place_named(text: str) -> Place:
     is_repo = re.fullmatch(f"{_NAME}/{_NAME}", name) is not None
     if text.startswith(HUB):
         if not is_repo or "--" in name or ".." in name:
-            raise UserError(f"{text} is no repository of the Hub: it should read hf:OWNER/NAME")
+            raise UsageError(f"{text} is no repository of the Hub: it should read hf:OWNER/NAME")
         return Place(repo=name)
     if is_repo and separator and not Path(owner).exists():
         return Place(repo=name)

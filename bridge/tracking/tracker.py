@@ -10,8 +10,8 @@ from pathlib import Path
 from sys import stderr
 from typing import Any, Protocol
 
-from features.errors import UserError
 from features.extras import require_package
+from features.suggest import unknown
 
 PROJECT = "mcr-bridge"  # what trackers with projects call that of all runs
 
@@ -55,7 +55,7 @@ class Tracker(Protocol):
 def tracker_named(name: str) -> Tracker:
     """The tracker called `name`. Raises UserError if there is none, or its package is missing."""
     if name not in TRACKERS:
-        raise UserError(f"there is no tracker '{name}': choose {', '.join(TRACKERS)}")
+        raise unknown("tracker", name, TRACKERS)
     package, home = TRACKERS[name]
     require_package(package, f"--track {name}")
     module, _, kind = home.partition(":")

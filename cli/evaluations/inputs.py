@@ -175,10 +175,10 @@ def work_folder(bridge: Path | None, first: str | Path) -> Path:
 
 
 def parse_grid(grid: str) -> tuple[int, int]:
-    """Rows and columns. Raises UserError if it does not read ROWSxCOLUMNS."""
-    from features.errors import UserError
+    """Rows and columns. Raises UsageError if it does not read ROWSxCOLUMNS."""
+    from features.errors import UsageError
 
     rows, separator, columns = grid.lower().partition("x")
     if not separator or not rows.isdigit() or not columns.isdigit():
-        raise UserError(f"--grid {grid} should read ROWSxCOLUMNS, such as 7x7")
+        raise UsageError(f"--grid {grid} should read ROWSxCOLUMNS, such as 7x7")
     return int(rows), int(columns)

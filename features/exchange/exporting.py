@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from features.errors import UserError
+from features.errors import UnknownNameError, UserError
 from features.exchange.atlas import THUMBNAIL, write_atlas
 from features.exchange.neighbors import Neighbors, exact_neighbors, write_ibin
 from features.exchange.stored import Stored, has_place
@@ -119,7 +119,7 @@ def format_of(out: Path, name: str | None = None) -> str:
         suffix = out.suffix.lower()
         name = next((n for n, one in FORMATS.items() if suffix in one.suffixes), None)
     if name not in FORMATS:
-        raise UserError(
+        raise UnknownNameError(
             f"{name or out} is no format that can be written: use one of {', '.join(FORMATS)} "
             "with --format"
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.errors import UserError
+from features.errors import UnknownNameError, UserError
 from features.files import require_file
 from features.memories.memory import MemoryHeader, StoredDtype
 from features.memories.provenance import for_modality
@@ -98,7 +98,7 @@ def header_for(
     is not the file's.
     """
     if dtype not in (None, "float16", "float32"):
-        raise UserError(f"a memory stores float16 or float32, not '{dtype}'")
+        raise UnknownNameError(f"a memory stores float16 or float32, not '{dtype}'")
     if made_by.dimension not in (None, file.dimension):
         raise UserError(
             f"{file.path} has rows of {file.dimension} numbers but the encoder of {made_by.space} "

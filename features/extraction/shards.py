@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.errors import UserError
+from features.errors import UsageError
 
 _FORM = re.compile(r"(\d+)/(\d+)")
 
@@ -27,11 +27,11 @@ class Shard:
 
     @classmethod
     def named(cls, text: str) -> Shard:
-        """The shard that `I/N` names. Raises UserError unless 1 <= I <= N."""
+        """The shard that `I/N` names. Raises UsageError unless 1 <= I <= N."""
         found = _FORM.fullmatch(text)
         shard = cls(int(found[1]), int(found[2])) if found else cls(0, 0)
         if not 1 <= shard.number <= shard.of:
-            raise UserError(
+            raise UsageError(
                 f"--shard {text} is not a shard: write I/N, such as 1/8 for the first of eight"
             )
         return shard

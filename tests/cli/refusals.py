@@ -9,7 +9,12 @@ from tests.cli.conftest import SMALL, Workshop, mcr
 
 UNKNOWN_NAMES = (  # of which an error is wrong usage
     "is not an encoder", "is not a modality", "there is no preset", "' but must be one of ",
-    "', which does not exist",
+    "', which does not exist", "' is not a device", "' is not a precision", " should read ",
+    "there is no theme", "there is no width", "there is no method", "there is no choice",
+    "there is no relevance", "there is no fit", "there is no engine", "there is no tracker",
+    "there is no projection", "is no format that can be written", "is not a shard",
+    "is no repository", "cannot be sorted by",
+    "a memory stores float16 or float32",
 )  # fmt: skip
 Arguments = tuple[object, ...]
 Cases = dict[str, tuple[Callable[[Workshop, Path], Arguments], str]]

@@ -107,6 +107,6 @@ def test_a_description_is_recorded(tmp_path):
 )
 def test_wrong_options_are_said_in_one_sentence(tmp_path, arguments, message):
     result = mcr("import", tmp_path / "a.npy", "-o", tmp_path / "m.h5", *arguments)
-    assert result.exit_code == (2 if "is not a modality" in message else 1)
+    assert result.exit_code == (2 if "'" in message else 1)  # a value that there is not
     assert message in result.stderr
     assert not (tmp_path / "m.h5").exists()

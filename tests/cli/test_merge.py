@@ -59,5 +59,5 @@ def test_what_cannot_be_merged_is_said(source, tmp_path, monkeypatch, shards, ar
 
 def test_a_shard_is_written_as_i_of_n(source, tmp_path):
     result = mcr(*_extract(source, tmp_path / "m.h5", "--shard", "5/4"))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "--shard 5/4 is not a shard: write I/N" in result.stderr

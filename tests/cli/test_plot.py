@@ -87,9 +87,20 @@ def test_the_picture_lies_in_the_working_folder_unless_it_is_named(workshop, tmp
     assert (tmp_path / "training.svg").exists()
 
 
-def refused(*arguments) -> str:
+def test_a_picture_that_is_there_is_not_replaced_unless_it_is_said(workshop, tmp_path):
+    out = tmp_path / "mine.svg"
+    out.write_text("drawn by hand")
+    assert refused("training", workshop.sound_bridge, "-o", out) == (
+        f"error: {out} exists: pass --overwrite or choose another output"
+    )
+    assert out.read_text() == "drawn by hand"
+    done("plot", "training", workshop.sound_bridge, "-o", out, "--overwrite")
+    assert "loss" in words(out)
+
+
+def refused(*arguments, code: int = 1) -> str:
     result = mcr("plot", *arguments)
-    assert result.exit_code == 1, result.output
+    assert result.exit_code == code, result.output
     lines = result.stderr.splitlines()
     assert len(lines) == 1, lines
     return lines[0]
@@ -99,8 +110,10 @@ def test_mistakes_get_one_sentence(workshop, sides, tmp_path):
     bridge = ("-b", workshop.sound_bridge)
     sounds = workshop.memory("sounds")
     assert "NAME.svg or NAME.pdf or NAME.png" in refused("scatter", sounds, "-o", "a.gif")
-    assert "no theme 'sepia'" in refused("scatter", sounds, "--theme", "sepia")
-    assert "no width 'wide'" in refused("scatter", sounds, "--width", "wide")
+    assert "no theme 'sepia'" in refused("scatter", sounds, "--theme", "sepia", code=2)
+    assert "no width 'wide'" in refused("scatter", sounds, "--width", "wide", code=2)
+    both = ("--relevance", "both")  # not taken for memories of which nothing says what is right
+    assert "no relevance 'both'" in refused("hits", *sides, *bridge, *both, code=2)
     assert "is a folder but this picture is of memories" in refused(
         "scatter", workshop.sound_bridge
     )

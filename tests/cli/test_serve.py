@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -15,6 +16,9 @@ import httpx
 import pytest
 
 from bridge.artefact import load
+from bridge.serving.limits import Limits
+from bridge.serving.requests import EmbeddingQuery, SearchRequest
+from bridge.serving.service import Service
 from bridge.serving.state import open_served
 from features.errors import UserError
 from features.memories.memory import Memory
@@ -23,35 +27,36 @@ from tests.cli.refusals import refused
 from tests.features.helpers import changing
 
 ROOT = Path(__file__).parents[2]
+SERVE = ("serve", "--port", "0")
 
 
 def test_there_is_something_to_search(workshop: Workshop) -> None:
-    assert "give an --index or a --memory" in refused("serve", "-b", workshop.sound_bridge)
+    assert "give an --index or a --memory" in refused(*SERVE, "-b", workshop.sound_bridge)
 
 
 def test_the_bridge_of_an_index_is_needed(workshop: Workshop) -> None:
-    message = refused("serve", "--index", workshop.index)
+    message = refused(*SERVE, "--index", workshop.index)
     assert "holds the space of the bridge sound-bridge" in message
     assert "give it with --bridge" in message
-    message = refused("serve", "--index", workshop.index, "-b", workshop.shape_bridge)
+    message = refused(*SERVE, "--index", workshop.index, "-b", workshop.shape_bridge)
     assert f"shape-bridge ({load(workshop.shape_bridge).fingerprint})" in message
 
 
 def test_what_is_missing_is_named(workshop: Workshop, tmp_path: Path) -> None:
     given = ("--memory", workshop.memory("images"))
-    assert "nowhere is not a bridge" in refused("serve", *given, "-b", tmp_path / "nowhere")
-    assert "does not exist" in refused("serve", "--memory", tmp_path / "nothing.h5")
-    assert "not an index" in refused("serve", "--index", workshop.memory("images"))
+    assert "nowhere is not a bridge" in refused(*SERVE, *given, "-b", tmp_path / "nowhere")
+    assert "does not exist" in refused(*SERVE, "--memory", tmp_path / "nothing.h5")
+    assert "not an index" in refused(*SERVE, "--index", workshop.memory("images"))
 
 
 def test_an_encoder_of_another_space_is_refused(workshop: Workshop) -> None:
-    message = refused("serve", "--memory", workshop.memory("images"), "--encoder", "clip=clip")
+    message = refused(*SERVE, "--memory", workshop.memory("images"), "--encoder", "clip=clip")
     assert "--encoder clip=clip names the space clip" in message
 
 
 def test_two_collections_of_one_name_are_refused(workshop: Workshop) -> None:
     twice = ("--memory", workshop.memory("images"), "--memory", workshop.memory("images"))
-    assert "2 collections are called images.h5" in refused("serve", *twice)
+    assert "2 collections are called images.h5" in refused(*SERVE, *twice)
 
 
 @pytest.fixture
@@ -69,8 +74,7 @@ def test_a_memory_does_not_have_the_home_folder_sent(
     far_memory: Path, tmp_path: Path, home: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / home))
-    # At a host that is not here: it ends also where it would be served.
-    given = ("serve", "--memory", far_memory, "--host", "192.0.2.1")
+    given = (*SERVE, "--memory", far_memory)
     message = refused(*given)
     assert f"far would have files sent from all of /, which holds {tmp_path / home}" in message
     assert "give --files /, else" in message
@@ -88,7 +92,8 @@ def test_a_port_that_is_taken_is_named(workshop: Workshop) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        message = refused("serve", "--memory", workshop.memory("images"), "--port", port)
+        # Before anything is opened or loaded, which takes seconds.
+        message = refused("serve", "--memory", workshop.folder / "nothing.h5", "--port", port)
     assert message.startswith(f"127.0.0.1:{port} cannot be served on (Address already in use)")
     assert "choose another --port" in message
 
@@ -108,7 +113,16 @@ def test_a_memory_that_two_bridges_join_is_searched_in_both(workshop: Workshop) 
     bridges = [workshop.sound_bridge, workshop.shape_bridge]
     served = open_served(bridges, [], [workshop.memory("images")], device="cpu")
     assert list(served.collections) == ["images@sound-bridge", "images@shape-bridge"]
-    assert {one.memory for one in served.collections.values()} == {"images"}
+    service = Service(served, Limits(), keep_queries=0, state=None)
+    try:
+        told = [(one.name, one.memory) for one in service.info().collections]
+        query = EmbeddingQuery(embedding=[1.0] * 12, space="sees")
+        asked = SearchRequest(queries=[query], neighbours=True)
+        (answer,) = asyncio.run(service.search(asked)).results
+    finally:
+        service.close()
+    assert told == [(name, "images") for name in served.collections]
+    assert [near.memory for near in answer.neighbours or []] == ["images"]
 
 
 def test_spaces_of_one_name_and_other_encoders_are_refused(

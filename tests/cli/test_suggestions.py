@@ -28,6 +28,22 @@ MISTYPED = {
         "error: the setting method is 'proscrutes' but must be one of projectors, procrustes, "
         "ridge, cca, relative, routing, mixture (did you mean procrustes?)",
     ),
+    "device": (
+        ("doctor", "mini-clip", "--device", "gpu"),
+        "error: 'gpu' is not a device: use auto, cpu, cuda, cuda:1 or mps",
+    ),
+    "theme": (
+        ("plot", "gap", "a.h5", "--theme", "drak", "-o", "x.svg"),
+        "error: there is no theme 'drak' (did you mean dark?): choose light, dark or transparent",
+    ),
+    "a form": (
+        ("extract", "gone", "-e", "mini-clip", "-m", "text", "-o", "x.h5", "--where", "split"),
+        "error: --where split should read COLUMN=VALUE",
+    ),
+    "a shard": (
+        ("extract", "gone", "-e", "mini-clip", "-m", "text", "-o", "x.h5", "--shard", "1of8"),
+        "error: --shard 1of8 is not a shard: write I/N, such as 1/8",
+    ),
     "recipe": (("init", "dmeo"), "error: there is no recipe 'dmeo' (did you mean demo?): choose "),
 }
 

@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from bridge.training.checkpoint import load_checkpoint, save_checkpoint
 from features.errors import UserError
+from features.memories.memory import Memory
+from features.memories.writing import save_memory
 from features.sealed import read_sealed
 from tests.cli.conftest import Workshop, done, mcr, without_results
 from tests.features.helpers import changing
@@ -168,7 +170,27 @@ def test_partners_hold_the_same_items_in_the_same_order(workshop):
     texts = [workshop.memory(f"text-{name}") for name in ("sees", "hears")]
     assert "2 memories of the same" in done("verify", *texts, "--partners").stdout
     told = _bad(texts[0], workshop.memory("images"), "--partners")
-    assert "items 0 have ids of both" in told
+    assert f"of {len(Memory(texts[0]))} and 32 items, 0 have an id that the other has too" in told
+
+
+def test_partners_in_another_order_are_told(workshop, tmp_path):
+    memory = Memory(workshop.memory("text-sees"))
+    turned = tmp_path / "turned.h5"
+    save_memory(turned, memory.tensor().flip(0), memory.ids[::-1], space="x", modality="text")
+    told = _bad(memory.path, turned, "--partners")
+    assert f"they have the same {len(memory)} ids in another order, from row 0 on ('" in told
+    short = tmp_path / "short.h5"
+    save_memory(short, memory.tensor()[:5], memory.ids[:5], space="x", modality="text")
+    told = _bad(memory.path, short, "--partners")
+    assert f"of {len(memory)} and 5 items, 5 have an id that the other has too" in told
+
+
+def test_a_file_that_is_no_memory_is_named_once(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("nothing")
+    told = _bad(path, path)
+    assert told.count(str(path)) == 1
+    assert told.startswith(f"BAD  {path} is neither a memory (NAME.h5) nor an index (NAME.faiss)")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from features.encoders.clap import load_clap
 from features.encoders.clap.encoder import ClapEncoder
+from features.encoders.clap.laion_model import own_cache_of_numba
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 MERGES = ("Ġ a", "d o", "do g", "Ġ do", "a r", "b ar")
@@ -74,7 +75,7 @@ def hub_cache(cache: Path) -> Iterator[None]:
 
 def published_clap(cache: Path, *, fused: bool) -> Any:
     """LAION's CLAP_Module with random weights that tell sounds and texts apart."""
-    with hub_cache(cache), torch.random.fork_rng(devices=[]):
+    with hub_cache(cache), torch.random.fork_rng(devices=[]), own_cache_of_numba():
         torch.manual_seed(int(fused))
         import laion_clap  # here: its import makes tokenizers from the hub or its cache
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
@@ -16,7 +19,7 @@ from safetensors.torch import save_file
 
 from features.encoders import LocalEncoder, load_encoder
 from features.encoders.clap import PUBLISHED, load_clap
-from features.encoders.clap.laion_model import check_options, read_shape
+from features.encoders.clap.laion_model import check_options, own_cache_of_numba, read_shape
 from features.encoders.spec import parse_argument
 from features.errors import UserError
 from features.memories.provenance import differing, for_modality
@@ -83,6 +86,30 @@ def _librosa_mel(samples: torch.Tensor, settings: dict[str, Any]) -> torch.Tenso
         fmin=settings["fmin"], fmax=settings["fmax"], pad_mode="reflect",
     )  # fmt: skip
     return torch.from_numpy(librosa.power_to_db(power, top_db=None)).T
+
+
+def test_the_cache_of_numba_stays_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """laion_clap moves it to /tmp, where anybody can put pickles."""
+    told = """
+import os
+from features.encoders.clap import laion_model
+laion_model._clap_module()
+import numba
+numba.njit(lambda x: x + 1)(1)  # which has numba read its environment again
+print(os.environ.get("NUMBA_CACHE_DIR"), [numba.config.CACHE_DIR])
+"""
+    environment = {key: one for key, one in os.environ.items() if key != "NUMBA_CACHE_DIR"}
+    found = subprocess.run(
+        [sys.executable, "-c", told], env=environment, check=True, capture_output=True, text=True
+    )
+    assert found.stdout == "None ['']\n"
+
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    with own_cache_of_numba():
+        os.environ["NUMBA_CACHE_DIR"] = "/tmp"  # as laion_clap does
+    assert os.environ["NUMBA_CACHE_DIR"] == str(tmp_path)
 
 
 @pytest.fixture

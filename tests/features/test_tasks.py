@@ -84,7 +84,7 @@ def sleeps(_: object, item: int) -> int:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"engine": "rae"}, "--engine is 'rae' but is local or ray"),
+        ({"engine": "rae"}, "there is no engine 'rae' .did you mean ray.*: choose local or ray"),
         ({"engine": "ray", "processes": 2}, "--shard-processes 2 starts processes here"),
         ({"address": "10.0.0.1:6379"}, "--ray-address 10.0.0.1:6379 is for --engine ray"),
     ],

@@ -37,8 +37,9 @@ function move(by) {
 
 function draw(by) {
   const hit = shown[at];
-  const { text, collection, label, columns } = hit;
-  const fields = { id: hit.id === text ? null : hit.id, collection, label, ...columns };
+  const { text, label, columns } = hit;
+  const where = hit.memory ? { memory: hit.memory } : { collection: hit.collection };
+  const fields = { id: hit.id === text ? null : hit.id, ...where, label, ...columns };
   if (hit.score != null) fields.score = hit.score.toFixed(4);
   const step = (name, symbol, way) => el(
     "button",

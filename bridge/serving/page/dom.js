@@ -47,6 +47,20 @@ export function whenVisible(element, act) {
   });
 }
 
+/** Mark at which ends an element that scrolls goes on, for the style sheet to show it. */
+export function hintScroll(element) {
+  const say = () => {
+    const { scrollLeft: left, scrollTop: top } = element;
+    const on = (name, pixels) => element.classList.toggle(name, pixels > 2);
+    on("more-left", left);
+    on("more-right", element.scrollWidth - element.clientWidth - left);
+    on("more-down", element.scrollHeight - element.clientHeight - top);
+  };
+  element.addEventListener("scroll", say, { passive: true });
+  new ResizeObserver(say).observe(element);
+  return element;
+}
+
 export const count = (number) => number.toLocaleString("en");
 
 /** "1 item", "2 items". */

@@ -1,6 +1,6 @@
 // Filters on the columns of the chosen collections: values to tick, and ranges of numbers.
 
-import { count, el } from "./dom.js";
+import { count, el, hintScroll } from "./dom.js";
 import { range } from "./state.js";
 
 /** The columns of several collections, those of one name put together. */
@@ -73,7 +73,7 @@ function values(column, chosen) {
     el("span", {}, String(value)),
     items != null && el("span", { class: "count" }, count(items)),
   );
-  const boxes = el("div", { class: "values" }, ...[...rare, ...column.values].map(box));
+  const boxes = hintScroll(el("div", { class: "values" }, ...[...rare, ...column.values].map(box)));
   if (column.distinct <= known.length) return boxes;
   const hint = `another of ${count(column.distinct)}`;
   const another = el("input", { type: "text", placeholder: hint, "aria-label": `${column.name}: ${hint}` });

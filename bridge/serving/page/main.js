@@ -4,7 +4,7 @@
 import * as api from "./api.js";
 import { isTurning, setTurning } from "./cloud.js";
 import { closeDetail } from "./detail.js";
-import { count, el, icon } from "./dom.js";
+import { count, el, hintScroll, icon } from "./dom.js";
 import { columnsOf, drawFilters } from "./filters.js";
 import { keys } from "./gallery.js";
 import { offerInputs, wireInputs } from "./inputs.js";
@@ -87,7 +87,7 @@ async function show(next) {
     if (!state.query) return await start(signal);
     drawWaiting(state.view === "hits" && chosen().length === 1);
     const known = isKnown(state.query);
-    drawQuery(known ? state.query : null, null, signal);
+    let drawn = drawQuery(known ? state.query : null, null, signal);
     if (isNew(state.query)) {
       await settle(signal);
       if (signal.aborted) return;
@@ -101,7 +101,8 @@ async function show(next) {
     const told = answers[0].answer.query;
     const { text, item } = state.query;
     document.title = `${text ?? item ?? told.filename ?? told.modality} · mcr search`;
-    if (!known) drawQuery(state.query, told, signal);
+    if (!known) drawn = drawQuery(state.query, told, signal);
+    if (told.note) drawn.then(() => sayOfQuery(told.note, signal));
     if (inGallery) gallery.querySelector("article")?.focus({ preventScroll: true });
   } catch (error) {
     if (signal.aborted) return;
@@ -144,6 +145,11 @@ async function drawQuery(query, told, signal) {
   const end = { type: "button", class: "icon", "aria-label": name, title: name, onclick: clear };
   preview.append(el("button", end, icon("close")));
   by("query").replaceChildren(preview);
+}
+
+/** Say beside the query what of it the server did not embed. */
+function sayOfQuery(note, signal) {
+  if (!signal.aborted) by("query").querySelector(".asked > p")?.append(el("span", { class: "word" }, note));
 }
 
 // The choices beside the hits
@@ -230,6 +236,7 @@ addEventListener("popstate", () => {
   words.value = "";
   show(next);
 });
+hintScroll(by("collections"));
 by("views").addEventListener("click", ({ target }) => {
   if (target.dataset.view) go({ view: target.dataset.view, page: 1 });
 });

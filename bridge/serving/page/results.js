@@ -1,7 +1,7 @@
 // The answer on the page: a page of one collection, strips of several, or why there is none.
 
 import { openDetail } from "./detail.js";
-import { count, el, listedWith, plural } from "./dom.js";
+import { count, el, hintScroll, listedWith, plural } from "./dom.js";
 import { blanks, card, choose } from "./gallery.js";
 import { pageSize, pagesOf } from "./search.js";
 import { toAddress } from "./state.js";
@@ -43,7 +43,7 @@ export function drawStrips(answers, unasked, state, go) {
     const all = !near && answer.hits.length && allOf(collection, answer.total, state, go);
     return group(collection, all,
       problem ? el("p", { class: "note" }, problem)
-        : answer.hits.length ? el("ul", { class: "strip" }, ...cards(answer.hits, state))
+        : answer.hits.length ? strip(answer.hits, state)
           : empty(answer.total, state, go));
   });
   const note = near && el("p", { class: "note" },
@@ -78,7 +78,7 @@ export function drawStart(served, samples) {
         key("m"), " for more like it, ", key("Esc"), " back. ",
         "Files may be dropped or pasted anywhere.")),
     ...samples.map(({ collection, hits }) =>
-      group(collection, null, el("ul", { class: "strip" }, ...cards(hits, null)))),
+      group(collection, null, strip(hits, null))),
   );
   for (const id of ["share", "pages"]) by(id).hidden = true;
   say("");
@@ -118,6 +118,8 @@ function cards(hits, state) {
   return hits.map((hit, index) =>
     card(hit, { more: like(hit), open: () => openDetail(hits, index, like), scored: Boolean(state) }));
 }
+
+const strip = (hits, state) => hintScroll(el("ul", { class: "strip" }, ...cards(hits, state)));
 
 function group(collection, all, content) {
   return el("section", { class: "group" },

@@ -57,9 +57,10 @@ export async function neighboursOf(state, served, modality, signal) {
   const options = { k: 1, neighbours: true, ...(able.length && { collections: able }) };
   const { neighbours, ...answer } = await api.search(asRequest(state.query), options, signal);
   if (!neighbours?.length) return [{ collection: null, answer: { ...answer, hits: [] } }];
+  // A memory that several bridges join is several collections, whose neighbours are the same.
   return neighbours.map(({ memory, hits }) => ({
-    collection: served.collections.find(({ name }) => name === memory),
-    answer: { ...answer, hits },
+    collection: { ...served.collections.find((one) => one.memory === memory), name: memory },
+    answer: { ...answer, hits: hits.map((hit) => ({ ...hit, memory })) },
   }));
 }
 

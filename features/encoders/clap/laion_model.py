@@ -8,6 +8,7 @@ package's own `clap_module`, and the text tower is made in the sizes of the chec
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ from features.extras import install_line, installed
 # width of the audio tower's patch embedding -> name of its configuration
 AUDIO_MODELS = {96: "HTSAT-tiny", 128: "HTSAT-base", 256: "HTSAT-large"}
 HEAD_WIDTH = 64  # of every published RoBERTa
+_CACHE = "NUMBA_CACHE_DIR"
 FUSION_TYPE = "aff_2d"  # of every published fused checkpoint
 
 
@@ -143,6 +145,25 @@ def _projection(width: int, joint: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, joint), nn.ReLU(), nn.Linear(joint, joint))
 
 
+@contextmanager
+def own_cache_of_numba() -> Iterator[None]:
+    """Keep numba's cache where it is, while laion_clap is imported, which moves it to /tmp.
+
+    It holds pickles, and anybody can write there.
+    """
+    from numba.core import config
+
+    import_module("torchlibrosa.stft")  # compiles with numba as it is imported
+    before = os.environ.get(_CACHE)
+    try:
+        yield
+    finally:
+        os.environ.pop(_CACHE, None)
+        if before is not None:
+            os.environ[_CACHE] = before
+        config.reload_config()  # type: ignore[no-untyped-call]
+
+
 def _clap_module() -> Any:
     """The package `clap_module` inside laion_clap, under the name that laion_clap gives it."""
     if "clap_module" in sys.modules:
@@ -159,7 +180,8 @@ def _clap_module() -> Any:
     module = module_from_spec(spec)
     sys.modules["clap_module"] = module
     try:
-        spec.loader.exec_module(module)
+        with own_cache_of_numba():
+            spec.loader.exec_module(module)
     except ImportError as error:
         del sys.modules["clap_module"]
         raise UserError(

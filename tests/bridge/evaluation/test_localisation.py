@@ -243,7 +243,7 @@ REFUSED = {
         lambda _, t: LocalMaps(unfit(t), None), r"does not say how its encoder fits pictures"
     ),
     "a wrong fit": (
-        lambda _, t: LocalMaps(unfit(t), None, fit="stretch"), r"fit is 'stretch' but is one"
+        lambda _, t: LocalMaps(unfit(t), None, fit="stretch"), r"there is no fit 'stretch'"
     ),
     "no boxes": (
         lambda e, _: localisation_result(e[0], e[1], e[2]({"7": []})), r"has no boxes, so there is"

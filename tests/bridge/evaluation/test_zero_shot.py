@@ -233,7 +233,7 @@ def test_retrieval_by_a_data_sets_pairs_and_classes(tmp_path):
     assert classes.figures["audio -> image"]["R@1"] == 1
     # By hand: 1 for speech; for bells one frame is first, and the other third, behind a tie.
     assert classes.figures["audio -> image"]["mAP"] == pytest.approx((1 + 2 * (1 + 2 / 3) / 2) / 3)
-    with pytest.raises(UserError, match="relevance is 'both' but is one of auto, labels, ids"):
+    with pytest.raises(UserError, match="no relevance 'both': choose auto, labels or ids"):
         retrieval_result(sounds, frames, relevance="both")
     with pytest.raises(UserError, match="has no labels: extract with --label-column, or choose"):
         retrieval_result(sounds, frames, relevance="labels")

@@ -55,6 +55,17 @@ def test_words_are_apart_and_figures_are_written(world, made, width):
     assert first == second
 
 
+def test_one_pair_is_drawn_from_nothing_to_its_gap(world, made):
+    data = gaps([world.test[0], world.test[1]], bridge=made)
+    figure = gap_figure(data, Style())
+    words = check_words(figure, Style())
+    assert "after the bridge: there is no common space before" in words
+    (axis,) = figure.axes
+    (line,) = axis.lines
+    assert list(line.get_xdata()) == [0, data.pairs[0].after]
+    assert axis.get_xlim() == (0, max(1.0, data.pairs[0].after) * 1.05)
+
+
 def test_a_gap_is_between_two(world):
     with pytest.raises(UserError, match="two memories or more, 1 is given"):
         gaps([world.test[0]])

@@ -79,5 +79,5 @@ def test_modalities_are_told_apart_by_those_who_see_fewer_colours(name, seen):
 
 
 def test_an_unknown_theme_is_named():
-    with pytest.raises(UserError, match="no theme 'sepia': choose one of light, dark, transparent"):
+    with pytest.raises(UserError, match="no theme 'sepia': choose light, dark or transparent"):
         theme_named("sepia")

@@ -42,6 +42,25 @@ def test_best_and_worst_are_by_the_rank_of_the_first_right_hit(searches):
     assert list(first.right) == [False, False, False, True]
 
 
+def test_best_and_worst_have_every_label_before_one_comes_twice(made, tmp_path):
+    query = projected_memory(
+        tmp_path / "q.h5", made, [(1, 0, 0), (1, 0.1, 0), (0, 1, 0), (0, 0.9, 0.1)],
+        ["a1", "a2", "b1", "b2"], labels=["one", "one", "two", "two"],
+    )  # fmt: skip
+    gallery = projected_memory(
+        tmp_path / "g.h5", made, [(1, 0, 0), (0.3, 0.9, 0)], ["w", "x"], modality="text",
+        labels=["one", "two"],
+    )  # fmt: skip
+    searches = Searches(query, gallery, bridge=made)
+    order = [one.query.id for one in searches.chosen("best", 4, 1).answers]
+    two = searches.chosen("best", 2, 1)
+    first, second = (one.query for one in two.answers)
+    assert {first.label, second.label} == {"one", "two"}
+    assert second.id == next(name for name in order if name[0] != first.id[0])
+    assert (two.notes == ["of each label one query"]) == (order[:2] != [first.id, second.id])
+    assert sorted(order) == ["a1", "a2", "b1", "b2"]
+
+
 def test_queries_are_spread_drawn_or_named(searches):
     assert [one.query.id for one in searches.chosen("spread", 2, 1).answers] == ["a", "d"]
     drawn = searches.chosen("random", 2, 1)
@@ -51,7 +70,7 @@ def test_queries_are_spread_drawn_or_named(searches):
     assert [(one.query.id, one.rank) for one in named.answers] == [("d", None), ("a", 1)]
     with pytest.raises(UserError, match="has no item e: its ids are such as a, b, c"):
         searches.named(["e"], 1)
-    with pytest.raises(UserError, match="not 'good'"):
+    with pytest.raises(UserError, match="no choice of queries 'good': choose spread, random"):
         searches.chosen("good", 1, 1)
 
 

@@ -77,6 +77,8 @@ def test_the_page_has_all_parts_and_needs_nothing_else(world, made, folder):
     for memory in made.memories:
         assert memory.fingerprint in seen.told
     assert made.fingerprint in seen.told
+    assert "->" not in seen.told
+    assert "versions." not in seen.told  # no keys of files
     assert "epochs ● 30 36 Passes over the items." in seen.told
     assert "results/retrieval.json" in seen.told
     assert COMPUTED not in seen.told
@@ -118,7 +120,9 @@ def test_markup_in_files_is_shown_and_not_obeyed(made, folder, tmp_path):
     about["memories"][0]["path"] = f"{evil}.h5"
     about["versions"]["torch"] = evil
     (folder / "bridge.json").write_text(json.dumps(about))
-    (folder / "run.json").write_text(json.dumps({"starts": [{"command": evil}]}))
+    start = {"when": evil, "command": evil, "git": {"branch": evil}, "device": evil}
+    record = {"format": "mcr-bridge run", "version": 1, "plan": evil, "starts": [start]}
+    (folder / "run.json").write_text(json.dumps({**record, "finished": evil}))
     query = projected_memory(
         tmp_path / "q.h5", made, [(1, 0), (0, 1)], [evil, "b"], modality="text", labels=[evil, "b"]
     )
@@ -155,12 +159,19 @@ def test_a_named_result_is_told_once(world, made, folder):
 def test_the_record_of_a_run_is_told(folder):
     (folder / "run.json").unlink()
     assert "were not recorded" in without_curves(folder)
-    record = {"starts": [{"command": "mcr train", "git": {"commit": "abc", "dirty": True}}]}
+    git = {"commit": "abc", "branch": "main", "dirty": True}
+    first = {"when": "Monday", "command": "mcr train", "git": git, "device": "cpu"}
+    record = {
+        "format": "mcr-bridge run", "version": 1, "plan": "0123", "finished": "Wednesday",
+        "starts": [first, {**first, "when": "Tuesday", "command": None, "git": None}],
+    }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(record))
     told = without_curves(folder)
-    assert "run, starts 1, command mcr train" in told
-    assert "run, starts 1, git, commit abc" in told
-    assert "run, starts 1, git, dirty yes" in told
+    assert (
+        "started Monday, on cpu command mcr train repository it was started in commit abc of main, "
+        "with changes that were not committed continued Tuesday, on cpu repository it was started "
+        "in none, or not known finished Wednesday"
+    ) in told
     (folder / "run.json").write_text("{")
     with pytest.raises(UserError, match=r"run\.json is damaged"):
         gather(folder)

@@ -9,7 +9,7 @@ import pytest
 from bridge.client import Client
 from bridge.search import Embedder
 from bridge.serving.limits import Limits
-from bridge.serving.service import Service
+from bridge.serving.service import NotServed, Service
 from bridge.serving.state import open_served
 from tests.bridge.serving.place import NUMBERS, Place, serving
 
@@ -17,7 +17,7 @@ SENTENCE = f"the number {NUMBERS[3]}"
 
 
 def test_what_fails_while_it_is_loaded_is_noted_and_the_rest_is_ready(
-    place: Place, monkeypatch: pytest.MonkeyPatch, capsys
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken(Embedder):
         def load(self, space, description):
@@ -31,14 +31,15 @@ def test_what_fails_while_it_is_loaded_is_noted_and_the_rest_is_ready(
     monkeypatch.setattr(unread, "prepare", lambda: Path("/nowhere").read_bytes())
     service = Service(served, Limits(), keep_queries=0, state=None)
     try:
-        service.warm()
+        with pytest.warns(NotServed) as noted:
+            service.warm()
     finally:
         service.close()
     assert served.ready.is_set()
     assert served.queries == ["text", "image"]
-    told = capsys.readouterr().err
-    assert "no query is embedded in mini-clap: RuntimeError: no such layer\n" in told
-    assert "texts is not read for searches: FileNotFoundError: " in told
+    encoder, rows = (str(one.message) for one in noted)
+    assert encoder == "no query is embedded in mini-clap: RuntimeError: no such layer"
+    assert rows.startswith("texts is not read for searches: FileNotFoundError: ")
 
 
 def test_an_index_is_served_with_the_memory_it_was_made_of(place: Place, tmp_path: Path) -> None:

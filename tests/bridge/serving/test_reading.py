@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +14,17 @@ import pytest
 from PIL import Image
 
 from bridge.serving.decoders import Decoders
+from bridge.serving.item_files import Picture
 from bridge.serving.limits import Limits
 from bridge.serving.models import SearchResponse
 from bridge.serving.refusal import Refusal
-from bridge.serving.requests import ContentQuery, ItemName, ItemQuery, SearchRequest
+from bridge.serving.requests import (
+    ContentQuery,
+    EmbedRequest,
+    ItemName,
+    ItemQuery,
+    SearchRequest,
+)
 from bridge.serving.service import Service
 from bridge.serving.state import open_served
 from tests.bridge.serving.place import NUMBERS, Place
@@ -70,7 +78,8 @@ def test_files_that_wait_leave_other_requests_their_threads(
     service, count = make_service(Limits(seconds=20)), 60
 
     async def ask() -> list[SearchResponse]:
-        held = [service.decoders._idle.get() for _ in range(2)]  # as if they were at work
+        every = range(service.decoders.processes)
+        held = [service.decoders._idle.get() for _ in every]  # as if they were at work
         asked = SearchRequest(queries=[_upload(place)], k=1)
         waiting = [asyncio.create_task(service.search(asked)) for _ in range(count)]
         await asyncio.sleep(0.1)
@@ -88,7 +97,7 @@ def test_waiting_for_a_thread_is_given_up(make_service: Make, place: Place) -> N
     service = make_service(Limits(seconds=0.3))
 
     async def ask() -> list[object]:
-        for _ in range(2):
+        for _ in range(service.decoders.processes):
             service.decoders._idle.get()
         asked = SearchRequest(queries=[_upload(place)], k=1)
         tasks = [service.search(asked) for _ in range(60)]
@@ -108,13 +117,56 @@ def _alike(service: Service, *, neighbours: bool) -> SearchResponse:
     )
 
 
-def test_the_file_of_an_item_is_decoded_within_the_limits(make_service: Make) -> None:
+def test_of_an_item_a_larger_file_is_embedded_in_part(make_service: Make) -> None:
+    answer = _alike(make_service(Limits(image_pixels=10)), neighbours=True).results[0]
+    assert answer.query.note is not None
+    assert re.fullmatch(r"embedded at \d x \d pixels, of \d+ x \d+", answer.query.note)
+    assert answer.neighbours
+
+
+def test_an_item_whose_file_is_not_fit_is_searched_where_it_is_known(
+    make_service: Make, tmp_path: Path
+) -> None:
     """Someone's memory may name files that are none."""
-    strict = make_service(Limits(image_pixels=10))
-    with pytest.raises(Refusal, match="at most 10 are taken") as caught:
-        _alike(strict, neighbours=True)
-    assert caught.value.status == 413
-    assert _alike(strict, neighbours=False).results[0].hits  # where the file is not asked for
+    service = make_service(Limits())
+    theirs = service.served.collections["pictures"].table
+    row = theirs.row_of(f"pictures-own/{NUMBERS[0]}")
+    assert row is not None
+    damaged = tmp_path / theirs.items[row]
+    damaged.parent.mkdir(parents=True, exist_ok=True)
+    damaged.write_text("no picture")
+    theirs.root = str(tmp_path)
+    assert _alike(service, neighbours=False).results[0].query.note is None  # it is not asked for
+    answer = _alike(service, neighbours=True).results[0]
+    assert answer.hits[0].label == NUMBERS[0]
+    assert answer.neighbours == []
+    assert "it is no picture of a kind that is taken" in (answer.query.note or "")
+    item = ItemName(collection="pictures", id=f"pictures-own/{NUMBERS[0]}")
+    asked = EmbedRequest(queries=[ItemQuery(item=item)], space="mini-clip")
+    with pytest.raises(Refusal, match=r"cannot be embedded in mini-clip: .* no picture of a kind"):
+        asyncio.run(service.embed(asked))
+
+
+def test_thumbnails_leave_a_process_to_searches(make_service: Make, place: Place) -> None:
+    """However many are asked for, by however many clients."""
+    service = make_service(Limits(seconds=20))
+
+    async def ask() -> list[Picture]:
+        held = [service.decoders._idle.get() for _ in range(service.decoders.processes)]
+        drawn = service.files.picture
+        rows = [asyncio.create_task(drawn("pictures", row, "thumbnail")) for row in range(20)]
+        await asyncio.sleep(0.1)
+        assert service.files.drawing.borrowed_tokens == service.decoders.processes - 1
+        for one in held:
+            service.decoders._idle.put(one)
+        asked = SearchRequest(queries=[_upload(place)], k=1)
+        assert (await asyncio.wait_for(service.search(asked), 10)).results[0].hits
+        return await asyncio.gather(*rows)
+
+    pictures = asyncio.run(ask())
+    assert len({one.etag for one in pictures}) == 20
+    known = asyncio.run(service.files.picture("pictures", 0, "thumbnail"))
+    assert known is pictures[0]
 
 
 def test_an_item_has_the_neighbours_of_its_file(make_service: Make, place: Place) -> None:

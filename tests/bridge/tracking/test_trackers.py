@@ -242,7 +242,7 @@ def test_steps_that_a_tracker_has_are_left_out(tmp_path):
 
 
 def test_another_name_and_a_missing_package_are_sentences(monkeypatch):
-    with pytest.raises(UserError, match=r"no tracker 'mlflow': choose tensorboard, trackio, wandb"):
+    with pytest.raises(UserError, match=r"no tracker 'mlflow': choose tensorboard, trackio or w"):
         tracker_named("mlflow")
     monkeypatch.setattr("features.extras.find_spec", lambda _: None)
     for name in TRACKERS:

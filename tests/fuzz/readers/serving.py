@@ -67,6 +67,8 @@ TARGETS = (
     Target("kept-query", f"{_KEY}.json", _kept, lambda folder: [_keep(folder)], form="json"),
     _task("query_image", "a.png", pictures, "bytes"),
     _task("query_audio", "a.wav", sounds, "bytes"),
+    _task("item_image", "a.png", pictures, "bytes"),
+    _task("item_audio", "a.wav", sounds, "bytes"),
     _task("query_points", "a.npz", lambda _: [npz(xyz=XYZ)], "archive"),
     _task("waveform", "a.wav", sounds, "bytes"),
 )  # fmt: skip

@@ -75,6 +75,24 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(open_page: OpenPage, addres
     assert page.locator("#filters").get_attribute("open") is None
 
 
+def test_where_something_scrolls_its_end_is_marked(open_page: OpenPage) -> None:
+    page = open_page("?q=seven", viewport={"width": 390, "height": 740})
+    strip = group(settled(page), "sounds").locator(".strip")
+    marks = "['left', 'right'].filter((end) => list.classList.contains(`more-${end}`)).join()"
+
+    def wait_until(ends: str) -> None:
+        page.wait_for_function(
+            f"(list) => {marks} === '{ends}'", arg=strip.element_handle(), timeout=5000
+        )
+
+    wait_until("right")
+    assert "gradient" in strip.evaluate("(list) => getComputedStyle(list).maskImage")
+    strip.evaluate("(list) => list.scrollTo(100, 0)")
+    wait_until("left,right")
+    strip.evaluate("(list) => list.scrollTo(9999, 0)")
+    wait_until("left")
+
+
 def test_dark_as_the_system_or_the_button_says(open_page: OpenPage) -> None:
     page = open_page(color_scheme="dark")
     page.locator(".start").wait_for()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from bridge.artefact import Bridge, load
 from bridge.client import Client, ServerError
 from features.memories.memory import Memory
 from features.memories.writing import save_memory
 from tests.bridge.serving.page.conftest import OpenPage, wait_for
 from tests.bridge.serving.page.looks import group, names, said, settled, status, until
-from tests.bridge.serving.place import NUMBERS, Place, Running, serving, started
+from tests.bridge.serving.place import NUMBERS, SETTINGS, Place, Running, serving, started
 
 DEEPEST = 15  # hits, ten on a page
 
@@ -111,6 +113,29 @@ def test_a_file_finds_itself_where_no_queries_are_kept(
     page.go_back()
     page.wait_for_url("**/?q=seven")
     until(page, "document.querySelector('#words').value === 'seven'")
+
+
+def test_a_memory_that_two_bridges_join_is_one_among_the_neighbours(
+    open_page: OpenPage, place: Place, tmp_path: Path
+) -> None:
+    """And an item whose file is larger than what is asked by is embedded in part, with a note."""
+    made = load(place.bridge, device="cpu")
+    spaces = list(made.spaces.values())
+    Bridge("again", spaces, made.projectors, SETTINGS).save(tmp_path / "again")
+    given = ("--index", place.pictures, "--memory", place.memory("texts"))
+    bridges = ("--bridge", place.bridge, "--bridge", tmp_path / "again")
+    with serving(*bridges, *given, "--max-pixels", "0.001") as running:
+        wait_for(running)
+        address = f"?item=pictures-own%2F{NUMBERS[7]}&of=pictures&view=neighbours"
+        page = settled(open_page(address, base=running.address))
+        chips = [chip.split()[0] for chip in page.locator(".chip").all_inner_texts()]
+        assert chips[1:] == ["pictures", "texts@joined", "texts@again"]
+        assert page.locator(".group h2").all_inner_texts() == ["texts"]
+        note = page.locator(".asked .word").nth(1)
+        assert note.inner_text() == "embedded at 44 x 22 pixels, of 64 x 32"
+        page.locator(".name").first.click()
+        fields = page.locator("dialog[open] dl > div").all_inner_texts()
+        assert "memory\ntexts" in fields
 
 
 def test_the_browser_holds_one_file_at_a_time(open_page: OpenPage, place: Place) -> None:
