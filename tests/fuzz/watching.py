@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from features.apart import call_apart
 from tests.fuzz.target import Target
 
 _STARTS = (
@@ -48,6 +49,7 @@ class Watched:
         self.path = folder / target.file
         self.path.parent.mkdir(parents=True, exist_ok=True)
         target.beside(folder)
+        call_apart("os", "getpid")  # starts the process that reads for this one, unwatched
         self.inputs, self.refused = 0, 0
         self._most = _most_bytes()
 
