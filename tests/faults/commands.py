@@ -17,7 +17,9 @@ from tests.faults.materials import DIMENSION, materials
 from tests.faults.process import Process
 
 # What tells of times, and of how often a run was started; and hashes of what has the folder's name.
-_BY_CHANCE = {"seconds", "when", "finished", "starts", "before", "state", "key", "inputs"}
+_BY_CHANCE = {
+    "seconds", "when", "finished", "starts", "before", "state", "key", "inputs", "checksum",
+}  # fmt: skip
 # Files that grow, or are written again, while what they tell of is made.
 GROWING = ("metrics.jsonl", "run.json", "journal.json", "settings.toml", "bridge.json")
 
