@@ -16,8 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from bridge.setting import setting as _setting
 from bridge.tcl.settings import TclSettings
 from features.errors import UnknownNameError, UserError
-from features.files import require_file
-from features.parsing import parse_toml
+from features.parsing import read_toml
 from features.sealed import text_is_changed
 from features.suggest import did_you_mean
 
@@ -316,11 +315,7 @@ def load_settings(
         )
     values: dict[str, Any] = {}
     if path is not None:
-        try:
-            text = require_file(path, "settings file").read_text("utf-8")
-            values = parse_toml(text)
-        except ValueError as error:
-            raise UserError(f"{path} is not TOML ({error}): mend the file") from error
+        values, text = read_toml(path, "settings file")
         if text_is_changed(text):
             warnings.warn(
                 f"{path} is not as the run wrote it, it was edited or is damaged: its settings are "
@@ -333,8 +328,7 @@ def load_settings(
         if name not in known:
             raise UnknownNameError(
                 f"{path} has the setting '{name}', which does not exist"
-                f"{did_you_mean(name, known)}: the settings are "
-                f"{', '.join(setting.name for setting in setting_fields())}"
+                f"{did_you_mean(name, known)}: `mcr train --help` lists all {len(known)}"
             )
         values[name] = _converted(name, value, known[name])
     values |= {name: value for name, value in (overrides or {}).items() if value is not None}

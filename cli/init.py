@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli import choices
-from cli.output import print_table
+from cli.output import note, print_table
 
 
 def init(
@@ -25,6 +25,7 @@ def init(
 
     Without an argument, lists what there is.
     """
+    from bridge.recipe.journal import NAME as JOURNAL
     from bridge.recipe.templates import RECIPES, template
     from features.errors import UnknownNameError, UserError
     from features.files import replacing
@@ -52,3 +53,9 @@ def init(
     typer.echo(f"{path} is written: read it, put your own in, and then")
     typer.echo(f"  mcr run {path} --dry-run    # what would be done")
     typer.echo(f"  mcr run {path}              # do it")
+    folder = path.with_suffix("")
+    if recipe == "demo" and (folder / "data").is_dir() and not (folder / JOURNAL).exists():
+        note(
+            f"{folder} is there already, and nothing of a recipe: give it another folder, or write "
+            f"it elsewhere, such as mcr init {recipe} -o first.toml"
+        )

@@ -9,11 +9,11 @@ from typing import Any
 from bridge.recipe.places import Places
 from bridge.recipe.vocabulary import Key, WrongValueError, converted
 from features.errors import UnknownNameError, UserError
-from features.files import require_file
-from features.parsing import parse_toml
+from features.parsing import read_toml
 from features.suggest import did_you_mean
 
 Table = Mapping[str, Any]
+_FEW = 30  # keys that are told
 
 
 class Tables:
@@ -22,11 +22,8 @@ class Tables:
     def __init__(self, path: Path) -> None:
         """Read the file. Raises UserError if it is missing or not TOML."""
         self.path = path
-        try:
-            text = require_file(path, "recipe").read_text("utf-8")
-            self.content: Table = parse_toml(text)
-        except ValueError as error:
-            raise UserError(f"{path} is not TOML ({error}): mend the file") from error
+        content, text = read_toml(path, "recipe")
+        self.content: Table = content
         self.places = Places(path, text)
 
     def wrong(self, *key: str, told: str, unknown: bool = False) -> UserError:
@@ -57,7 +54,7 @@ class Tables:
                 of = f"[{'.'.join(where)}]" if where else "a recipe"
                 raise UnknownNameError(
                     f"{self.places.of(*where, name)}: {of} has no key '{name}'"
-                    f"{did_you_mean(name, known)}: its keys are {', '.join(known)}"
+                    f"{did_you_mean(name, known)}: {_told_keys(known, where)}"
                 )
 
     def values(self, keys: Mapping[str, Key], *where: str) -> dict[str, Any]:
@@ -78,3 +75,10 @@ class Tables:
             raise self.wrong(
                 *where, key.name, told=f"is {value!r} but {error}", unknown=unknown
             ) from error
+
+
+def _told_keys(known: list[str], where: tuple[str, ...]) -> str:
+    """The keys of a table, or, if they are dozens, where they are listed."""
+    if len(known) <= _FEW:
+        return f"its keys are {', '.join(known)}"
+    return f"`mcr {where[0]} --help` lists its {len(known)} keys" if where else "see `mcr init`"

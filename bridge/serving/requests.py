@@ -173,6 +173,11 @@ class SearchRequest(_Request):
     of its space.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"queries": [{"text": "the number four three five"}], "k": 3}]
+        }
+    )
     queries: _Queries
     collections: (
         Annotated[list[_Name], Field(min_length=1, max_length=1000, fail_fast=True)] | None
@@ -191,6 +196,11 @@ class SearchRequest(_Request):
 class EmbedRequest(_Request):
     """Queries to embed, in a bridge's shared space or in a space of its own encoder."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"queries": [{"text": "one"}, {"text": "two"}], "space": "mini-clip"}]
+        }
+    )
     queries: _Queries
     bridge: _Name | None = None
     space: _Name | None = None

@@ -149,7 +149,8 @@ def test_methods_and_their_settings_can_be_written_as_toml(tmp_path):
     [
         (
             "epoch = 3",
-            "{path} has the setting 'epoch', which does not exist (did you mean epochs?): the ",
+            "{path} has the setting 'epoch', which does not exist (did you mean epochs?): "
+            "`mcr train --help` lists all ",
         ),
         ("epochs = 3.5", "the setting epochs is 3.5 but must be of type int"),
         ('epochs = "3"', "the setting epochs is '3' but must be of type int"),
@@ -211,8 +212,8 @@ def test_methods_and_their_settings_can_be_written_as_toml(tmp_path):
         ("learning_rate = 0", "the setting learning_rate is 0.0 but must be more than 0"),
         ("noise_variance = nan", "the setting noise_variance is nan but must be "),
         ("retrieval_temperature = inf", "the setting retrieval_temperature is inf but must be "),
-        ("epochs = ", "{path} is not TOML ("),
-        ("just words", "{path} is not TOML ("),
+        ("epochs = ", "{path}, line 1: `epochs =` is not TOML, as its value is of no kind: put"),
+        ("just words", "{path}, line 1: `just words` is not TOML, as a key has no value: wri"),
     ],
 )
 def test_bad_settings_are_refused_with_a_sentence(tmp_path, text, sentence):
@@ -225,7 +226,7 @@ def test_bad_settings_are_refused_with_a_sentence(tmp_path, text, sentence):
 def test_a_file_that_is_not_text_is_not_toml(tmp_path):
     path = tmp_path / "settings.toml"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match=r"settings\.toml is not TOML"):
+    with pytest.raises(UserError, match=r"settings\.toml is not TOML, it is no text in UTF-8"):
         load_settings(path)
 
 

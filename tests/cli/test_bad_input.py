@@ -87,7 +87,7 @@ CASES: Cases = {
         lambda w, t: extract(w, w.files / "images", t, "--device", "gpu"), "'gpu' is not a device"
     ),
     "bad TOML": (
-        lambda w, t: train(w, t, "-c", file(t / "s.toml", "epochs =")), "s.toml is not TOML"
+        lambda w, t: train(w, t, "-c", file(t / "s.toml", "epochs =")), "s.toml, line 1: `epochs ="
     ),
     "missing TOML": (lambda w, t: train(w, t, "-c", t / "s.toml"), "s.toml does not exist"),
     "unknown setting": (

@@ -91,6 +91,14 @@ def test_nothing_is_overwritten_and_names_are_checked():
     assert "error: a recipe is called NAME.toml, not mine.txt: write mine.txt.toml" in result.stderr
 
 
+def test_a_folder_of_the_demo_is_told_before_the_recipe_runs_into_it():
+    assert done("init", "demo", "-o", "first.toml").stderr == ""
+    Path("demo/data").mkdir(parents=True)  # as `mcr demo` makes it
+    told = done("init", "demo").stderr
+    assert told.startswith("demo is there already, and nothing of a recipe: give it another folder")
+    assert told.endswith("such as mcr init demo -o first.toml\n")
+
+
 def test_the_commands_of_the_guide_run_on_fewer_numbers(monkeypatch):
     everything = keypad.numbers
     monkeypatch.setattr(keypad, "numbers", lambda split: everything(split)[-12:])
@@ -100,9 +108,9 @@ def test_the_commands_of_the_guide_run_on_fewer_numbers(monkeypatch):
     for line in lines:
         if line != "--install-completion":  # which writes into the user's files
             done(*line.split())
-    assert made(run(Path("demo.toml"))) == []
-    edit(Path("demo.toml"), "seed = 0", "seed = 1")
-    again = made(run(Path("demo.toml")))
+    assert made(run(Path("first.toml"))) == []
+    edit(Path("first.toml"), "seed = 0", "seed = 1")
+    again = made(run(Path("first.toml")))
     assert again[0] == "numbers"
     assert "extract/images" in again
     assert "train" in again

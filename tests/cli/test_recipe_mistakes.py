@@ -20,7 +20,7 @@ EDITS = {
     ),
     "unknown key": (
         "epochs = 2", "epoch = 2", WRONG_USAGE,
-        "epoch = 2", "[train] has no key 'epoch' (did you mean epochs?): its keys are hub, ",
+        "epoch = 2", "[train] has no key 'epoch' (did you mean epochs?): `mcr train --help` lists ",
     ),
     "unknown key of a memory": (
         'id_column = "key"\n\n[memory.sounds]', 'idcolumn = "key"\n\n[memory.sounds]', WRONG_USAGE,
@@ -146,7 +146,22 @@ EDITS = {
         'folder = "out"', 'folder = ["out"]', MISTAKE,
         "folder", "folder is ['out'] but must be a string",
     ),
-    "no TOML": ('folder = "out"', "folder = out", MISTAKE, "", "small.toml is not TOML ("),
+    "no TOML": (
+        'folder = "out"', "folder = out", MISTAKE,
+        "folder = out", "`folder = out` is not TOML, as its value is of no kind: put texts in",
+    ),
+    "a text without an end": (
+        'folder = "out"', 'folder = "out', MISTAKE,
+        'folder = "out', "`folder = \"out` is not TOML, as a text has no end in this line: close",
+    ),
+    "a key twice": (
+        'folder = "out"', 'folder = "out"\nfolder = "in"', MISTAKE,
+        'folder = "in"', "`folder = \"in\"` is not TOML, as the key is there already: keep one",
+    ),
+    "a list without an end": (
+        'hub = ["text-hears", "text-sees"]', 'hub = ["text-hears", "text-sees"', MISTAKE,
+        "leaf", "`leaf = [\"sounds\", \"images\"]` is not TOML, as a list has no end: close it wi",
+    ),
 }  # fmt: skip
 
 

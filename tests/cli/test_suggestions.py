@@ -64,5 +64,5 @@ def test_an_unknown_setting_of_a_file_comes_with_the_nearest(tmp_path):
     assert result.exit_code == 2
     assert (
         f"error: {settings} has the setting 'learning-rate', which does not exist (did you mean "
-        "learning_rate?): the settings are method, "
+        "learning_rate?): `mcr train --help` lists all "
     ) in result.stderr

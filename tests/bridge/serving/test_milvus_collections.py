@@ -74,6 +74,7 @@ def test_both_together_are_as_one(http: TestClient) -> None:
 def test_what_is_told_is_the_same(http: TestClient) -> None:
     one, other = http.get("/v1/info").json()["collections"]
     assert (one.pop("same_as"), other.pop("same_as")) == (None, one["name"])
+    assert [told.pop("memory") for told in (one, other)] == [one["name"], other["name"]]
     assert {**one, "name": ""} == {**other, "name": ""}
     items = [http.get(f"/v1/items/{IDS[5]}", params={"collection": name}) for name in NAMES]
     assert [answer.status_code for answer in items] == [200, 200]

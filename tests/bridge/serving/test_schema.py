@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -26,6 +27,15 @@ def described(server: Running):
 def test_every_address_is_tried(described) -> None:
     found = [one.ok() for one in described.get_all_operations()]
     assert {(one.method.upper(), one.path) for one in found} == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/embed"])
+def test_the_example_of_an_address_is_answered(http: httpx.Client, path: str) -> None:
+    described = http.get("/openapi.json").json()
+    body = described["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    name = body["schema"]["$ref"].rpartition("/")[2]
+    (example,) = described["components"]["schemas"][name]["examples"]
+    assert http.post(path, json=example).status_code == 200
 
 
 @pytest.mark.parametrize("mode", ["POSITIVE", "NEGATIVE"])

@@ -11,6 +11,7 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import httpx
@@ -55,6 +56,7 @@ def _code(language: str) -> list[str]:
     ]
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_everything_in_the_guide_works(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = "\n".join(_code("")).replace("\\\n", " ").splitlines()
     (served,) = [line for line in commands if line.startswith("mcr serve")]
@@ -65,6 +67,12 @@ def test_everything_in_the_guide_works(demo: Path, monkeypatch: pytest.MonkeyPat
         answer = httpx.post(f"{running.address}/v1/search", json=json.loads(request), timeout=60)
         assert answer.status_code == 200, answer.text
         assert answer.json()["results"][0]["neighbours"]
+        (upload,) = re.findall(r"\n    (printf .*?-d @-)\n", GUIDE, re.DOTALL)
+        told = subprocess.run(
+            ["bash", "-c", upload.replace("http://127.0.0.1:8000", running.address)],
+            check=True, capture_output=True,
+        ).stdout  # fmt: skip
+        assert len(json.loads(told)["results"][0]["hits"]) == 3
         (python,) = _code("python")
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
