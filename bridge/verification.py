@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from features.errors import UserError
-from features.memories.memory import Memory, as_column
+from features.memories.memory import Memory
+from features.memories.sealing import as_column
 from features.memories.sharded import open_memory, shards_of
 from features.memories.unique import first_repetition
 from features.memories.writing import bad_parts, bad_rows

@@ -20,6 +20,7 @@ import xxhash
 from bridge.serving import models, requests, shown
 from bridge.serving.answers import Answers, AnyJob
 from bridge.serving.batching import Batcher
+from bridge.serving.collection import Collection
 from bridge.serving.decoders import Decoders
 from bridge.serving.identity import identities
 from bridge.serving.kept import Kept
@@ -28,7 +29,7 @@ from bridge.serving.metrics import Metrics
 from bridge.serving.prepared import EmbedJob, JobResult, PreparedQuery, SearchJob
 from bridge.serving.refusal import NOT_FOUND, UNPROCESSABLE, Refusal, too_slow
 from bridge.serving.saved import SavedQueries
-from bridge.serving.state import Collection, Served
+from bridge.serving.state import Served
 from bridge.serving.uploads import Reading, Uploads
 from features.device import cpu_count
 
