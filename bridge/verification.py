@@ -14,7 +14,8 @@ import numpy as np
 from h5py import is_hdf5
 
 from features.errors import UserError
-from features.memories.memory import Memory, as_column
+from features.memories.memory import Memory
+from features.memories.sealing import as_column
 from features.memories.sharded import open_memory, shards_of
 from features.memories.unique import first_repetition
 from features.memories.writing import bad_parts, bad_rows

@@ -56,10 +56,10 @@ def _told_errors(stop: Stop) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if isinstance(error, ToldElsewhereError):  # also of a signal, which reaches all of them
+            raise typer.Exit(USER_ERROR if stop.came is None else stop.exit_code) from error
         if stop.came is not None:  # what a library made of the interruption of its import, say
             raise KeyboardInterrupt from error
-        if isinstance(error, ToldElsewhereError):
-            raise typer.Exit(USER_ERROR) from error
         if isinstance(error, UserError):
             typer.echo(f"error: {error}", err=True)
             if error.details:

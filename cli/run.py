@@ -137,7 +137,7 @@ def _summarise(path: Path, recipe: Recipe, outcomes: Sequence[Outcome], *, json:
                     _DONE.get(one.decision.action, "made"),
                     "" if one.skipped else f"{one.seconds:.1f}",
                     one.decision.why,
-                    str(path.parent / one.decision.step.out),
+                    _output(path, one.decision.step),
                 ]
                 for one in outcomes
             ],
@@ -150,6 +150,12 @@ def _summarise(path: Path, recipe: Recipe, outcomes: Sequence[Outcome], *, json:
         raise typer.Exit(SOME_FAILED)
 
 
+def _output(path: Path, step: Step) -> str:
+    from features.search.backends import is_address
+
+    return step.made if is_address(step.made) else str(path.parent / step.out)
+
+
 def _as_json(outcome: Outcome) -> dict[str, Any]:
     decision = outcome.decision
     return {
@@ -158,5 +164,5 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
         "why": decision.why,
         "seconds": round(outcome.seconds, 3),
         "failed": outcome.failed,
-        "out": str(decision.step.out),
+        "out": decision.step.made,
     }

@@ -50,7 +50,7 @@ def decide(
     for name in dict.fromkeys(name for names in step.needs.values() for name in names):
         if output_state(steps[name]) is None:
             raise UserError(
-                f"{step.name} needs {steps[name].out}, which {name} has not made yet: run the "
+                f"{step.name} needs {steps[name].made}, which {name} has not made yet: run the "
                 "recipe without --from and --only, or that step first"
             )
     entry, now, parts = journal.get(step.name), output_state(step), key_parts(step, steps)
@@ -66,9 +66,9 @@ def _action(
         if now is None:
             return "make", "not made yet"
         if step.command in _CAN_KEEP:
-            return "keep", f"{step.out} is there already"
+            return "keep", f"{step.made} is there already"
         raise UserError(
-            f"{step.name}: {step.out} is there but was not made by this recipe: move it away, "
+            f"{step.name}: {step.made} is there but was not made by this recipe: move it away, "
             "give another folder, or pass --force to replace it"
         )
     if entry.key != digest_parts(parts):
@@ -78,9 +78,9 @@ def _action(
             return "keep", "it was finished when the last run was stopped"
         return "continue", "it was begun and stopped"
     if now is None:
-        return "again", f"{step.out} is not there or cannot be read"
+        return "again", f"{step.made} is not there or cannot be read"
     if now != entry.state:
-        return "again", f"{step.out} was changed by something else"
+        return "again", f"{step.made} was changed by something else"
     return "skip", "nothing has changed"
 
 

@@ -35,3 +35,4 @@ STAGES = {
 }
 DEFAULTS = {"eval": "retrieval"}
 MEMORIES = Key("memories", "", many=True)
+PLACE = Key("place", "")  # of indices that are not files here

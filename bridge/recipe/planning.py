@@ -25,6 +25,7 @@ from features.keypad_files import write_keypad_tables
 from features.memories.memory import Memory, MemoryHeader
 from features.memories.sharded import open_memory
 from features.progress import SILENT, Progress
+from features.search.backends import is_address
 from features.space import modality_named
 
 if TYPE_CHECKING:
@@ -215,6 +216,9 @@ class _Planner:
 
     def _indexed(self, step: Step) -> Estimate:
         size = self._size(step.options["memory"])
+        if is_address(step.options["out"]):
+            how = "Milvus keeps the index; `mcr index --dry-run` tells what it takes"
+            return Estimate(size.items, 0, 0, None, how)
         return estimate_index(step.options.get("kind", "flat"), size.items, size.dimension)
 
     def _note(self, step: Step, space: str, modality: Any, items: int, dimension: int) -> None:

@@ -5,7 +5,8 @@
     [numbers]                         the demo's made-up data, in FOLDER/data
     [extract] [import]                options for all memories that are made so
     [memory.NAME]                     extract = SOURCE, import = EMBEDDINGS or file = MEMORY
-    [train] [project] [index]         options of the commands; memories go by their names
+    [train] [project] [index]         options of the commands; memories go by their names, and
+                                      place = "milvus:NAME.db" keeps the indices in Milvus
     [eval.NAME] [plot.NAME] [report]
 
 Paths are relative to the folder that the file is in, which is the current one while it is read.
@@ -25,9 +26,11 @@ from bridge.recipe.fixed import (
     FIXED,
     GROUPS,
     MEMORIES,
+    PLACE,
     READS,
     STAGES,
 )
+from bridge.recipe.indices import index_outputs
 from bridge.recipe.references import References
 from bridge.recipe.step import DATA, Recipe, Step
 from bridge.recipe.tables import Tables
@@ -203,13 +206,13 @@ class _Reader:
             return
         keys = self._keys("index", "index")
         keys.pop("memory")
-        keys["memories"] = MEMORIES
+        keys |= {"memories": MEMORIES, "place": PLACE}
         options = self.tables.values(keys, "index")
         names = options.pop("memories", projected)
         if not names:
             raise self.tables.wrong("index", "memories", told="is missing: name some memories")
-        for name in names:
-            out = self.folder / "shared" / f"{name}.faiss"
+        places = index_outputs(options.pop("place", None), names, self.folder, self.tables)
+        for name, out in places.items():
             values = {**options, "memory": name, "out": out}
             self._finish(f"index/{name}", "index", values, ("index",), said="memories")
 
@@ -284,7 +287,8 @@ class _Reader:
         for option in [name for name in options if name in READS]:
             resolved = self.references.resolve(option, options[option], where, said or option)
             options[option], needs[option], files[option] = resolved
-        self._add(Step(name, command, _plain(options), options["out"], _kept(needs), _kept(files)))
+        out = Path(options["out"])
+        self._add(Step(name, command, _plain(options), out, _kept(needs), _kept(files)))
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:

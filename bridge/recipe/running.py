@@ -85,7 +85,7 @@ def _outcome(decision: Decision, journal: Journal, perform: Perform) -> Outcome:
     seconds = time.monotonic() - started
     state = output_state(step)
     if state is None:
-        raise UserError(f"{step.name} ended without {step.out}: run the recipe again")
+        raise UserError(f"{step.name} ended without {step.made}: run the recipe again")
     total = round(begun.seconds + seconds, 3)
     journal[step.name] = replace(begun, state=state, seconds=total, failed=failed)
     return Outcome(decision, seconds, failed)
@@ -103,7 +103,7 @@ def _perform(decision: Decision, perform: Perform) -> int:
     except UserError as error:
         if keep:
             raise UserError(
-                f"{step.name}: {step.out} is there but is not what this recipe makes ({error}): "
+                f"{step.name}: {step.made} is there but is not what this recipe makes ({error}): "
                 "move it away, give another folder, or pass --force to replace it"
             ) from error
         raise UserError(f"{step.name}: {error}", details=error.details) from error

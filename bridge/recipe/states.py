@@ -78,9 +78,16 @@ def digest_parts(parts: Parts) -> str:
 
 def output_state(step: Step) -> str | None:
     """What a step has made, None if nothing is there or it cannot be read."""
+    from features.search.backends import is_address, open_index
+
     if step.command == DATA:
         found = [step.out / name for name in NUMBER_TABLES]
         return "".join(map(content_state, found)) if all(f.exists() for f in found) else None
+    if step.command == "index" and is_address(step.options["out"]):
+        try:
+            return str(open_index(step.options["out"]).about["digest"])
+        except UserError:
+            return None
     if step.command == "index":
         files = [step.out.with_suffix(suffix) for suffix in INDEX_FILES]
         if not all(file.exists() for file in files):

@@ -14,7 +14,8 @@ DATA = "data"  # the step that makes the demo's numbers; all others are commands
 class Step:
     """One step; its options are those of its command, by name, without defaults.
 
-    out: what it makes, the file or folder that tells whether it is done. needs: by option, the
+    out: what it makes, the file or folder that tells whether it is done; of an index in Milvus
+    `made` is its address. needs: by option, the
     names of the steps whose outputs it reads. files: by option, files and folders that it reads
     beside those.
     """
@@ -25,6 +26,11 @@ class Step:
     out: Path
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def made(self) -> str:
+        """What it makes, as it is told: a path, or the address of an index."""
+        return str(self.options.get("out", self.out))
 
     @property
     def stage(self) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from bridge.serving.collection import Collection, bridge_place
 from bridge.serving.columns import passing
 from bridge.serving.embedding import Failures, QueryEmbedder, not_told
 from bridge.serving.metrics import Metrics
@@ -13,7 +14,7 @@ from bridge.serving.prepared import EmbedJob, FoundRows, JobResult, PreparedQuer
 from bridge.serving.refusal import UNPROCESSABLE, Refusal
 from bridge.serving.saved import SavedQueries, SavedQuery
 from bridge.serving.searches import Searches, Ticket
-from bridge.serving.state import Collection, Served, bridge_place
+from bridge.serving.state import Served
 from features.errors import UnreachableError
 
 NEIGHBOURS = 8  # of a query's own embedding, in each memory

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from bridge.artefact import Bridge
 from bridge.search import Query, project_queries
+from bridge.serving.collection import Collection, bridge_place
 from bridge.serving.prepared import PreparedQuery
 from bridge.serving.refusal import UNPROCESSABLE, Refusal
-from bridge.serving.state import Collection, Served, bridge_place
+from bridge.serving.state import Served
 from features.errors import UserError
 from features.space import Modality
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import xxhash
 
-from bridge.serving.state import Served, bridge_place
+from bridge.serving.collection import bridge_place
+from bridge.serving.state import Served
 
 
 def identities(served: Served) -> dict[str, str]:

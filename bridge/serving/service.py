@@ -17,6 +17,7 @@ import anyio.to_thread
 from bridge.serving import models, requests, shown
 from bridge.serving.answers import Answers, AnyJob
 from bridge.serving.batching import Batcher
+from bridge.serving.collection import Collection
 from bridge.serving.decoders import Decoders
 from bridge.serving.identity import identities
 from bridge.serving.item_files import ItemFiles
@@ -25,7 +26,7 @@ from bridge.serving.metrics import Metrics
 from bridge.serving.prepared import EmbedJob, JobResult, PreparedQuery, SearchJob
 from bridge.serving.refusal import UNPROCESSABLE, Refusal, too_slow
 from bridge.serving.saved import SavedQueries
-from bridge.serving.state import Collection, Served
+from bridge.serving.state import Served
 from bridge.serving.uploads import Reading, Uploads
 from features.device import cpu_count
 

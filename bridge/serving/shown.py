@@ -7,9 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
+from bridge.serving.collection import Collection
 from bridge.serving.models import Hit, Item, Media
 from bridge.serving.refusal import NOT_FOUND, Refusal
-from bridge.serving.state import Collection, Served
+from bridge.serving.state import Served
 from features.extraction.decode import SUFFIXES
 
 TYPES = {

@@ -1,9 +1,4 @@
-"""What is served: bridges, and collections of items that are searched.
-
-A collection is an index or a memory in the space where it is searched: a bridge's shared space, or
-its own. A memory of a space that bridges join is searched in theirs, projected on the way; its own
-embeddings answer what the neighbours of a query's own embedding are.
-"""
+"""What is served: bridges, and collections of items that are searched."""
 
 from __future__ import annotations
 
@@ -11,22 +6,21 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from bridge.artefact import Bridge, load
-from bridge.projection import check_memory, in_shared_space, is_projected
-from bridge.search import Embedder, Query, check_index
+from bridge.search import Embedder, Query
+from bridge.serving.collection import (
+    Collection,
+    find_same,
+    index_collection,
+    memory_collections,
+)
 from bridge.serving.roots import check_roots, file_roots
-from bridge.serving.rows import ExactRows, IndexRows, Rows
 from features.errors import UserError
-from features.memories.memory import Memory, MemoryHeader
 from features.memories.provenance import check_encoders
-from features.memories.sharded import open_memory
-from features.search.backends import backend_of, open_index
-from features.search.filters import Filters, TableFilters
-from features.search.index import HitTable, hit_table
+from features.search.backends import backend_of
 from features.space import MODALITIES, Modality
 
 
@@ -37,47 +31,6 @@ class ServedSpace:
     name: str
     modalities: tuple[Modality, ...]
     encoder: Mapping[str, Any]
-
-
-@dataclass
-class Collection:
-    """Items that are searched together.
-
-    bridge: whose shared space `rows` are in; None for their own. own: the embeddings in their own
-    space, where they are known; `memory` is what they are called. holds: fingerprints of the
-    memories whose items these are. same_as: an earlier collection of the same items in the same
-    place.
-    """
-
-    name: str
-    memory: str
-    kind: Literal["index", "memory"]
-    header: MemoryHeader
-    table: HitTable
-    filters: Filters
-    rows: Rows
-    bridge: Bridge | None = None
-    own: Rows | None = None
-    holds: frozenset[str] = frozenset()
-    same_as: str | None = None
-
-    def __len__(self) -> int:
-        return len(self.table.ids)
-
-    @property
-    def modality(self) -> Modality:
-        """Of the items."""
-        return self.header.modality
-
-    @property
-    def place(self) -> str:
-        """Where the rows are: the name of a space, or `bridge NAME`."""
-        return self.header.space if self.bridge is None else bridge_place(self.bridge.name)
-
-
-def bridge_place(name: str) -> str:
-    """The place of vectors in a bridge's shared space."""
-    return f"bridge {name}"
 
 
 class Served:
@@ -179,10 +132,10 @@ def open_served(
     embedder = Embedder(device=device, overrides=overrides, trust_encoder=trust_encoder)
     bridges = [load(folder, device=device) for folder in bridge_folders]
     names = _names([*index_paths, *memory_paths])
-    collections = [_index_collection(path, names[path], bridges) for path in index_paths]
+    collections = [index_collection(path, names[path], bridges) for path in index_paths]
     for path in memory_paths:
-        collections += _memory_collections(path, names[path], bridges, trust=trust_encoder)
-    _find_same(collections)
+        collections += memory_collections(path, names[path], bridges, trust=trust_encoder)
+    find_same(collections)
     served = Served(bridges, collections, embedder)
     check_roots(served.roots, files)
     return served
@@ -195,82 +148,6 @@ def _names(paths: Sequence[str | Path]) -> dict[str | Path, str]:
     known = {path: backend_of(path).names(str(path)) for path in paths}
     short = Counter(known[path][0] for path in paths)
     return {path: one if short[one] == 1 else longer for path, (one, longer) in known.items()}
-
-
-def _index_collection(path: str | Path, name: str, bridges: Sequence[Bridge]) -> Collection:
-    index = open_index(path)
-    bridge = _maker(path, index.header, bridges)
-    check_index(index, bridge)
-    rows = IndexRows(index)
-    own = rows if bridge is None else None
-    about = index.header, index.table, index.filters
-    made_of = (index.about.get("fingerprint"), index.about.get("merged_fingerprint"))
-    holds = _holds(index.header, *made_of)
-    return Collection(name, name, "index", *about, rows, bridge, own, holds)
-
-
-def _memory_collections(
-    path: Path, name: str, bridges: Sequence[Bridge], *, trust: bool
-) -> list[Collection]:
-    memory = open_memory(path)
-    table, own = hit_table(memory), ExactRows(lambda: memory.embeddings)
-    of = partial(
-        Collection,
-        memory=name,
-        kind="memory",
-        header=memory.header,
-        table=table,
-        filters=TableFilters(table),
-        holds=_holds(memory.header, memory.fingerprint),
-    )
-    if is_projected(memory):
-        maker = _maker(path, memory.header, bridges)
-        if maker is not None:
-            check_memory(maker, memory, trust_encoder=trust)
-        return [of(name, rows=own, bridge=maker)]
-    joined = [bridge for bridge in bridges if memory.space in bridge.spaces]
-    if not joined:
-        return [of(name, rows=own, own=own)]
-    found = []
-    for bridge in joined:
-        check_memory(bridge, memory, trust_encoder=trust)
-        where = name if len(joined) == 1 else f"{name}@{bridge.name}"
-        rows = ExactRows(partial(_projected, bridge, memory, trust))
-        found.append(of(where, rows=rows, bridge=bridge, own=own))
-    return found
-
-
-def _holds(header: MemoryHeader, *fingerprints: str | None) -> frozenset[str]:
-    """A memory's fingerprints, and that of the memory it was projected from."""
-    return frozenset(filter(None, (*fingerprints, header.extra.get("projected_fingerprint"))))
-
-
-def _find_same(collections: Sequence[Collection]) -> None:
-    """Note which collections have the items of an earlier one, so that no hit comes twice."""
-    for place, one in enumerate(collections):
-        for other in collections[:place]:
-            if other.same_as is None and other.place == one.place and other.holds & one.holds:
-                one.same_as = other.name
-                break
-
-
-def _projected(bridge: Bridge, memory: Memory, trust: bool) -> Any:
-    return in_shared_space(bridge, memory, trust_encoder=trust).cpu()
-
-
-def _maker(path: str | Path, header: MemoryHeader, bridges: Sequence[Bridge]) -> Bridge | None:
-    """The bridge whose shared space a file is in. Raises UserError if it is not served."""
-    made_by = header.extra.get("bridge")
-    if made_by is None:
-        return None
-    for bridge in bridges:
-        if bridge.fingerprint == made_by:
-            return bridge
-    given = ", ".join(f"{bridge.name} ({bridge.fingerprint})" for bridge in bridges) or "none"
-    raise UserError(
-        f"{path} holds the space of the bridge {header.space} ({made_by}), the bridges given are "
-        f"{given}: give it with --bridge"
-    )
 
 
 def _reason(error: Exception) -> str:

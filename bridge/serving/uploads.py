@@ -12,13 +12,14 @@ import torch
 
 from bridge.search import Query
 from bridge.serving import requests
+from bridge.serving.collection import bridge_place
 from bridge.serving.decoders import Decoded, Decoders
 from bridge.serving.limits import Limits
 from bridge.serving.prepared import PreparedQuery
 from bridge.serving.refusal import NOT_FOUND, TOO_LARGE, UNPROCESSABLE, UNSUPPORTED, Refusal
 from bridge.serving.saved import SavedQueries
 from bridge.serving.shown import item_file, row_named
-from bridge.serving.state import Served, bridge_place
+from bridge.serving.state import Served
 from features.space import Modality
 
 # What is taken of each modality; the page and the client ask by these suffixes.

@@ -20,8 +20,9 @@ from features.errors import UserError
 from features.exchange.ahead import ahead
 from features.extraction.partial import Failure, write_failures
 from features.files import refuse_existing
-from features.memories.memory import Columns, Memory, MemoryHeader, as_column
+from features.memories.memory import Columns, Memory, MemoryHeader
 from features.memories.norms import row_norms, unit
+from features.memories.sealing import as_column
 from features.memories.unique import first_repetition
 from features.memories.writing import NORM_TOLERANCE, write_memory
 from features.progress import SILENT, Advance, Progress

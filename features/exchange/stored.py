@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from features.exchange.embedding_file import block_rows
-from features.memories.memory import Memory, as_column, named_columns
+from features.memories.memory import Memory
+from features.memories.sealing import as_column, named_columns
 from features.memories.strings import StringColumn
 from features.progress import Advance
 

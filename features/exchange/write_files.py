@@ -18,7 +18,8 @@ from features.exchange.join import join_lines
 from features.exchange.raw_files import OFFSETS, TENSORS, UTF8
 from features.exchange.stored import Stored
 from features.files import replacing
-from features.memories.memory import Memory, as_column
+from features.memories.memory import Memory
+from features.memories.sealing import as_column
 from features.memories.strings import StringColumn
 
 if TYPE_CHECKING:

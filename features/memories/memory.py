@@ -29,10 +29,10 @@ import xxhash
 from features.errors import UserError
 from features.files import require_file
 from features.hdf5 import refuse_links, texts_of
-from features.memories.container import CheckedArray, Opened, opened
-from features.memories.strings import StringColumn
-from features.parsing import parse_json
-from features.space import Modality, modality_named
+from features.memories.container import CheckedArray, opened
+from features.memories.reading import header_fields, local_arrays, remedy
+from features.memories.sealing import seal
+from features.space import Modality
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 FORMAT = "mcr-bridge memory"
 VERSION = 1
 DAMAGED = "copy it again, or make it again with `mcr extract --overwrite`"
-FOREIGN = (".npy", ".npz", ".parquet", ".safetensors", ".fbin", ".f16bin")  # see `mcr import`
 # What h5py and NumPy make of a file that is not as it was written, or never was a memory.
 _DAMAGED = (
     OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError,
@@ -110,11 +109,11 @@ class Memory:
                 texts = texts_of(file.file, self.path, TEXTS)
                 self._check_format(texts, file.file.attrs)
                 file.require_sums()
-                self.header = _read_header(file.file, texts)
+                self.header = MemoryHeader(**header_fields(file.file, texts))
                 self.fingerprint = texts["fingerprint"]
                 self.checksums = file.sums is not None
                 self._embeddings = file.array("embeddings")
-                self._local, self._local_mask = _read_local(file)
+                self._local, self._local_mask = local_arrays(file)
                 self.ids: Sequence[str] = file.strings("ids")
                 self.items = file.strings("items") if "items" in file.file else self.ids
                 self.labels = file.strings("labels") if "labels" in file.file else None
@@ -123,7 +122,7 @@ class Memory:
         except _DAMAGED as error:
             raise UserError(
                 f"{self.path} is not a readable memory ({' '.join(str(error).split())}): "
-                f"{_remedy(self.path)}"
+                f"{remedy(self.path)}"
             ) from error
 
     def _check_format(self, texts: Mapping[str, str], attributes: Any) -> None:
@@ -284,69 +283,3 @@ class Memory:
         if self._local is None or self._local_mask is None:
             raise UserError(f"{self.path} has no local embeddings: extract it again with --local")
         return self._local, self._local_mask
-
-
-def _remedy(path: Path) -> str:
-    if path.suffix in FOREIGN:
-        return "make a memory of it with `mcr import`"
-    if path.suffix == ".faiss":
-        return "it looks like an index, which is given with --index"
-    return "make it again with `mcr extract`"
-
-
-def _read_header(file: Any, texts: Mapping[str, str]) -> MemoryHeader:
-    embeddings = file["embeddings"]
-    if embeddings.ndim != 2 or not embeddings.shape[1]:
-        raise ValueError(f"its embeddings are {embeddings.shape}, not rows")
-    if embeddings.dtype not in (np.float16, np.float32):
-        raise ValueError(f"its embeddings are {embeddings.dtype}, not float16 or float32")
-    dtype: StoredDtype = "float16" if embeddings.dtype == np.float16 else "float32"
-    return MemoryHeader(
-        space=texts["space"],
-        modality=modality_named(texts["modality"]),
-        dimension=int(embeddings.shape[1]),
-        dtype=dtype,
-        encoder=_read_object(texts["encoder"]),
-        root=texts.get("root"),
-        extra=_read_object(texts["extra"]),
-        local_length=int(file["local"].shape[1]) if "local" in file else 0,
-    )
-
-
-def _read_object(text: str) -> dict[str, Any]:
-    told = parse_json(text)
-    if not isinstance(told, dict):
-        raise ValueError("what it says of its encoder is no JSON object")
-    return told
-
-
-def _read_local(file: Opened) -> tuple[CheckedArray | None, CheckedArray | None]:
-    if "local" not in file.file:
-        return None, None
-    local, mask, pooled = (file.array(name) for name in ("local", "local_mask", "embeddings"))
-    shape = (*mask.shape, *pooled.shape[1:])
-    if len(shape) != 3 or local.shape != shape or local.dtype != pooled.dtype:
-        raise ValueError(f"its local embeddings are {local.shape} {local.dtype}, not {shape}")
-    return local, mask
-
-
-def seal(digest: Any, header: MemoryHeader, columns: Columns) -> str:
-    """Finish a digest of the embeddings' bytes with the other columns and the space."""
-    further = [(f"columns/{name}", column) for name, column in columns.metadata.items()]
-    for name, column in (*named_columns(columns), *further):
-        if column is not None:
-            digest.update(name.encode())
-            as_column(column).add_to(digest)
-    parts = (header.space, header.modality, str(header.dimension), header.dtype)
-    digest.update("\0".join(parts).encode())
-    return str(digest.hexdigest())
-
-
-def named_columns(columns: Columns) -> list[tuple[str, Sequence[str] | None]]:
-    """The columns but the metadata, under their names in the file."""
-    return [("ids", columns.ids), ("items", columns.items), ("labels", columns.labels)]
-
-
-def as_column(strings: Sequence[str]) -> StringColumn:
-    """Strings as a column, without a copy if they are one."""
-    return strings if isinstance(strings, StringColumn) else StringColumn.of(strings)

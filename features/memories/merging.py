@@ -18,8 +18,9 @@ from features.errors import UserError
 from features.exchange.join import join
 from features.extraction.partial import Failure, read_failures, write_failures
 from features.files import refuse_existing
-from features.memories.memory import Columns, Memory, as_column
+from features.memories.memory import Columns, Memory
 from features.memories.provenance import differing, side_by_side
+from features.memories.sealing import as_column
 from features.memories.strings import StringColumn
 from features.memories.writing import write_memory
 from features.progress import SILENT, Progress

@@ -22,8 +22,9 @@ from features.errors import UserError
 from features.exchange.join import join
 from features.extraction.shards import shards_beside
 from features.memories.container import CheckedArray
-from features.memories.memory import Memory, as_column, seal
+from features.memories.memory import Memory
 from features.memories.merging import check_alike, in_order, roots_of
+from features.memories.sealing import as_column, seal
 from features.memories.stacked_rows import StackedRows
 from features.memories.strings import StringColumn
 

@@ -18,18 +18,9 @@ from features.errors import UserError
 from features.files import refuse_existing, require_space
 from features.hdf5 import put_text
 from features.memories.container import creating
-from features.memories.memory import (
-    FORMAT,
-    VERSION,
-    Columns,
-    Memory,
-    MemoryHeader,
-    StoredDtype,
-    as_column,
-    named_columns,
-    seal,
-)
+from features.memories.memory import FORMAT, VERSION, Columns, Memory, MemoryHeader, StoredDtype
 from features.memories.norms import row_norms
+from features.memories.sealing import as_column, named_columns, seal
 from features.memories.strings import write_named, write_strings
 from features.memories.unique import first_repetition
 from features.space import Modality, modality_named

@@ -17,7 +17,8 @@ from features.files import MEMORY_SUFFIX, explained, refuse_existing, replacing
 from features.hdf5 import put_text
 from features.locks import sole_writer
 from features.memories.container import creating, told_fingerprint
-from features.memories.memory import Memory, as_column, named_columns
+from features.memories.memory import Memory
+from features.memories.sealing import as_column, named_columns
 from features.memories.sharded import ShardedMemory
 from features.memories.strings import write_named, write_strings
 from features.progress import SILENT, Progress

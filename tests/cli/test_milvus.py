@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import NUMBERS, Workshop, answer, done, mcr
+from tests.cli.recipes import edit, made, run, write_recipe
 from tests.cli.refusals import refused
 
 pytest.importorskip("pymilvus")
@@ -79,6 +80,43 @@ def test_a_dry_run_tells_what_an_index_would_take(workshop: Workshop, tmp_path: 
     assert "milvus-lite has no index DISKANN" in refused(
         "index", memory, "-o", address, "--kind", "diskann", "--dry-run"
     )
+
+
+def test_a_recipe_keeps_its_indices_in_milvus(workshop: Workshop, tmp_path: Path) -> None:
+    address = f"milvus:{tmp_path}/all.db"
+    recipe = write_recipe(workshop, tmp_path)
+    edit(recipe, 'kind = "flat"', f'kind = "flat"\nplace = "{address}"')
+    plan = done("run", recipe, "--dry-run").stdout
+    assert "index/images: Milvus keeps the index" in plan
+    first = run(recipe)
+    assert made(first)[-2] == "index/images"
+    told = next(step for step in first["steps"] if step["step"] == "index/images")
+    assert told["out"] == f"{address}#images"
+    assert answer("info", f"{address}#images")["items"] == len(NUMBERS)
+    assert made(run(recipe)) == []
+    done("index", tmp_path / "out" / "shared" / "images.h5", "-o", f"{address}#images", "--kind",
+         "hnsw", "--overwrite")  # fmt: skip
+    assert made(run(recipe)) == []  # the same rows, however they are searched
+    edit(recipe, 'kind = "flat"', 'kind = "hnsw"')
+    assert made(run(recipe)) == ["index/images"]
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("all.faiss", "place of [index] is 'all.faiss': it is no address of Milvus: write milvus:"),
+        ("milvus:all", "place of [index] is 'milvus:all': a local file of Milvus ends in .db"),
+        ("milvus:a.db#b-c", "'b-c' cannot be the name of a collection of Milvus"),
+        ("milvus:a.db#both", "one collection for 2 memories: leave out what is behind the #"),
+    ],
+)
+def test_places_that_a_recipe_cannot_have(
+    workshop: Workshop, tmp_path: Path, place: str, message: str
+) -> None:
+    recipe = write_recipe(workshop, tmp_path)
+    edit(recipe, 'memories = ["images"]', 'memories = ["images", "sounds"]')
+    edit(recipe, 'kind = "flat"', f'place = "{place}"')
+    assert message in " ".join(refused("run", recipe, "--dry-run").split())
 
 
 def test_mistakes_are_told_in_a_sentence(workshop: Workshop, place: str, tmp_path: Path) -> None:

@@ -246,6 +246,12 @@ def test_shards_are_served(workshop, tmp_path, shards):
         (
             None,
             ["s.h5"],
+            ("--engine", "ray", "--ray-address", "127.0.0.1:9"),
+            "no Ray cluster answers at 127.0.0.1:9 (Connection refused): start one",
+        ),
+        (
+            None,
+            ["s.h5"],
             ("--shard-processes", 2, "--stream", "never"),
             "from memories on the disk but stream is 'never'",
         ),

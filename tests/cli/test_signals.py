@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from cli.boundary import guarded
 from cli.stopping import SIGNALS, stoppable
+from features.errors import ToldElsewhereError
 
 BOTH = pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
@@ -50,6 +51,18 @@ def test_an_import_that_makes_an_error_of_it_is_stopped_too(number, code):
 
     result = ended(command)
     assert (result.exit_code, result.stderr) == (code, "stopped\n")
+
+
+@BOTH
+def test_of_processes_that_are_stopped_together_one_says_so(number, code):
+    def command() -> None:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt as error:
+            raise ToldElsewhereError("another process has told why") from error
+
+    result = ended(command, continues=True)
+    assert (result.exit_code, result.stdout, result.stderr) == (code, "", "")
 
 
 @BOTH

@@ -16,6 +16,7 @@ from features.extras import install_line, require_package
 
 OBJECT_STORE_BYTES = 1 << 30  # of a Ray that is started here; more goes to its files
 CONNECT_SECONDS = 10.0
+_PREFACE, _SETTINGS, _HEADER = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 4, 9  # of HTTP/2
 # Ray tells its makers of its use, and the terminal of its inner life, unless told otherwise.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -83,7 +84,10 @@ def _start(ray: Any, address: str | None) -> None:
 
 
 def _require_answer(address: str) -> None:
-    """Raise UserError unless something listens at `[ray://]HOST:PORT`: Ray asks for a minute."""
+    """Raise UserError unless gRPC answers at `[ray://]HOST:PORT`.
+
+    Ray itself asks for minutes, in which nothing stops it, also where another program listens.
+    """
     form = "write HOST:PORT, ray://HOST:PORT or auto"
     parts = urlsplit(address if "://" in address else f"//{address}")
     try:
@@ -93,12 +97,32 @@ def _require_answer(address: str) -> None:
     if parts.scheme not in ("", "ray") or None in place:
         raise UserError(f"--ray-address {address} is not an address: {form}")
     try:
-        socket.create_connection(place, timeout=CONNECT_SECONDS).close()
+        with socket.create_connection(place, timeout=CONNECT_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS") != "1":
+                _require_grpc(connection)
     except OSError as error:
         raise UserError(
             f"no Ray cluster answers at {address} ({error.strerror or error}): start one with `ray "
             f"start --head`, or {form}"
         ) from error
+
+
+def _require_grpc(connection: socket.socket) -> None:
+    """Raise OSError unless the other side begins as every server of HTTP/2 does (RFC 9113, 3.4)."""
+    connection.sendall(_PREFACE + _frame(_SETTINGS))
+    header = b""
+    while len(header) < _HEADER:
+        more = connection.recv(_HEADER - len(header))
+        if not more:
+            break
+        header += more
+    if header[3:4] != bytes([_SETTINGS]):
+        raise OSError("what answers there is not Ray")
+
+
+def _frame(kind: int) -> bytes:
+    """An empty frame of HTTP/2: its length, kind, flags and stream."""
+    return bytes([0, 0, 0, kind, 0, 0, 0, 0, 0])
 
 
 def _quiet_loggers() -> None:

@@ -20,7 +20,7 @@ from features.errors import UserError
 SCHEME = "milvus"
 LOCAL_SUFFIX = ".db"
 _COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
-_FORMS = "milvus:NAME.db#COLLECTION or milvus+http://HOST:PORT#COLLECTION"
+ADDRESSES = "milvus:NAME.db#COLLECTION or milvus+http://HOST:PORT#COLLECTION"
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,11 @@ def collection_for(memory: Path) -> str:
 
 def _local(path: str, text: str) -> str:
     if "://" in path or path.startswith("//"):
-        raise UserError(f"{text} is no address of Milvus: write {_FORMS}")
+        raise UserError(f"{text} is no address of Milvus: write {ADDRESSES}")
     if Path(path).suffix != LOCAL_SUFFIX or Path(path).name == LOCAL_SUFFIX:
         raise UserError(
-            f"a local file of Milvus ends in {LOCAL_SUFFIX} but '{path}' does not: write {_FORMS}"
+            f"a local file of Milvus ends in {LOCAL_SUFFIX} but '{path}' does not: write "
+            f"{ADDRESSES}"
         )
     return path
 
@@ -84,7 +85,7 @@ def _server(address: str, text: str, collection: str | None) -> Place:
     except ValueError:
         host, port = None, None
     if host is None or parts.scheme not in ("http", "https") or parts.query:
-        raise UserError(f"{_without_secrets(text)} is no address of Milvus: write {_FORMS}")
+        raise UserError(f"{_without_secrets(text)} is no address of Milvus: write {ADDRESSES}")
     if parts.username is not None or parts.password is not None:
         raise UserError(
             f"{_without_secrets(text)} holds a name or password, which others could read: leave it "

@@ -21,7 +21,7 @@ from features.encoders import Encoder, load_encoder
 from features.errors import ItemError, UserError
 from features.extraction.extract import Extraction, extract
 from features.extraction.items import Source
-from features.extraction.on_ray.cluster import connected
+from features.extraction.on_ray.cluster import _require_answer, connected
 from features.extraction.on_ray.engine import ray_engine
 from features.extraction.on_ray.packing import pack, raise_error, unpack
 from features.extraction.on_ray.stages import (
@@ -37,6 +37,7 @@ from features.extras import installed
 from features.memories.memory import MemoryHeader
 from features.memories.strings import StringColumn
 from features.progress import Advance
+from features.ray_tasks import RayTasks
 from tests.features.helpers import FakeEncoder, StopAfter, files_of
 
 pytestmark = pytest.mark.skipif(not installed("ray"), reason="needs the extra [ray]")
@@ -303,6 +304,25 @@ def test_a_packed_batch_is_what_it_was(arrays: list[Any]) -> None:
 def test_arrays_of_python_objects_are_refused() -> None:
     with pytest.raises(UserError, match="arrays of Python objects, which do not travel"):
         pack(0, [np.array([{}])])
+
+
+def test_the_address_of_a_cluster_is_taken_for_one(ray: Any) -> None:
+    _require_answer(ray.get_runtime_context().gcs_address)
+
+
+def test_a_task_whose_worker_is_killed_is_done_by_another(ray: Any, tmp_path: Path) -> None:  # noqa: ARG001
+    def once_deadly(folder: Path, item: int) -> int:
+        mark = folder / f"tried-{item}"
+        tried = mark.exists()
+        mark.touch()
+        if item == 1 and not tried:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item * item
+
+    with RayTasks() as tasks:
+        found = list(tasks.map(once_deadly, tmp_path, range(3)))
+    assert found == [0, 1, 4]
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 @pytest.mark.parametrize(
