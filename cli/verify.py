@@ -35,9 +35,9 @@ def verify(
     Reads everything once: content, norms, ids, what belongs together. The exit code is 1 if
     anything is bad.
     """
-    from bridge.verification import verify as run_verify
-    from bridge.verification import verify_partners
-    from bridge.verification_address import verify_address
+    from bridge.verification.address import verify_address
+    from bridge.verification.memories import verify_partners
+    from bridge.verification.place import verify as run_verify
     from cli.progress import BarProgress
     from features.errors import UserError
     from features.memories.sharded import open_memory

@@ -30,7 +30,7 @@ from bridge.training.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from bridge.verification import verify
+from bridge.verification.place import verify
 from features.encoders.mini.config import MiniConfig
 from features.encoders.mini.encoder import load_file as load_mini
 from features.encoders.mini.encoder import save_mini

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bridge.verification import verify
+from bridge.verification.place import verify
 from features.errors import UserError
 from features.memories.memory import Columns, Memory, MemoryHeader
 from features.memories.streamed_rows import StreamedRows

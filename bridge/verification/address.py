@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bridge.verification import Finding
+from bridge.verification.finding import Finding
 from features.errors import UserError
 from features.progress import SILENT, Progress
 from features.search.backends import backend_of

@@ -1,0 +1,1 @@
+"""Checking memories, indices, bridges and trainings: is all as it was written?"""
