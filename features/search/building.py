@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from features.errors import UserError
+from features.errors import UsageError, UserError
 from features.files import MEMORY_SUFFIX, explained, refuse_existing, replacing
 from features.hdf5 import put_text
 from features.locks import sole_writer
@@ -151,13 +151,13 @@ def _empty(kind: str, factory: str, dimension: int) -> Any:
     try:
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
-        raise UserError(
+        raise UsageError(
             f"FAISS cannot make the index '{kind}' for {dimension}-d vectors: use flat, "
             "hnsw, ivf or a FAISS factory string"
         ) from error
     unchecked = unchecked_parts(index)
     if unchecked:
-        raise UserError(
+        raise UsageError(
             f"the index '{kind}' is, or has in it, FAISS's {unchecked[0]}, whose files are not "
             f"opened: use {CHECKED}"
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.cli.conftest import SMALL, Workshop, mcr
 
 UNKNOWN_NAMES = (  # of which an error is wrong usage
+    "FAISS cannot make the index", "no index of Milvus", "milvus-lite has no index",
     "is not an encoder", "is not a modality", "there is no preset", "' but must be one of ",
     "', which does not exist", "' is not a device", "' is not a precision", " should read ",
     "there is no theme", "there is no width", "there is no method", "there is no choice",

@@ -157,7 +157,7 @@ def test_an_encoder_that_is_not_here_is_not_downloaded(tmp_path, monkeypatch):
 
 def test_mistakes_are_told_as_the_command_itself_would(workshop):
     result = mcr("index", workshop.memory("shared"), "--kind", "falt", "--dry-run")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "error: FAISS cannot make the index 'falt'" in result.stderr
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from features.errors import UserError
+from features.errors import UsageError, UserError
 from features.memories.memory import Memory
 from features.progress import Progress
 from features.search.building import (
@@ -84,13 +84,13 @@ def index_of(kind: str, items: int, *, local: bool) -> tuple[str, dict[str, int]
         "ivf": ("IVF_FLAT", {"nlist": cells}),
     }
     if kind.lower() not in known and not _KIND.fullmatch(kind):
-        raise UserError(
+        raise UsageError(
             f"'{kind}' is no index of Milvus: use flat, hnsw, ivf, autoindex or the name of one of "
             "its types such as IVF_SQ8; strings of FAISS are for .faiss files"
         )
     factory, parameters = known.get(kind.lower(), (kind.upper(), {}))
     if local and factory not in _LOCAL_KINDS:
-        raise UserError(
+        raise UsageError(
             f"milvus-lite has no index {factory}: use one of {', '.join(_LOCAL_KINDS)}, or a server"
         )
     return factory, parameters
