@@ -48,6 +48,8 @@ CODE = (
     "bridge.pseudo_pairs.neighbours",
     "bridge.pseudo_pairs.tables",
     "bridge.pseudo_pairs.exact",
+    "bridge.pseudo_pairs.heavy",
+    "bridge.pseudo_pairs.heavy_loops",
     "bridge.pseudo_pairs.in_parts",
     "bridge.pseudo_pairs.partial",
     "bridge.pseudo_pairs.retriever",
