@@ -54,6 +54,7 @@ CODE = (
     "bridge.pseudo_pairs.partial",
     "bridge.pseudo_pairs.retriever",
     "bridge.pseudo_pairs.sparse",
+    "bridge.pseudo_pairs.tail",
     "bridge.training.training_set",
     "bridge.pseudo_pairs.weighing",
     "features.compiled",
