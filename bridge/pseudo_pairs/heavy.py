@@ -40,10 +40,9 @@ _FIRST = 512  # queries that show whether it is worth going on
 _QUERIES = 512  # of a core at once, at most
 _HELD, _BLOCK = 32_768, 1024  # items whose rough scores are held, and multiplied at once
 _EVERY = 8  # items that one stands for when a level is set
-_MEASURED = 8 * _BLOCK  # items
 _ROUGH = torch.bfloat16
 _ROUNDED: float = 2.0**-8  # part of a number that rounding to it changes, at most
-_SUMMED: float = 2.0**-23  # part of its terms that a sum in float32 may lose, for each of them
+_SUMMED: float = 2.0**-23  # part of all terms that a sum in float32 may lose for each of them
 
 
 def fits_heavy(queries: Tensor, keys: Sized) -> bool:
@@ -111,12 +110,14 @@ class _Measures:
     @classmethod
     def of(cls, table: Tensor) -> _Measures:
         share = -(-len(table) // torch.get_num_threads())
-        share += -share % _MEASURED
+        share += -share % _BLOCK
         parts = on_every_core(_measured, torch.split(table, share))
         longest, lost, grams, sizes = zip(*parts, strict=True)
         each = torch.cat(lost)
         return cls(
-            _highest(torch.cat(longest)), _highest(each), _widest(sum(grams), sum(sizes), each)
+            _highest(torch.cat(longest)),
+            _highest(each),
+            _widest(sum(grams), sum(sizes), torch.cat(longest), each),
         )
 
 
@@ -125,34 +126,32 @@ def _measured(table: Tensor, go_on: Callable[[], None]) -> tuple[Tensor, Tensor,
     lengths, lost = [], []
     gram = torch.zeros(table.shape[1], table.shape[1], dtype=torch.float64)
     size = torch.zeros_like(gram)
-    for rows in torch.split(table, _MEASURED):
+    for rows in torch.split(table, _BLOCK):
         go_on()
         light = rows.to(_ROUGH)
-        for block, rounded in zip(
-            torch.split(rows, _BLOCK), torch.split(light, _BLOCK), strict=True
-        ):
-            lengths.append(torch.linalg.vector_norm(block.float(), dim=1))
-            lost.append(torch.linalg.vector_norm(block.float() - rounded.float(), dim=1))
+        lengths.append(torch.linalg.vector_norm(rows.float(), dim=1))
+        lost.append(torch.linalg.vector_norm(rows.float() - light.float(), dim=1))
         columns = light.T.contiguous()
         more = product(columns, columns).double()
         gram, size = gram.add_(more), size.add_(more.abs())
     return torch.cat(lengths), torch.cat(lost), gram, size
 
 
-def _widest(gram: Tensor, size: Tensor, lost: Tensor) -> float:
+def _highest(each: Tensor) -> list[float]:
+    """Of every block."""
+    return [float(block.max()) for block in torch.split(each, _BLOCK)]
+
+
+def _widest(gram: Tensor, size: Tensor, lengths: Tensor, lost: Tensor) -> float:
     """At least the largest singular value of a table, from what `_measured` gives."""
-    # A product's own rounding is at most this part of its size, and what rounding took from the
-    # rows widens the table by no more than its root of squares.
+    # Products are rounded by this part of their size, after sums over the rows of a block; what
+    # rounding took from the rows widens the table by no more than its root of squares.
     around = _ROUNDED * torch.linalg.matrix_norm(size)
+    around += _BLOCK * _SUMMED * lengths.double().square().sum()
     if not around.isfinite():
         return torch.inf
     highest = torch.linalg.eigvalsh(gram)[-1] + around
     return float(highest.clamp_min(0).sqrt() + torch.linalg.vector_norm(lost.double()))
-
-
-def _highest(each: Tensor) -> list[float]:
-    """Of every block."""
-    return [float(block.max()) for block in torch.split(each, _BLOCK)]
 
 
 class _Memory:
@@ -198,7 +197,7 @@ class _Sums:
             stop = min(start + _HELD, items)
             starts = range(start, stop, _BLOCK)
             rough = [self._rough(one) for one in starts]
-            level = self._level(rough, stop - start, stop)
+            level = self._level(rough, stop)
             before, tail = self.best.clone(), torch.zeros_like(self.left)
             for one, scores in zip(starts, rough, strict=True):
                 keys, values = self.memory.block(one)
@@ -236,7 +235,7 @@ class _Sums:
         longest, lost = known.longest[block], known.lost[block]
         return self.lost * longest + self.size * (lost + summing * longest)
 
-    def _level(self, rough: Sequence[Tensor], new: int, seen: int) -> Float[Tensor, " n"]:
+    def _level(self, rough: Sequence[Tensor], seen: int) -> Float[Tensor, " n"]:
         """Scores below which items may be left out; infinity where too many are above."""
         items, before = len(self.memory.keys), self.top
         for scores in rough:
@@ -257,8 +256,7 @@ class _Sums:
         widest = max(known.widest for known in self.memory.of_values)
         set_levels(
             some.numpy(), weights.numpy(), self.top.numpy(), (_CAUTION * _LOST * length).numpy(),
-            np.float32(new / some.shape[1] * items / new), np.float32(widest),
-            level.numpy(), share.numpy(),
+            np.float32(items / some.shape[1]), np.float32(widest), level.numpy(), share.numpy(),
         )  # fmt: skip
         return torch.where(share <= _MOST_KEPT, level, torch.inf)
 

@@ -112,7 +112,7 @@ def test_measures_of_a_table_hold_and_are_close(make, dtype):
     table = make(ITEMS).to(dtype)
     known = heavy._Measures.of(table)
     widest = float(torch.linalg.matrix_norm(table.double(), ord=2))
-    assert widest <= known.widest <= 1.1 * widest
+    assert widest <= known.widest <= 1.15 * widest
     rows = table.double()
     rounded = table.bfloat16().double()
     for block, start in enumerate(range(0, ITEMS, 1024)):
