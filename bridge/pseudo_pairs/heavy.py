@@ -34,7 +34,7 @@ from features.products import fast_dtype, product
 TOLERANCE = 1e-6  # of the cosine
 LEAST_QUERIES, LEAST_ITEMS = 2048, 16_384  # fewer are answered as fast by all items
 _LOST = (2 * 0.96 * TOLERANCE) ** 0.5  # of the answer's length; rounding in float32 has the rest
-_CAUTION = 0.6  # of it, as the length has to be estimated when items are chosen
+_CAUTION = 0.55  # of it, as the length has to be estimated when items are chosen
 _MOST_KEPT = 0.3  # of the items; adding more one by one is slower than multiplying all
 _FIRST = 512  # queries that show whether it is worth going on
 _QUERIES = 512  # of a core at once, at most
@@ -113,12 +113,14 @@ class _Measures:
         share += -share % _BLOCK
         parts = on_every_core(_measured, torch.split(table, share))
         longest, lost, grams, sizes = zip(*parts, strict=True)
-        each = torch.cat(lost)
-        return cls(
-            _highest(torch.cat(longest)),
-            _highest(each),
-            _widest(sum(grams), sum(sizes), torch.cat(longest), each),
-        )
+        lengths, each = torch.cat(longest), torch.cat(lost)
+
+        def widest(_start: int, _go_on: Callable[[], None]) -> float:
+            return _widest(sum(grams), sum(sizes), lengths, each)
+
+        # Cores that share so small a matrix wait for each other for most of the time.
+        (found,) = on_every_core(widest, [0])
+        return cls(_highest(lengths), _highest(each), found)
 
 
 def _measured(table: Tensor, go_on: Callable[[], None]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -246,9 +248,10 @@ class _Sums:
             add_weights(
                 scores.view(torch.int16).numpy(), self.top.numpy(), steep, self.seen.numpy()
             )
-        moment, square = (self.seen * (items / seen)).unbind(1)
-        # If the others are alike: scattered values make the second part, like ones the first.
-        length = (moment.square() + square).sqrt()
+        moment, square = self.seen.unbind(1)
+        # Of scattered values the second part, of like ones the first. It will grow with the items,
+        # but not by as much where one of them is most of it.
+        length = ((moment.square() + square) * (items / seen)).sqrt()
         some = torch.cat([scores[:, ::_EVERY] for scores in rough], dim=1).float()
         doubt = self._doubt(0) - self.top
         weights = some.add(doubt[:, None]).div_(self.temperature).exp_()
