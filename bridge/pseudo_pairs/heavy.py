@@ -34,7 +34,7 @@ from features.products import fast_dtype, product
 TOLERANCE = 1e-6  # of the cosine
 LEAST_QUERIES, LEAST_ITEMS = 2048, 16_384  # fewer are answered as fast by all items
 _LOST = (2 * 0.96 * TOLERANCE) ** 0.5  # of the answer's length; rounding in float32 has the rest
-_CAUTION = 0.55  # of it, as the length has to be estimated when items are chosen
+_CAUTION = 0.65  # of it, as the length has to be estimated when items are chosen
 _MOST_KEPT = 0.3  # of the items; adding more one by one is slower than multiplying all
 _FIRST = 512  # queries that show whether it is worth going on
 _QUERIES = 512  # of a core at once, at most
