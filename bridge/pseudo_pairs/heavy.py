@@ -35,6 +35,7 @@ TOLERANCE = 1e-6  # of the cosine
 LEAST_QUERIES, LEAST_ITEMS = 2048, 16_384  # fewer are answered as fast by all items
 _LOST = (2 * 0.96 * TOLERANCE) ** 0.5  # of the answer's length; rounding in float32 has the rest
 _CAUTION = 0.65  # of it, as the length has to be estimated when items are chosen
+_MORE_CAUTION, _FEW = _CAUTION / 10, 64  # for so few queries that fail
 _MOST_KEPT = 0.3  # of the items; adding more one by one is slower than multiplying all
 _FIRST = 512  # queries that show whether it is worth going on
 _QUERIES = 512  # of a core at once, at most
@@ -69,34 +70,37 @@ def retrieve_heavy(
     """
     memory, first = _Memory(keys, values), min(_FIRST, len(queries))
 
-    def answer(rows: range, go_on: Callable[[], None]) -> Tensor:
-        part, done = slice(rows.start, rows.stop), 0
+    def answer(rows: Tensor, go_on: Callable[[], None], caution: float = _CAUTION) -> Tensor:
+        done = 0
 
         def told(items: int) -> None:
             nonlocal done
             go_on()
             before, done = done, len(rows) * items // len(keys)
-            advance(done - before)
+            if caution == _CAUTION:
+                advance(done - before)
 
-        sums = _Sums(queries[part].contiguous(), memory, temperature)
+        sums = _Sums(queries[rows], memory, temperature, caution)
         sums.add_all(told)
         for output, total in zip(outputs, sums.tables(), strict=True):
-            output[part] = F.normalize(total, dim=1)
-        return rows.start + (~sums.certain()).nonzero().squeeze(1)
+            output[rows] = F.normalize(total, dim=1)
+        return rows[~sums.certain()]
 
-    wrong = torch.cat(on_every_core(answer, _cut(range(first))))
+    wrong = torch.cat(on_every_core(answer, _cut(0, first)))
     if 2 * len(wrong) > first:
         return first, wrong
-    rest = on_every_core(answer, _cut(range(first, len(queries))))
-    return len(queries), torch.cat([wrong, *rest])
+    wrong = torch.cat([wrong, *on_every_core(answer, _cut(first, len(queries)))])
+    if 0 < len(wrong) <= _FEW:
+        (wrong,) = on_every_core(lambda rows, go_on: answer(rows, go_on, _MORE_CAUTION), [wrong])
+    return len(queries), wrong
 
 
-def _cut(rows: range) -> list[range]:
+def _cut(start: int, stop: int) -> list[Tensor]:
     """As many even parts for every core."""
-    cores = torch.get_num_threads()
-    parts = cores * max(1, -(-len(rows) // (cores * _QUERIES)))
-    size = max(1, -(-len(rows) // parts))
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+    cores, rows = torch.get_num_threads(), stop - start
+    parts = cores * max(1, -(-rows // (cores * _QUERIES)))
+    each = torch.split(torch.arange(start, stop), max(1, -(-rows // parts)))
+    return [part for part in each if len(part)]
 
 
 @dataclass
@@ -181,8 +185,15 @@ class _Sums:
     out, and of their squares.
     """
 
-    def __init__(self, queries: Float[Tensor, "n d"], memory: _Memory, temperature: float) -> None:
+    def __init__(
+        self,
+        queries: Float[Tensor, "n d"],
+        memory: _Memory,
+        temperature: float,
+        caution: float = _CAUTION,
+    ) -> None:
         self.queries, self.memory, self.temperature = queries, memory, temperature
+        self.caution = caution
         n, self.widths = len(queries), [value.shape[1] for value in memory.values]
         self.light = queries.to(_ROUGH)
         self.size: Tensor = torch.linalg.vector_norm(self.light.float(), dim=1)
@@ -252,13 +263,14 @@ class _Sums:
         # Of scattered values the second part, of like ones the first. It will grow with the items,
         # but not by as much where one of them is most of it.
         length = ((moment.square() + square) * (items / seen)).sqrt()
+        allowed = self.caution * _LOST * length
         some = torch.cat([scores[:, ::_EVERY] for scores in rough], dim=1).float()
         doubt = self._doubt(0) - self.top
         weights = some.add(doubt[:, None]).div_(self.temperature).exp_()
         level, share = torch.empty_like(self.top), torch.empty_like(self.top)
         widest = max(known.widest for known in self.memory.of_values)
         set_levels(
-            some.numpy(), weights.numpy(), self.top.numpy(), (_CAUTION * _LOST * length).numpy(),
+            some.numpy(), weights.numpy(), self.top.numpy(), allowed.numpy(),
             np.float32(items / some.shape[1]), np.float32(widest), level.numpy(), share.numpy(),
         )  # fmt: skip
         return torch.where(share <= _MOST_KEPT, level, torch.inf)

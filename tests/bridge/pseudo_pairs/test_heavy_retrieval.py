@@ -237,3 +237,25 @@ def test_it_is_not_taken_where_bfloat16_is_not_faster(monkeypatch):
     monkeypatch.setattr(exact, "retrieve_heavy", None)  # cannot be called
     (found,) = retrieve(queries, keys, temperature=0.01)
     assert float(errors(found, naive(queries, keys, keys, 0.01)).max()) < 1e-6
+
+
+def test_the_few_that_fail_are_tried_with_more_caution(monkeypatch):
+    keys = scattered(ITEMS)
+    queries = keys[::500].contiguous()
+    tried = []
+    true = heavy._Sums.__init__
+
+    def seen(self, queries, memory, temperature, caution):
+        tried.append(caution)
+        true(self, queries, memory, temperature, caution)
+
+    monkeypatch.setattr(heavy._Sums, "__init__", seen)
+    sure = heavy._Sums.certain
+    monkeypatch.setattr(  # the first time, one of each part is said to fail
+        heavy._Sums, "certain",
+        lambda self: sure(self) & ((torch.arange(len(self.queries)) > 0) | (self.caution < 0.1)),
+    )  # fmt: skip
+    (found,), certain = heavily(queries, keys, (keys,), 0.003)
+    assert certain.all()
+    assert min(tried) == heavy._MORE_CAUTION
+    assert float(errors(found, naive(queries, keys, keys, 0.003)).max()) < 1e-6
