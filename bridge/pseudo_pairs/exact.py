@@ -2,7 +2,9 @@
 
 Retrieval is attention with the memory as keys and values. It is streamed over blocks of
 queries and of the memory with a running maximum and sum, so that the n x m scores are never
-held: memory use does not depend on m.
+held: memory use does not depend on m. Where it pays, only the items that can carry weight are
+multiplied in float32 (`bridge.pseudo_pairs.heavy`), which changes no cosine by more than 1e-6:
+that is proven for each query, and those for which it cannot be are answered by all items.
 
 Axes: n queries, m memory items, d dimensions. All rows have unit L2 norm.
 """
@@ -17,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from bridge.pseudo_pairs.heavy import fits_heavy, retrieve_heavy
 from bridge.pseudo_pairs.partial import add_block
 from features.cores import on_every_core
 
@@ -55,11 +58,43 @@ def retrieve(
     Returns one tensor (n, e) for each of `values`, which default to the keys themselves.
     advance: called with numbers of queries that add up to all; parts of the memory count as
     parts of the queries. What is not a tensor is read once, for all queries. The blocks are
-    chosen by the device unless given.
+    chosen by the device unless given; with given ones all items are taken.
+
+    The cosine error is that of float32, or below 1e-6 where `fits_heavy`: what items that are left
+    out would have added is then bounded by their highest possible weights, query by query.
     """
     values = values or (keys,)
+    tables = [table for table in (keys, *values) if isinstance(table, Tensor)]
+    held = len(tables) == 1 + len(values)
+    if not (held and fits_heavy(queries, keys)) or query_block or key_block:
+        return _retrieve_all(
+            queries, keys, values, temperature, query_block, key_block, held, advance
+        )
+    outputs = tuple(queries.new_empty(len(queries), value.shape[1]) for value in values)
+    tried, wrong = retrieve_heavy(
+        queries, tables[0], tables[1:], outputs, temperature=temperature, advance=advance
+    )
+    others = torch.arange(tried, len(queries))
+    for rows, tell in ((wrong, lambda _: None), (others, advance)):
+        if len(rows):
+            found = _retrieve_all(queries[rows], keys, values, temperature, None, None, held, tell)
+            for output, made in zip(outputs, found, strict=True):
+                output[rows] = made
+    return outputs
+
+
+def _retrieve_all(
+    queries: Tensor,
+    keys: Rows,
+    values: tuple[Rows, ...],
+    temperature: float,
+    query_block: int | None,
+    key_block: int | None,
+    held: bool,
+    advance: Callable[[int], None],
+) -> tuple[Tensor, ...]:
+    """By all items."""
     outputs = tuple(queries.new_zeros(len(queries), value.shape[1]) for value in values)
-    held = all(isinstance(table, Tensor) for table in (keys, *values))
     share = -(-len(queries) // torch.get_num_threads())
     # Each core has queries of its own, if there are many: every part passes the whole memory.
     on_cores = held and queries.device.type == "cpu" and share >= _SHARE

@@ -31,7 +31,8 @@ from torch.nn import functional as F
 
 from bridge.pseudo_pairs.exact import retrieve
 from bridge.pseudo_pairs.neighbours import find_neighbours, spread
-from bridge.pseudo_pairs.weighing import Table, strike_out, weigh
+from bridge.pseudo_pairs.tail import weigh_tail
+from bridge.pseudo_pairs.weighing import Table, weigh
 from features.cores import on_every_core
 from features.products import fast_dtype, product
 
@@ -43,7 +44,7 @@ _MORE = 4  # times as many are kept for queries that this is not enough for
 _CAUTION = 0.35  # of the allowed error, as a sample's estimate of it scatters
 _MOST_OUTSIDE = 0.2  # of the softmax, that the models of the tail are trusted with
 _ROUGH = 0.001  # by which sampled scores may be off
-_AT_ONCE = 256  # queries
+_AT_ONCE = 512  # queries
 _FIRST = 512  # queries that show whether it is worth going on
 _SCORES = 1 << 23  # sampled scores held at once: larger tables go back to the system each time
 _TINY = 1e-30
@@ -155,7 +156,8 @@ class _Memory:
         outputs = tuple(queries.new_empty(len(queries), one.rows.shape[1]) for one in self.values)
         share = queries.new_empty(len(queries))
         share_of_core = -(-len(queries) // torch.get_num_threads())
-        block = min(_AT_ONCE, max(64, min(share_of_core, _SCORES // len(self.sampled_keys))))
+        most = min(_AT_ONCE, _SCORES // len(self.sampled_keys))
+        block = max(64, -(-share_of_core // -(-share_of_core // most)))  # as many for every core
 
         def answer(start: int, go_on: Callable[[], None]) -> Tensor:
             go_on()
@@ -178,18 +180,18 @@ class _Memory:
         upper_mass, lower_mass = weighed.mass[:, :1], weighed.mass[:, 1:]
         lower_moment = weighed.moment[:, 1:]
         sample = sample.float()
-        strike_out(sample, near, self.place)
-        tail = sample.sub(weighed.best).div_(self.temperature).exp_()
-        mass = self.rate * tail.sum(dim=1, keepdim=True)
-        noise = self.rate * torch.linalg.vector_norm(tail, dim=1).square()  # if it is scattered
-        moment = self.rate * sample.mul_(tail).sum(dim=1, keepdim=True)
-        light = tail.to(self.dtype)
+        tail = weigh_tail(sample, near, self.place, weighed.best, temperature=self.temperature)
+        mass, moment = self.rate * tail.mass, self.rate * tail.moment
+        noise = self.rate * tail.square  # if it is scattered
+        light = sample.to(self.dtype)
         wrong = ~torch.from_numpy(near.complete)
-        background = _Background.of(queries, self.key_moments)
+        along = queries @ self.key_moments.with_keys
+        background = _Background.of(queries, self.key_moments.mean, along)
         found = []
         for sums, moments, sampled in zip(weighed.sums, self.moments, self.sampled, strict=True):
             upper, lower = sums.unbind(1)
-            far = (moments.mean, queries @ moments.with_keys)
+            own = moments is self.key_moments
+            far = (moments.mean, along if own else queries @ moments.with_keys)
             as_memory = background.vector(lower_mass, lower_moment, *far)
             mix = _mix(lower, as_memory, upper * (lower_mass / upper_mass))
             more = lower * (mass / lower_mass.clamp_min(_TINY))
@@ -218,10 +220,11 @@ class _Background:
     spread: Tensor  # q C q - <q, mu>^2
 
     @classmethod
-    def of(cls, queries: Tensor, keys: _Moments) -> _Background:
-        along = (queries @ keys.mean)[:, None]
-        second = ((queries @ keys.with_keys) * queries).sum(dim=1, keepdim=True)
-        return cls(along, (second - along.square()).clamp_min(1e-6))
+    def of(cls, queries: Tensor, mean: Tensor, moments: Tensor) -> _Background:
+        """mean: of the keys. moments: their second moments, times the queries."""
+        first = (queries @ mean)[:, None]
+        second = (moments * queries).sum(dim=1, keepdim=True)
+        return cls(first, (second - first.square()).clamp_min(1e-6))
 
     def vector(self, mass: Tensor, moment: Tensor, mean: Tensor, along: Tensor) -> Tensor:
         """Of this mass and first moment, where the values have this mean and these moments."""

@@ -3,7 +3,7 @@
 Items that carry much of the weight are scored and added in float32, the many others by their
 bytes (`features.search.rough.Levels`), of which a cache holds four times as many.
 
-Axes: n queries, m memory items, d dimensions, e of the values, s sampled items, c kept items.
+Axes: n queries, m memory items, d dimensions, e of the values, c kept items.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from bridge.pseudo_pairs.neighbours import Neighbours
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _HEAVY = 1 / 64  # of the weight: more is added in float32
 _SURE = 4.0  # standard deviations of a score by bytes
-_GONE = np.float32(-1e30)  # a score whose weight is 0, and finite
 
 
 @dataclass(frozen=True)
@@ -108,18 +107,6 @@ def weigh(
     )
 
 
-def strike_out(sample: Float[Tensor, "n s"], near: Neighbours, place: Int[Tensor, " m"]) -> None:
-    """Give sampled items that are kept a score without weight, in place.
-
-    place: (m,) int32, where an item is in the sample, -1 if it is not.
-    """
-    scores, where = sample.numpy(), place.numpy()
-    in_parts(
-        lambda start, stop: _strike_out(near.row, near.count, where, scores, start, stop),
-        len(scores),
-    )
-
-
 @compiled
 def _weigh(
     asked: tuple[Floats, Floats, Floats],
@@ -137,15 +124,23 @@ def _weigh(
     keys, byte, doubt = keys_
     row, counts = kept
     weight, light, lower = found
-    score = np.empty(weight.shape[1], np.float32)
+    score = np.empty(weight.shape[1] + 3, np.float32)
     for query in range(start, stop):
         count = counts[query]
         top, whole, middle = np.float32(-np.inf), np.float32(0), np.float32(0)
-        for item in range(count):
-            key, total = row[query, item], np.float32(0)
+        for item in range(0, count, 4):  # at once, as each is waited for
+            a, b = row[query, item], row[query, min(item + 1, count - 1)]
+            c, e = row[query, min(item + 2, count - 1)], row[query, min(item + 3, count - 1)]
+            one, two, three, four = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
             for axis in range(byte.shape[1]):
-                total += scaled[query, axis] * np.float32(byte[key, axis])
-            score[item] = total + offset[query]
+                asks = scaled[query, axis]
+                one += asks * np.float32(byte[a, axis])
+                two += asks * np.float32(byte[b, axis])
+                three += asks * np.float32(byte[c, axis])
+                four += asks * np.float32(byte[e, axis])
+            score[item], score[item + 1] = one + offset[query], two + offset[query]
+            score[item + 2], score[item + 3] = three + offset[query], four + offset[query]
+        for item in range(count):
             top = max(top, score[item])
         for item in range(count):
             whole += np.exp((score[item] - top) / temperature)
@@ -183,25 +178,48 @@ def _add(
     values, byte, scale, mean = table
     width = values.shape[1]
     exact, rough = np.empty((2, width), np.float32), np.empty((2, width), np.float32)
+    some, shares = np.empty(4, np.int32), np.empty(4, np.float32)
     for query in range(start, stop):
         exact[:], rough[:] = 0, 0
         mass = np.zeros(2, np.float32)  # of what is added by its bytes
-        for item in range(counts[query]):
-            share, key = weight[query, item], row[query, item]
-            half = 1 if lower[query, item] else 0
-            if light[query, item]:
+        for half in range(2):
+            held = 0
+            for item in range(counts[query]):
+                share, key = weight[query, item], row[query, item]
+                if lower[query, item] != (half == 1):
+                    continue
+                if not light[query, item]:
+                    for axis in range(width):
+                        exact[half, axis] += share * values[key, axis]
+                    continue
                 mass[half] += share
-                for axis in range(width):
-                    rough[half, axis] += share * np.float32(byte[key, axis])
-            else:
-                for axis in range(width):
-                    exact[half, axis] += share * values[key, axis]
+                some[held], shares[held] = key, share
+                held += 1
+                if held == 4:
+                    _add_four(some, shares, byte, rough[half])
+                    held = 0
+            if held:
+                some[held:], shares[held:] = some[0], 0
+                _add_four(some, shares, byte, rough[half])
         for half in range(2):
             for axis in range(width):
                 level = rough[half, axis] - np.float32(MIDDLE) * mass[half]
                 sums[query, half, axis] = (
                     exact[half, axis] + scale * level + mean[axis] * mass[half]
                 )
+
+
+@compiled
+def _add_four(some: NDArray[np.int32], shares: Floats, byte: Bytes, total: Floats) -> None:
+    a, b, c, e = some[0], some[1], some[2], some[3]
+    one, two, three, four = shares[0], shares[1], shares[2], shares[3]
+    for axis in range(len(total)):
+        total[axis] += (
+            one * np.float32(byte[a, axis])
+            + two * np.float32(byte[b, axis])
+            + three * np.float32(byte[c, axis])
+            + four * np.float32(byte[e, axis])
+        )
 
 
 @compiled
@@ -223,19 +241,3 @@ def _weigh_and_add(
     for query in range(start, stop):
         _weigh(asked, keys_, kept, temperature, found, best, mass, moment, query, query + 1)
         _add(kept, found, table, sums, query, query + 1)
-
-
-@compiled
-def _strike_out(
-    row: NDArray[np.int32],
-    count: NDArray[np.int64],
-    place: NDArray[np.int32],
-    sample: Floats,
-    start: int,
-    stop: int,
-) -> None:
-    for query in range(start, stop):
-        for item in range(count[query]):
-            where = place[row[query, item]]
-            if where >= 0:
-                sample[query, where] = _GONE
