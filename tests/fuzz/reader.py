@@ -22,6 +22,7 @@ from random import Random
 import atheris
 
 _READERS = ["features", "bridge", "tomllib"]
+_EDITED = 1000  # HDF5 files
 _CHECKED = 10_000  # inputs between two looks at the memory
 _ROOT = str(Path(__file__).parents[2])
 _LEAK = 256 << 20  # bytes that a process may have grown by
@@ -50,6 +51,11 @@ def main() -> None:
     watched.warm(seeds)
     tell = _teller(place / "done.json", watched)
     structured = Random(0)
+    # HDF5 itself edits its files: before it has seen a bad one, after which it may crash.
+    edited = [
+        mutated(structured.choice(seeds), target.form, structured)
+        for _ in range(_EDITED if target.form == "hdf5" else 0)
+    ]
 
     failed = place / "failed"
     failed.mkdir(exist_ok=True)
@@ -68,6 +74,10 @@ def main() -> None:
         structured.seed(seed)
         if target.form == "bytes" or structured.random() < 0.4:
             return bytes(atheris.Mutate(content, most))
+        if edited:
+            made = structured.choice(edited)
+            more = structured.random() < 0.7
+            return (mutated(made, "bytes", structured) if more else made)[:most]
         return mutated(content, target.form, structured)[:most]
 
     longest = max(4096, 2 * max(map(len, seeds)))

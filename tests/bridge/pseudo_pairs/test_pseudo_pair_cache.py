@@ -272,8 +272,8 @@ def imports_of(name: str) -> Iterator[str]:
 
 def test_the_code_that_pairs_are_known_by_is_all_that_retrieval_needs():
     names = (
-        "errors", "files", "hdf5", "hdf5_files", "memories.container", "memories.strings",
-        "parsing", "room", "space", "suggest", "sums",
+        "apart", "errors", "files", "hdf5", "hdf5_files", "memories.container", "memories.reading",
+        "memories.sealing", "memories.strings", "parsing", "room", "space", "suggest", "sums",
     )  # fmt: skip
     no_numbers = {f"features.{name}" for name in names}
     assert set(imports_of("bridge.pseudo_pairs.retriever")) - no_numbers <= set(CODE)
