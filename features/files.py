@@ -18,7 +18,10 @@ COMING = "coming"  # begins the names of folders that are being filled, after a 
 _ENDING = ".tmp"
 MEMORY_SUFFIX = ".h5"  # ends the names of memories
 SPARE_BYTES = 1 << 20  # for what a file format adds
-_TOLD = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+_TOLD = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
+)  # fmt: skip
+_UNSAID = "error closing file"  # Arrow's, for any reason
 
 
 @contextmanager
@@ -112,6 +115,11 @@ def explained(path: Path) -> Iterator[None]:
         if isinstance(error, NotADirectoryError | FileExistsError):
             raise UserError(
                 f"{path} cannot be made because a part of its path is a file: choose another output"
+            ) from error
+        if str(error) == _UNSAID:
+            raise UserError(
+                f"{path} could not be written ({error}): check the disk and run the same command "
+                "again"
             ) from error
         raise
 

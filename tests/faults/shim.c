@@ -150,9 +150,15 @@ int fflush(FILE *stream) {
     return REAL(int, "fflush", FILE *)(stream);
 }
 
+/* What was only read is closed without an error. */
+static long close_fault(int file) {
+    int flags = fcntl(file, F_GETFL);
+    return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY ? fault("close", file) : NONE;
+}
+
 /* A stream is closed even where closing says that it failed. */
 int fclose(FILE *stream) {
-    long found = fault("close", fileno(stream));
+    long found = close_fault(fileno(stream));
     int done = REAL(int, "fclose", FILE *)(stream);
     if (found > 0) {
         errno = found;
@@ -162,7 +168,7 @@ int fclose(FILE *stream) {
 }
 
 int close(int file) {
-    long found = fault("close", file);
+    long found = close_fault(file);
     int done = REAL(int, "close", int)(file);
     if (found > 0) {
         errno = found;
@@ -189,6 +195,11 @@ int ftruncate64(int file, off64_t size) {
 int ftruncate(int file, off_t size) { return ftruncate64(file, size); }
 
 static int path_fault(const char *group, const char *path) {
+    char whole[8192], here[4096];
+    if (*path != '/' && getcwd(here, sizeof here)) {
+        snprintf(whole, sizeof whole, "%s/%s", here, path);
+        path = whole;
+    }
     long found = fault_at(group, path);
     if (found <= 0) return 0;
     errno = found;
@@ -203,6 +214,16 @@ int rename(const char *from, const char *to) {
 int renameat(int at, const char *from, int into, const char *to) {
     if (path_fault("rename", to)) return -1;
     return REAL(int, "renameat", int, const char *, int, const char *)(at, from, into, to);
+}
+
+int link(const char *from, const char *to) {
+    if (path_fault("rename", to)) return -1;
+    return REAL(int, "link", const char *, const char *)(from, to);
+}
+
+int linkat(int at, const char *from, int into, const char *to, int flags) {
+    if (path_fault("rename", to)) return -1;
+    return REAL(int, "linkat", int, const char *, int, const char *, int)(at, from, into, to, flags);
 }
 
 int mkdir(const char *path, mode_t mode) {

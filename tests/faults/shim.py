@@ -31,6 +31,7 @@ class Kind:
 
 FULL = ("the disk is full",)
 DISK = ("Input/output error",)
+UNSAID = "(error closing file)"  # Arrow does not say why
 KINDS = (
     Kind("ENOSPC", "write,truncate", errno.ENOSPC, True, FULL),
     Kind("ENOSPC once", "write,truncate", errno.ENOSPC, False, FULL),
@@ -38,8 +39,8 @@ KINDS = (
     Kind("EIO of writes", "write", errno.EIO, False, DISK),
     Kind("EIO of the disk", "write,sync,truncate,rename", errno.EIO, True, DISK),
     Kind("EIO of fsync", "sync", errno.EIO, False, DISK),
-    Kind("EIO of close", "close", errno.EIO, False, DISK),
-    Kind("ENOSPC of close", "close", errno.ENOSPC, False, FULL),
+    Kind("EIO of close", "close", errno.EIO, False, (*DISK, UNSAID)),
+    Kind("ENOSPC of close", "close", errno.ENOSPC, False, (*FULL, UNSAID)),
     Kind("EIO of rename", "rename", errno.EIO, False, DISK),
     Kind("short write", "write", 0, False, ()),
     Kind("short writes", "write", 0, True, ()),
