@@ -112,7 +112,7 @@ def _read_frames(path: Path) -> tuple[NDArray[np.float32], int]:
 
     try:
         frames, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError, MemoryError) as error:  # or claims too many frames
         raise ItemError(f"cannot be decoded as a sound ({_oneline(error)})") from error
     return frames, rate
 

@@ -30,6 +30,7 @@ from features.search.index_files import FORMAT, full_checksum, sampled_checksum
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_WRITTEN = 1 << 20  # bytes that FAISS writes at a time
 BLOCK = 65_536  # rows added at a time
 RECALL_QUERIES, RECALL_AT = 1000, 10
 RECALL_WANTED = 0.99
@@ -258,16 +259,37 @@ def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True), dtype=np.float32)
 
 
-def _write(index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None:
+def _write_vectors(index: Any, path: Path) -> None:
+    """FAISS's own file. FAISS itself only prints that closing one failed."""
     import faiss
 
+    failed: list[OSError] = []
+    with path.open("wb") as file:
+
+        def write(block: bytes) -> None:
+            try:
+                file.write(block)
+            except OSError as error:
+                failed.append(error)
+                raise
+
+        try:
+            faiss.write_index(index, faiss.PyCallbackIOWriter(write, _WRITTEN))  # type: ignore[attr-defined]
+        except RuntimeError:
+            if failed:
+                raise failed[0] from None
+            raise
+
+
+def _write(index: Any, out: Path, memory: Memory, about: dict[str, Any]) -> None:
     with (
         # Put in place from the last to the first, at the same time.
         replacing(out.with_suffix(".json")) as told,
         replacing(out) as vectors,
         creating(out.with_suffix(".ids.h5")) as (file, _, _),
     ):
-        faiss.write_index(index, str(vectors))
+        with explained(out):
+            _write_vectors(index, vectors)
         put_text(file, "fingerprint", memory.fingerprint)
         for name, column in named_columns(memory.columns):
             if column is not None:

@@ -80,7 +80,7 @@ def check_ended(ended: Ended, number: signal.Signals, stage: Stage) -> None:
     # Without a word, if it had not begun or was done already.
     assert ended.code == SAID[number], ended
     assert len(said) <= 1, ended
-    assert said or not ended.sentences or not ended.stdout, ended
+    assert said or not ended.sentences or ended.stdout, ended
 
 
 def done_before(ended: Ended) -> bool:

@@ -225,3 +225,14 @@ def test_batches_come_in_order_and_any_exception_is_kept(
         list(range(b, b + 40)) for b in range(6)
     ]
     assert [str(batch[-1]) for batch in decoded] == ["RuntimeError: two lines"] * 6
+
+
+def test_a_sound_of_unknown_length_that_is_damaged_is_no_sound(tmp_path):
+    path = tmp_path / "unknown.flac"
+    soundfile.write(path, np.zeros(500, np.float32), 8000)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0  # the number of frames, which may be left out
+    content[22:26] = bytes(4)
+    path.write_bytes(content[:60])
+    with pytest.raises(ItemError, match="cannot be decoded as a sound"):
+        read_audio(path, 16_000)
