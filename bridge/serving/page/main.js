@@ -21,6 +21,8 @@ const gallery = by("hits");
 let served = null; // GET /v1/info
 let state = fromAddress(location.search);
 let running = new AbortController(); // of the search under way
+let setReady;
+const ready = new Promise((resolve) => (setReady = resolve)); // when `served` is there
 
 async function begin() {
   try {
@@ -30,6 +32,7 @@ async function begin() {
   }
   offerInputs(served.queries, accepted(served.queries));
   if (!state.query) words.focus();
+  setReady();
   await show(fromAddress(location.search));
 }
 
@@ -57,7 +60,8 @@ const unasked = () =>
   (state.collections.length ? [] : once().filter((one) => !chosen().includes(one)));
 
 /** Change the state, give it an address of its own, and show it. */
-function go(changes) {
+async function go(changes) {
+  if (!served) await ready; // who asks before the page knows its collections is not forgotten
   const next = { ...state, ...changes };
   if (!isNew(next.query)) move(next);
   return show(next);

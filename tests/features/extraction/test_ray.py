@@ -328,7 +328,7 @@ def test_a_task_whose_worker_is_killed_is_done_by_another(ray: Any, tmp_path: Pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--engine", "spark"], "'spark' is not an engine: use local or ray"),
+        (["--engine", "spark"], "there is no engine 'spark': choose local or ray"),
         (["--ray-actors", "2"], "--ray-actors is of --engine ray"),
         (["--ray-address", "auto"], "--ray-address is of --engine ray"),
         (["--engine", "ray", "--workers", "2"], "--workers counts processes of this machine"),
@@ -344,7 +344,7 @@ def test_mistakes_get_a_sentence(options: list[str], message: str, work: Path) -
     found = CliRunner().invoke(
         app, ["extract", "texts.txt", "-e", "mini-clip", "-m", "text", "-o", "m.h5", *options]
     )
-    assert found.exit_code == (2 if "is not an engine" in message else 1)  # of wrong usage
+    assert found.exit_code == (2 if "there is no engine" in message else 1)  # of wrong usage
     assert found.output.startswith("error: ")
     assert message in found.output
     assert not (work / "m.h5").exists()

@@ -15,7 +15,7 @@ from tests.bridge.serving.page.looks import group, names, said, settled, status,
 from tests.bridge.serving.place import NUMBERS, Place, Running
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 NUMBER = NUMBERS[7]
 
@@ -96,6 +96,23 @@ def test_a_file_finds_itself_and_has_an_address(
     again = settled(open_page(page.url.split("/")[-1]))
     assert said(again.locator("#hits")) == said(page.locator("#hits"))
     assert again.locator(".asked strong").inner_text() == file.name
+
+
+def test_who_asks_before_the_page_knows_its_collections_is_answered(
+    open_page: OpenPage, place: Place
+) -> None:
+    page = open_page()
+    waiting: list[Route] = []
+    page.route("**/v1/info", waiting.append)
+    page.reload()
+    page.locator("#file").set_input_files(place.file("images", NUMBER))
+    while not waiting:
+        page.wait_for_timeout(10)
+    for route in waiting:
+        route.continue_()
+    page.locator(".asked").wait_for()
+    settled(page)
+    assert names(group(page, "pictures"))[0] == NUMBER
 
 
 def test_a_file_is_dropped_anywhere(open_page: OpenPage, place: Place) -> None:
