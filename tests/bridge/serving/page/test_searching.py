@@ -103,7 +103,7 @@ def test_who_asks_before_the_page_knows_its_collections_is_answered(
 ) -> None:
     page = open_page()
     waiting: list[Route] = []
-    page.route("**/v1/info", waiting.append)
+    page.route("**/v1/info", lambda route: waiting.append(route))
     page.reload()
     page.locator("#file").set_input_files(place.file("images", NUMBER))
     while not waiting:
