@@ -219,7 +219,7 @@ const follows = (event) => !(event.ctrlKey || event.metaKey || event.shiftKey ||
 by("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = words.value.trim();
-  if (served) go({ query: text ? { text } : null, page: 1 });
+  go({ query: text ? { text } : null, page: 1 });
 });
 by("home").addEventListener("click", (event) => {
   if (!served || !follows(event)) return;
@@ -283,7 +283,7 @@ addEventListener("keydown", (event) => {
   words.focus();
 });
 wireInputs({
-  ask: (file) => served && go({ query: { file }, page: 1, view: "hits" }),
+  ask: (file) => go({ query: { file }, page: 1, view: "hits" }),
   fail: (error, again) => drawFailure(error.message, again),
   limits: () => served.limits,
 });
