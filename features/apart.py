@@ -78,8 +78,8 @@ os.register_at_fork(after_in_child=_begin_anew)
 def call_apart(module: str, function: str, *arguments: str) -> Any:
     """What `function(*arguments)` of a module returns, as JSON holds it, from a process apart.
 
-    Paths must be absolute. Raises LostError if it crashed or took longer than `PATIENCE`; ValueError with what it said if
-    it raised anything.
+    Paths must be absolute. Raises LostError if it crashed or took longer than `PATIENCE`;
+    ValueError with what it said if it raised anything.
     """
     global _server
     with _lock:
